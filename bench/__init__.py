@@ -1,0 +1,1 @@
+"""Measures each promise beside its anchor, in one session."""

@@ -1,0 +1,1 @@
+"""One file per stage of the life cycle, in the order of the flow."""

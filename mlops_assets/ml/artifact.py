@@ -1,0 +1,125 @@
+"""The model artifact a predictor may load: two files, model.onnx and model.json, and nothing that can run code."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from mlops_assets.ml.columns import Task, Value
+from mlops_assets.ml.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+GRAPH, DESCRIPTION = "model.onnx", "model.json"
+MAX_BYTES = {GRAPH: 2 << 30, DESCRIPTION: 4 << 20}
+OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
+
+
+class InputColumn(Value):
+    """One input of the graph, of shape (n, 1). A missing number is NaN and a missing category the empty string."""
+
+    name: str
+    dtype: Literal["float32", "string"]
+    nullable: bool = False
+
+
+class Golden(Value):
+    """Raw rows and what the trained model answered to them; a predictor is ready when it gives the same answers."""
+
+    rows: tuple[dict[str, float | str | None], ...]
+    outputs: dict[str, list[Any]]
+
+
+class ModelSignature(Value):
+    """What a model takes and gives, the digest of its graph, and its proof."""
+
+    model: str
+    task: Task
+    inputs: tuple[InputColumn, ...]
+    classes: tuple[bool | int | float | str, ...] | None
+    sha256: str
+    golden: Golden
+    tolerance: float = 1e-5
+    export_difference: float = 0.0
+
+
+def load_artifact(folder: Path, expected_sha256: str) -> tuple[bytes, ModelSignature]:
+    """The graph and its description, once everything about the folder is as it must be.
+
+    The formats are an allow-list: a folder with any other file, a link or a file that is too large is refused before
+    anything is read, and the digest is compared before the graph is parsed.
+
+    Raises:
+        ArtifactError: with the reason.
+    """
+    _only_regular_files(folder)
+    content = (folder / GRAPH).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected_sha256:
+        raise ArtifactError(f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused.")
+    try:
+        signature = ModelSignature.model_validate_json((folder / DESCRIPTION).read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(f"{DESCRIPTION} is not a model signature: {error.errors()[0]['msg']}; refused.") from error
+    if signature.sha256 != digest:
+        raise ArtifactError(f"{DESCRIPTION} describes another graph ({signature.sha256[:12]}…); refused.")
+    _check_graph(content, signature)
+    return content, signature
+
+
+def _only_regular_files(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder; an artifact is a folder with {GRAPH} and {DESCRIPTION}.")
+    names = {path.name for path in folder.iterdir()}
+    for path in sorted(folder.iterdir()):
+        if path.name not in MAX_BYTES:
+            raise ArtifactError(f"{path.name} is no part of an artifact; allowed are {GRAPH} and {DESCRIPTION} alone.")
+        if path.is_symlink() or not path.is_file():
+            raise ArtifactError(f"{path.name} is a link or no regular file; refused.")
+        if path.stat().st_size > MAX_BYTES[path.name]:
+            raise ArtifactError(f"{path.name} is larger than {MAX_BYTES[path.name] >> 20} MiB; refused.")
+    for name in MAX_BYTES.keys() - names:
+        raise ArtifactError(f"{name} is missing; an artifact holds {GRAPH} and {DESCRIPTION}.")
+
+
+def _check_graph(content: bytes, signature: ModelSignature) -> None:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise ArtifactError(f"{GRAPH} is not an ONNX graph ({str(error).splitlines()[0][:200]}); refused.") from error
+    for operators in model.opset_import:
+        if operators.domain not in OPERATOR_SETS:
+            raise ArtifactError(f"{GRAPH} uses operators of {operators.domain!r}; allowed are the standard ones alone.")
+    if model.functions:
+        raise ArtifactError(f"{GRAPH} defines functions of its own; inline them before exporting.")
+    for graph in _graphs(model.graph):
+        for tensor in graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+                raise ArtifactError(f"{GRAPH} refers to data in other files ({tensor.name}); refused.")
+        for node in graph.node:
+            if node.domain not in OPERATOR_SETS:
+                raise ArtifactError(f"{GRAPH} uses an operator of {node.domain!r}; allowed are the standard ones alone.")
+    inputs = [item.name for item in model.graph.input]
+    declared = [column.name for column in signature.inputs]
+    if inputs != declared:
+        raise ArtifactError(f"{GRAPH} takes {', '.join(inputs)}, but {DESCRIPTION} declares {', '.join(declared)}; refused.")
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs(inner)
+            if attribute.HasField("t") and attribute.t.external_data:
+                raise ArtifactError(f"{GRAPH} refers to data in other files ({node.name}); refused.")

@@ -1,0 +1,90 @@
+"""Checks the source files against the data contract before anything is made of them."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.columns import Column, Value
+from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.sources import FITTING_TYPES, cast, columns_of, identifier, relation, session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SourceReport(Value):
+    """What the source files hold together."""
+
+    rows: int
+    extra_columns: tuple[str, ...]
+    last_event: datetime | None
+
+
+def check_sources(paths: Sequence[Path], columns: Sequence[Column], *, event_time: str | None = None) -> SourceReport:
+    """Compare every file with the contract; `last_event` is the newest `event_time` (UTC, naive), if that is given.
+
+    Raises:
+        DataError: a file that cannot be read, a column that is missing or has another type, or no rows at all.
+    """
+    rows, extra, last = 0, dict[str, None](), None
+    with tempfile.TemporaryDirectory() as scratch:
+        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib=512, threads=2)
+        for path in paths:
+            if path.stat().st_size == 0:
+                raise DataError(f"{path.name} is empty (0 bytes); replace or remove the object.")
+            found = columns_of(connection, path)
+            _columns_fit(path, found, columns)
+            extra.update(dict.fromkeys(name for name in found if name not in {column.name for column in columns}))
+            count, newest = _values_fit(connection, path, found, columns, event_time)
+            rows += count
+            last = max((moment for moment in (last, newest) if moment is not None), default=None)
+    if rows == 0:
+        raise DataError(f"The {len(paths)} source files hold no rows; put data there, or correct source.uri.")
+    return SourceReport(rows=rows, extra_columns=tuple(extra), last_event=last)
+
+
+def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[Column]) -> None:
+    for column in columns:
+        if column.name not in found:
+            raise DataError(
+                f"{path.name} has no column {column.name}; it has {', '.join(found)}. "
+                "Correct the file, or the contract under columns."
+            )
+        kind = found[column.name]
+        if path.suffix == ".parquet" and not any(fitting in kind for fitting in FITTING_TYPES[column.type]):
+            raise DataError(
+                f"{path.name}: column {column.name} has the type {kind}, but the contract says {column.type}. "
+                "Correct the file, or the contract under columns."
+            )
+
+
+def _values_fit(
+    connection: Any, path: Path, found: dict[str, str], columns: Sequence[Column], event_time: str | None
+) -> tuple[int, datetime | None]:
+    """Rows and newest event of a file; in text files every value must be of its column's type."""
+    import duckdb
+
+    typed = [column for column in columns if found[column.name] == "VARCHAR" and column.type != "category"]
+    counts = [
+        f"count(*) FILTER ({identifier(c.name)} IS NOT NULL AND {cast(c)} IS NULL), "
+        f"any_value({identifier(c.name)}) FILTER ({identifier(c.name)} IS NOT NULL AND {cast(c)} IS NULL)"
+        for c in typed
+    ]
+    newest = next((f"max({cast(column)})" for column in columns if column.name == event_time), "NULL")
+    try:
+        row = connection.execute(f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation(path)}").fetchone()
+    except duckdb.Error as error:
+        raise DataError(
+            f"{path.name} is damaged ({str(error).splitlines()[0]}); replace or remove the object."
+        ) from error
+    for index, column in enumerate(typed):
+        count, example = row[2 + 2 * index : 4 + 2 * index]
+        if count:
+            raise DataError(
+                f"{path.name}: column {column.name} has {count} values that are no {column.type}, such as {example!r}. "
+                "Correct the file, or the contract under columns."
+            )
+    return row[0], row[1]

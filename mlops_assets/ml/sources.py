@@ -1,0 +1,98 @@
+"""Source files as DuckDB relations with the contract's types, in a session that may touch nothing but its own folders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from mlops_assets.ml.columns import Column
+
+NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
+FITTING_TYPES = {
+    "number": ("INT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"),
+    "boolean": ("BOOLEAN", "INT"),
+    "category": ("VARCHAR", "ENUM", "INT", "BOOLEAN"),
+    "timestamp": ("TIMESTAMP", "DATE"),
+}
+
+
+def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threads: int) -> Any:
+    """A DuckDB connection of bounded memory that spills into `scratch` and reads and writes only below `folders`."""
+    import duckdb
+
+    connection = duckdb.connect()
+    allowed = ", ".join(quoted(f"{folder.absolute()}/") for folder in (*folders, scratch))
+    for setting in (
+        f"memory_limit = '{memory_limit_mib}MiB'",
+        f"threads = {threads}",
+        f"temp_directory = {quoted(str(scratch))}",
+        "TimeZone = 'UTC'",
+        "preserve_insertion_order = false",
+        f"allowed_directories = [{allowed}]",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
+    return connection
+
+
+def quoted(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def relation(path: Path) -> str:
+    """The SQL that reads one source file; everything in a CSV is text until the contract casts it."""
+    if path.name.endswith(".parquet"):
+        return f"read_parquet({quoted(str(path))})"
+    nulls = ", ".join(quoted(text) for text in NULLS)
+    return f"read_csv({quoted(str(path))}, header = true, all_varchar = true, nullstr = [{nulls}])"
+
+
+def cast(column: Column) -> str:
+    """The SQL that reads a column as the contract says; NULL where a value has another type, or is NaN."""
+    name = identifier(column.name)
+    match column.type:
+        case "number":
+            # float32 is what the model is trained on and served with
+            return f"CASE WHEN isnan(TRY_CAST({name} AS FLOAT)) THEN NULL ELSE TRY_CAST({name} AS FLOAT) END"
+        case "boolean":
+            return f"CAST(TRY_CAST({name} AS BOOLEAN) AS FLOAT)"
+        case "category":
+            return f"CAST({name} AS VARCHAR)"
+        case "timestamp":
+            return f"CAST(TRY_CAST({name} AS TIMESTAMPTZ) AS TIMESTAMP)"
+
+
+def columns_of(connection: Any, path: Path) -> dict[str, str]:
+    """Name and SQL type of each column of a file.
+
+    Raises:
+        DataError: the file is no readable Parquet or CSV file.
+    """
+    import duckdb
+
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation(path)}").fetchall()
+    except duckdb.Error as error:
+        raise DataError(
+            f"{path.name} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'} "
+            f"({str(error).splitlines()[0]}); replace or remove the object."
+        ) from error
+    return {row[0]: row[1] for row in rows}
+
+
+def contract_rows(paths: Sequence[Path], columns: Sequence[Column]) -> str:
+    """The SQL of all rows of the files with the contract's columns and types."""
+    selected = ", ".join(f"{cast(column)} AS {identifier(column.name)}" for column in columns)
+    return " UNION ALL ".join(f"SELECT {selected} FROM {relation(path)}" for path in paths)

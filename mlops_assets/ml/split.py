@@ -1,0 +1,28 @@
+"""Which rows are held out: decided by a row's content, so that it never depends on order, files or threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.sources import identifier, quoted
+
+if TYPE_CHECKING:
+    from mlops_assets.ml.columns import Split
+
+
+def in_test(split: Split, connection: Any) -> str:
+    """The SQL condition of the test rows of the view `kept`, whose column __key is the digest of a row.
+
+    random: a row's digest decides, so equal rows are on the same side. group: the group's digest decides, so a group
+    is on one side. time: the rows from the moment on that leaves the wanted share behind it.
+    """
+    if split.by == "time":
+        assert split.column is not None
+        column = identifier(split.column)
+        share = 1 - split.test
+        (cut,) = connection.execute(f"SELECT quantile_disc({column}, {share!r}) FROM kept").fetchone()
+        return f"{column} > TIMESTAMP {quoted(f'{cut:%Y-%m-%d %H:%M:%S.%f}')}"
+    subject = "__key" if split.by == "random" else identifier(split.column or "")
+    digest = f"md5_number_lower(concat({quoted(f'{split.seed}:')}, CAST({subject} AS VARCHAR)))"
+    # The lowest 32 bits as a number from 0 to 1
+    return f"({digest} & 4294967295) < {int(split.test * 4294967296)}"

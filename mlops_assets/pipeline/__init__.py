@@ -1,0 +1,1 @@
+"""From a model's YAML to Dagster definitions."""

@@ -1,0 +1,297 @@
+"""The types behind a model's YAML: everything a model says about itself, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from mlops_assets.ml.columns import Column, ColumnType, Split, SplitBy, Target, Task, Value
+from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
+OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
+SOURCE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+
+_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def problem(field: str, message: str) -> PydanticCustomError:
+    """An error about `field` (a dotted path below the object that is being checked)."""
+    return PydanticCustomError("spec", "{message}", {"message": message, "field": field})
+
+
+def _duration(value: object) -> object:
+    """Turn `60s`, `10m`, `2h` or `7d` into a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)([smhd])", value) if isinstance(value, str) else None
+    if not match or int(match[1]) == 0:
+        raise PydanticCustomError(
+            "duration", "a duration is a number above 0 and a unit, s, m, h or d, such as 60s or 7d"
+        )
+    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+
+
+def _import_path(value: object) -> object:
+    """Check that the module of a dotted path exists, without importing it."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+        raise PydanticCustomError("import_path", "an import path is package.module.ClassName")
+    module = value.rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise PydanticCustomError(
+            "import_path",
+            "there is no module {module}; install its package or correct the path",
+            {"module": module},
+        )
+    return value
+
+
+def _cron(value: object) -> object:
+    import dagster as dg
+
+    try:
+        dg.ScheduleDefinition(name="check", job_name="check", cron_schedule=str(value))
+    except dg.DagsterInvalidDefinitionError:
+        raise PydanticCustomError(
+            "cron", "a schedule is a cron expression of five fields, such as '0 3 * * 0' (Sundays at 3)"
+        ) from None
+    return value
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=r"^[1-9]\d*[smhd]$")])
+]
+ImportPath = Annotated[str, BeforeValidator(_import_path, json_schema_input_type=str)]
+Cron = Annotated[str, BeforeValidator(_cron, json_schema_input_type=str)]
+
+
+class Source(Value):
+    """Where the raw data lies."""
+
+    uri: str = Field(description="Objects to read: s3://bucket/prefix/*.parquet, a folder, or relative to the lake")
+    event_time: str | None = Field(default=None, description="Column with the time of a row")
+    partition_by: Literal["none", "day", "month"] = Field(
+        default="none", description="Time partitions, by event_time, for training windows and backfills"
+    )
+    window: int | None = Field(default=None, ge=1, description="Train on this many partitions, up to the last one")
+    example: ImportPath | None = Field(
+        default=None, description="A function that writes example objects into a folder when the uri holds none"
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        if not self.uri.endswith(SOURCE_SUFFIXES):
+            raise problem("uri", f"the objects must end with one of {', '.join(SOURCE_SUFFIXES)}; end the uri so")
+        scheme, _, _ = self.uri.partition("://")
+        if "://" in self.uri and scheme not in ("s3", "file"):
+            raise problem("uri", f"{scheme}:// is not supported; use s3://, file:// or a path relative to the lake")
+        if self.partition_by != "none" and not self.event_time:
+            raise problem("partition_by", f"partitions by {self.partition_by} need source.event_time; name the column")
+        if self.window and self.partition_by == "none":
+            raise problem("window", "a window counts partitions; set source.partition_by to day or month")
+        return self
+
+
+class TargetSpec(Value):
+    """What is predicted."""
+
+    column: str
+    from_: str | None = Field(default=None, alias="from", description="SQL expression over source columns")
+
+
+class ColumnSpec(Value):
+    """What a source column must look like."""
+
+    type: ColumnType
+    nullable: bool = False
+    min: float | None = None
+    max: float | None = None
+    values: tuple[str, ...] | None = Field(default=None, min_length=1, description="Allowed values of a category")
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.type != "number" and (self.min is not None or self.max is not None):
+            raise problem("min" if self.min is not None else "max", f"a {self.type} has no range; only numbers have")
+        if self.values and self.type != "category":
+            raise problem("values", f"a {self.type} has no list of values; only categories have")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise problem("min", f"min {self.min:g} is above max {self.max:g}; swap them")
+        return self
+
+
+class SplitSpec(Value):
+    """How rows are divided into train and test."""
+
+    by: SplitBy = "random"
+    test: float = Field(default=0.2, gt=0, lt=1, description="Share of the test part")
+    seed: int = Field(default=42, ge=0)
+    column: str | None = Field(default=None, description="The group's column, for by: group")
+
+    @model_validator(mode="after")
+    def _column_fits(self) -> Self:
+        if (self.by == "group") != (self.column is not None):
+            raise problem(
+                "column", "by: group needs column, the column whose rows stay together; the others take none"
+            )
+        return self
+
+
+class Prepare(Value):
+    """How raw rows become rows to learn from."""
+
+    drop_nulls: bool = True
+    drop_duplicates: bool = True
+    split: SplitSpec = SplitSpec()
+
+
+class Features(Value):
+    """What the model sees."""
+
+    use: tuple[str, ...] = Field(min_length=1)
+
+
+class EarlyStopping(Value):
+    """When training ends before its last epoch."""
+
+    patience: int = Field(ge=1, description="Epochs without improvement of the validation loss")
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class Train(Value):
+    """The network or estimator and how it is fitted."""
+
+    network: ImportPath = Field(description="torch.nn.Module or scikit-learn estimator, by import path")
+    params: dict[str, Any] = Field(default_factory=dict)
+    epochs: int = Field(default=20, ge=1, le=100_000)
+    batch_size: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=0.001, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the train rows that steers early stopping")
+    early_stopping: EarlyStopping | None = None
+    seed: int = Field(default=0, ge=0)
+    checkpoint_every: Duration = timedelta(seconds=60)
+
+
+class Gate(Value):
+    """What a model must reach before it is registered."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    beats_champion_by: float = 0.0
+    slices: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        if self.metric not in GREATER_IS_BETTER:
+            raise problem("metric", f"there is no metric {self.metric}; choose one of {', '.join(GREATER_IS_BETTER)}")
+        wanted = "at_least" if GREATER_IS_BETTER[self.metric] else "at_most"
+        other = "at_most" if wanted == "at_least" else "at_least"
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            direction = "greater" if wanted == "at_least" else "smaller"
+            raise problem(wanted, f"{self.metric} is better when {direction}: give {wanted}, and not {other}")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """The value the metric is compared with."""
+        value = self.at_least if self.at_least is not None else self.at_most
+        assert value is not None
+        return value
+
+
+class Retrain(Value):
+    """When the whole life cycle runs again by itself."""
+
+    schedule: Cron = Field(description="Cron expression, in UTC")
+
+
+class ModelSpec(Value):
+    """One model's whole life cycle."""
+
+    model: str = Field(pattern=NAME, description="Name of the model; lower case letters, digits and underscores")
+    description: str = ""
+    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = ()
+    task: Task
+    source: Source
+    target: TargetSpec
+    columns: dict[str, ColumnSpec] = Field(min_length=1)
+    prepare: Prepare = Prepare()
+    features: Features
+    train: Train
+    gate: Gate
+    retrain: Retrain | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        known = ", ".join(self.columns)
+        event_time = self.source.event_time
+        if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):
+            raise problem("source.event_time", f"{event_time} must be declared under columns as {{type: timestamp}}")
+        for index, name in enumerate(self.features.use):
+            where = f"features.use.{index}"
+            if name == self.target.column:
+                raise problem(where, f"{name} is the target; a feature may not be the target")
+            if name not in self.columns:
+                raise problem(where, f"{name} is not among the columns; declare it under columns, or use one of: {known}")
+            if self.columns[name].type == "timestamp":
+                raise problem(where, f"{name} is a timestamp; use columns of type number, category or boolean")
+            if name in self.features.use[:index]:
+                raise problem(where, f"{name} is used twice; remove one")
+            if self.target.from_ and re.search(rf"\b{re.escape(name)}\b", self.target.from_):
+                raise problem(where, f"the target is computed from {name} ({self.target.from_}); that would be leakage")
+        self._target_fits(known)
+        split = self.prepare.split
+        if split.by == "time" and not event_time:
+            raise problem("prepare.split.by", "a split by time needs source.event_time; name the column")
+        if split.column and split.column not in self.columns:
+            raise problem("prepare.split.column", f"{split.column} is not among the columns: {known}")
+        if self.gate.metric not in METRICS_BY_TASK[self.task]:
+            allowed = ", ".join(METRICS_BY_TASK[self.task])
+            raise problem("gate.metric", f"{self.gate.metric} does not fit {self.task}; choose one of {allowed}")
+        for index, name in enumerate(self.gate.slices):
+            if name not in self.columns or self.columns[name].type not in ("category", "boolean"):
+                raise problem(f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}")
+        return self
+
+    def _target_fits(self, known: str) -> None:
+        if self.target.from_ is None and self.target.column not in self.columns:
+            raise problem(
+                "target.column",
+                f"{self.target.column} is not among the columns ({known}); declare it, or give target.from",
+            )
+        if self.target.from_ is not None:
+            if self.target.column in self.columns:
+                raise problem("target.column", f"{self.target.column} is a source column already; name it differently")
+            if not any(re.search(rf"\b{re.escape(name)}\b", self.target.from_) for name in self.columns):
+                raise problem("target.from", f"the expression names none of the columns: {known}")
+        elif self.columns[self.target.column].type == "timestamp":
+            raise problem("target.column", f"{self.target.column} is a timestamp; a target is a number or a class")
+        elif self.task == "regression" and self.columns[self.target.column].type != "number":
+            raise problem("task", f"regression needs a number; {self.target.column} is a {self.columns[self.target.column].type}")
+
+    @property
+    def contract(self) -> tuple[Column, ...]:
+        """The columns as the data code takes them."""
+        return tuple(Column(name=name, **column.model_dump()) for name, column in self.columns.items())
+
+    @property
+    def target_value(self) -> Target:
+        """The target as the data code takes it."""
+        return Target(column=self.target.column, expression=self.target.from_)
+
+    @property
+    def split_value(self) -> Split:
+        """The split as the data code takes it."""
+        split = self.prepare.split
+        column = self.source.event_time if split.by == "time" else split.column
+        return Split(by=split.by, test=split.test, seed=split.seed, column=column)

@@ -1,0 +1,1 @@
+"""What runs inside a predictor: the model server. Never imports Dagster."""

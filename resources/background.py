@@ -1,0 +1,148 @@
+"""Servers of the local platform: processes that are started once, outlive the run that started them, and can be stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.ml.errors import MlopsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class ServerError(MlopsError):
+    """A local server cannot be started."""
+
+
+class BackgroundServer:
+    """One server process, known by the files `<name>.json` (its pid and start time) and `<name>.log` in `folder`.
+
+    Of several processes that start it at once one does, and the others use that one.
+    """
+
+    def __init__(self, folder: Path, name: str, port: int, health: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.folder, self.name, self.port = folder, name, port
+        self.command, self.environment = list(command), environment
+        self.url = f"http://127.0.0.1:{port}"
+        self.health = f"{self.url}{health}"
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def pid(self) -> int | None:
+        """The pid of the running server, or None."""
+        try:
+            record = json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record["pid"] if started_at(record["pid"]) == record["started_at"] else None
+
+    def launch(self) -> None:
+        """Start the server unless it runs, and do not wait for it."""
+        with self._alone():
+            if self.pid():
+                return
+            if port_is_taken(self.port):
+                raise ServerError(
+                    f"Port {self.port} for {self.name} is taken by another program; stop that, or choose another port "
+                    f"by {self.name.upper()}_PORT."
+                )
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(
+                    self.command,
+                    env=os.environ | self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd=self.folder,
+                )
+            self._record.write_text(json.dumps({"pid": process.pid, "started_at": started_at(process.pid)}))
+
+    def ensure_running(self, timeout_s: float = 60) -> str:
+        """The server's URL, once it answers; it is started when it does not run."""
+        self.launch()
+        deadline = time.monotonic() + timeout_s
+        while not self.answers():
+            if not self.pid():
+                raise ServerError(f"{self.name} stopped while it started; the end of {self.log}:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} does not answer at {self.health} after {timeout_s:.0f} s; see {self.log}")
+            time.sleep(0.05)
+        return self.url
+
+    def answers(self) -> bool:
+        """Whether its health address answers."""
+        try:
+            with urllib.request.urlopen(self.health, timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+    def stop(self, grace_s: float = 10) -> bool:
+        """End the server and what it has started; whether it ran."""
+        with self._alone():
+            pid = self.pid()
+            if pid is None:
+                return False
+            os.killpg(pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            while self.pid() and time.monotonic() < deadline:
+                _reap(pid)
+                time.sleep(0.05)
+            if self.pid():
+                os.killpg(pid, signal.SIGKILL)
+            self._record.unlink(missing_ok=True)
+            return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # another process is its parent
+
+
+def started_at(pid: int) -> str | None:
+    """When the process with this pid was started, so that a reused pid is not taken for it; None when it is gone."""
+    try:
+        import psutil
+
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def port_is_taken(port: int) -> bool:
+    """Whether something listens on this port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,66 @@
+"""Where things run: the one place that reads environment variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.ml.columns import Value
+from mlops_assets.ml.errors import SpecError
+from resources.background import BackgroundServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Environment(Value):
+    """The embedded platform of one machine, or the addresses of shared systems where variables name them."""
+
+    home: Path
+    lake_uri: str
+    s3_endpoint_url: str | None
+    mlflow_uri: str | None
+    mlflow_port: int
+    serving_port: int
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
+        """The environment that MLOPS_* and the usual variables of MLflow and AWS describe."""
+        name = variables.get("MLOPS_ENV", "local")
+        if name != "local":
+            raise SpecError(f"MLOPS_ENV is {name!r}, but the only environment is local; unset it.")
+        home = Path(variables.get("MLOPS_HOME", PROJECT / ".mlops")).absolute()
+        return cls(
+            home=home,
+            lake_uri=variables.get("LAKE_URI", str(home / "lake")),
+            s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3"),
+            mlflow_uri=variables.get("MLFLOW_TRACKING_URI"),
+            mlflow_port=_port(variables, "MLFLOW_PORT", 5005),
+            serving_port=_port(variables, "SERVING_PORT", 8085),
+        )
+
+    @property
+    def state(self) -> Path:
+        """Pids, logs and locks of the local servers."""
+        return self.home / "run"
+
+    def mlflow_server(self) -> BackgroundServer:
+        """The embedded MLflow server: SQLite, artifacts in a folder, this machine only."""
+        folder = self.home / "mlflow"
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
+        command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
+        folder.mkdir(parents=True, exist_ok=True)
+        variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return BackgroundServer(self.state, "mlflow", self.mlflow_port, "/health", command, variables)
+
+
+def _port(variables: Mapping[str, str], name: str, default: int) -> int:
+    text = variables.get(name, str(default))
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise SpecError(f"{name} is {text!r}; give a port from 1 to 65535.")
+    return int(text)

@@ -1,0 +1,206 @@
+"""The lake: source objects to read, and immutable snapshots that are published by their manifest, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from mlops_assets.ml.columns import Value
+from mlops_assets.ml.errors import DataError
+from resources.objects import FolderStore, ObjectStore, SourceObject, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class PublishedFile(Value):
+    """A file of a snapshot."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Manifest(Value):
+    """What a snapshot consists of; a folder without one does not exist for any reader."""
+
+    version: str
+    folder: str
+    files: tuple[PublishedFile, ...]
+
+
+class Lake(dg.ConfigurableResource):
+    """Reads source objects and keeps snapshots, in a folder or in S3.
+
+    A snapshot is `<place>/<version>`: its files lie in a folder of their own per attempt, and the manifest, which one
+    writer can create once, names the attempt that counts. A writer that is killed leaves nothing that is visible.
+    """
+
+    uri: str
+    cache: str
+    endpoint_url: str | None = None
+
+    _stores: dict[str, ObjectStore] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The objects of the lake itself."""
+        return open_store(self.uri, self.endpoint_url)
+
+    # ---- sources ----
+    def list_sources(self, uri: str) -> list[SourceObject]:
+        """The objects at `uri`, a glob that is relative to the lake or absolute."""
+        store, pattern = self._source(uri)
+        return store.list(pattern)
+
+    @contextmanager
+    def sources(self, uri: str, items: Sequence[SourceObject]) -> Iterator[list[Path]]:
+        """Local files with exactly the listed state of the objects, in their order, while the block runs."""
+        store, _ = self._source(uri)
+        if isinstance(store, FolderStore):
+            yield [store.local(item) for item in items]
+            for item in items:
+                store.local(item)
+            return
+        with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
+            yield [_downloaded(store, item, Path(folder, f"{i:06d}-{Path(item.key).name}")) for i, item in enumerate(items)]
+
+    def _source(self, uri: str) -> tuple[ObjectStore, str]:
+        if "://" not in uri and not uri.startswith("/"):
+            return self.store, uri
+        root, pattern = split_glob(uri)
+        if root not in self._stores:
+            self._stores[root] = open_store(root, self.endpoint_url)
+        return self._stores[root], pattern
+
+    # ---- snapshots ----
+    def find(self, place: str, version: str) -> Manifest | None:
+        """The manifest of a snapshot whose files are all there unharmed, or None."""
+        content = self.store.read(f"{place}/{version}/manifest.json")
+        if content is None:
+            return None
+        manifest = Manifest.model_validate_json(content)
+        listed = {item.key: item.size for item in self.store.list(f"{manifest.folder}/*")}
+        complete = all(listed.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
+        if complete and isinstance(self.store, FolderStore):
+            complete = all(sha256(self.store.root / manifest.folder / f.name) == f.sha256 for f in manifest.files)
+        if complete:
+            return manifest
+        # A damaged snapshot is moved out of the way, so that the stage can publish it anew.
+        self.store.replace(f"{place}/{version}/damaged-{uuid.uuid4().hex}.json", content)
+        self._remove(f"{place}/{version}/manifest.json")
+        return None
+
+    def fetch(self, place: str, version: str) -> Path:
+        """A local folder with the files of a snapshot; digests are checked when they come from S3."""
+        manifest = self.find(place, version)
+        if manifest is None:
+            raise DataError(f"There is no complete snapshot {place}/{version} in {self.uri}; materialize its asset again.")
+        if isinstance(self.store, FolderStore):
+            return self.store.root / manifest.folder
+        target = Path(self._scratch(), manifest.folder)
+        if not (target / ".complete").exists():
+            self._fetch_into(manifest, target)
+        return target
+
+    def _fetch_into(self, manifest: Manifest, target: Path) -> None:
+        draft = Path(tempfile.mkdtemp(dir=self._scratch()))
+        listed = {item.key: item for item in self.store.list(f"{manifest.folder}/*")}
+        for file in manifest.files:
+            self.store.download(listed[f"{manifest.folder}/{file.name}"], draft / file.name)
+            if sha256(draft / file.name) != file.sha256:
+                raise DataError(f"{manifest.folder}/{file.name} does not have the digest its manifest gives; refused.")
+        (draft / ".complete").touch()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.rename(target)
+        except OSError:
+            shutil.rmtree(draft)  # another process was faster
+
+    @contextmanager
+    def publishing(self, place: str, version: str) -> Iterator[Path]:
+        """An empty local folder to write into; when the block ends well, its files become snapshot `version`.
+
+        Where another writer has published the same version meanwhile, theirs counts and this one is dropped.
+        """
+        attempt = f"{place}/{version}/{uuid.uuid4().hex}"
+        local = isinstance(self.store, FolderStore)
+        draft = self.store.root / attempt if isinstance(self.store, FolderStore) else Path(tempfile.mkdtemp(dir=self._scratch()))
+        draft.mkdir(parents=True, exist_ok=True)
+        published = False
+        try:
+            yield draft
+            files = sorted(path for path in draft.iterdir() if path.is_file())
+            manifest = Manifest(
+                version=version,
+                folder=attempt,
+                files=tuple(PublishedFile(name=f.name, size=f.stat().st_size, sha256=sha256(f)) for f in files),
+            )
+            for file in files:
+                if local:
+                    _sync(file)
+                else:
+                    self.store.upload(file, f"{attempt}/{file.name}")
+            published = self.store.create(f"{place}/{version}/manifest.json", manifest.model_dump_json(indent=1).encode())
+        finally:
+            if not local or not published:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    # ---- small documents ----
+    def append(self, place: str, entry: dict[str, object]) -> int:
+        """Add an entry to an append-only ledger and return its number; numbers have no gaps and are never reused."""
+        number = len(self.store.list(f"{place}/*.json")) + 1
+        while not self.store.create(f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time()} | entry).encode()):
+            number += 1
+        return number
+
+    def entries(self, place: str) -> list[dict[str, object]]:
+        """All entries of a ledger, oldest first."""
+        contents = [self.store.read(item.key) for item in self.store.list(f"{place}/*.json")]
+        return [json.loads(content) for content in contents if content is not None]
+
+    def _scratch(self) -> str:
+        os.makedirs(self.cache, exist_ok=True)
+        return self.cache
+
+    def _remove(self, key: str) -> None:
+        if isinstance(self.store, FolderStore):
+            (self.store.root / key).unlink(missing_ok=True)
+        else:
+            self.store.client.delete_object(Bucket=self.store.bucket, Key=self.store.prefix + key)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _downloaded(store: ObjectStore, item: SourceObject, target: Path) -> Path:
+    store.download(item, target)
+    return target
+
+
+def split_glob(uri: str) -> tuple[str, str]:
+    """The part of a uri before its first wildcard (or its last name) and the rest."""
+    fixed, parts = [], uri.split("/")
+    while len(parts) > 1 and not any(c in parts[0] for c in "*?["):
+        fixed.append(parts.pop(0))
+    return "/".join(fixed), "/".join(parts)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,216 @@
+"""Objects by key, in a folder or in S3: the few operations the lake stands on, with the same promises in both."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlparse
+
+from mlops_assets.ml.columns import Value
+from mlops_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class SourceObject(Value):
+    """One object as it was when it was listed; `etag` changes whenever its content does."""
+
+    key: str
+    etag: str
+    size: int
+
+
+class ObjectStore(Protocol):
+    """Keys are relative to the store's root and use forward slashes."""
+
+    def list(self, pattern: str) -> list[SourceObject]:
+        """Objects whose key matches the glob `pattern`, sorted by key."""
+        ...
+
+    def download(self, item: SourceObject, target: Path) -> None:
+        """Copy the listed state of an object into `target`; DataError when it has changed or gone since."""
+        ...
+
+    def upload(self, source: Path, key: str) -> None:
+        """Store a file; it is visible as a whole or not at all."""
+        ...
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Store `content` unless the key exists; whether it was stored. Of several writers one wins."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """The content, or None when there is no such key."""
+        ...
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Store `content` in place of whatever is there."""
+        ...
+
+
+def changed(item: SourceObject) -> DataError:
+    """What to say when a listed object is not there any more as it was listed."""
+    return DataError(
+        f"{item.key} was changed or deleted after it was listed; materialize raw_data again to list what is there now."
+    )
+
+
+class FolderStore:
+    """Objects as files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self, pattern: str) -> list[SourceObject]:
+        files = sorted(path for path in self.root.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        return [self._listed(path) for path in files]
+
+    def _listed(self, path: Path) -> SourceObject:
+        state = path.stat()
+        etag = hashlib.md5(f"{state.st_size}-{state.st_mtime_ns}".encode(), usedforsecurity=False).hexdigest()
+        return SourceObject(key=path.relative_to(self.root).as_posix(), etag=etag, size=state.st_size)
+
+    def local(self, item: SourceObject) -> Path:
+        """The file itself, unchanged since it was listed."""
+        path = self.root / item.key
+        try:
+            if self._listed(path) == item:
+                return path
+        except FileNotFoundError:
+            pass
+        raise changed(item)
+
+    def download(self, item: SourceObject, target: Path) -> None:
+        shutil.copyfile(self.local(item), target)
+
+    def upload(self, source: Path, key: str) -> None:
+        with self._placing(key) as draft:
+            shutil.copyfile(source, draft)
+
+    def create(self, key: str, content: bytes) -> bool:
+        draft = self._draft(key)
+        try:
+            _write_durably(draft, content)
+            os.link(draft, self.root / key)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def replace(self, key: str, content: bytes) -> None:
+        draft = self._draft(key)
+        try:
+            _write_durably(draft, content)
+            draft.replace(self.root / key)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _draft(self, key: str) -> Path:
+        place = self.root / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place.parent / f".{place.name}.{uuid.uuid4().hex}"
+
+    def _placing(self, key: str) -> _Placing:
+        return _Placing(self._draft(key), self.root / key)
+
+
+class _Placing:
+    """A draft file that takes its place when the block ends well, and vanishes when it does not."""
+
+    def __init__(self, draft: Path, place: Path) -> None:
+        self.draft, self.place = draft, place
+
+    def __enter__(self) -> Path:
+        return self.draft
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.draft.replace(self.place)
+        else:
+            self.draft.unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class S3Store:
+    """Objects below a prefix of an S3 bucket. `client` is a boto3 S3 client."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self.client, self.bucket = client, bucket
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    def list(self, pattern: str) -> list[SourceObject]:
+        fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        found = [item for item in self._pages(self.prefix + fixed) if fnmatch.fnmatchcase(item.key, pattern)]
+        return sorted(found, key=lambda item: item.key)
+
+    def _pages(self, prefix: str) -> Iterator[SourceObject]:
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                key = entry["Key"].removeprefix(self.prefix)
+                yield SourceObject(key=key, etag=entry["ETag"].strip('"'), size=entry["Size"])
+
+    def download(self, item: SourceObject, target: Path) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + item.key, IfMatch=item.etag)["Body"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "PreconditionFailed", "404", "412"):
+                raise changed(item) from error
+            raise
+        with target.open("wb") as file:
+            for chunk in body.iter_chunks(1 << 20):
+                file.write(chunk)
+
+    def upload(self, source: Path, key: str) -> None:
+        self.client.upload_file(str(source), self.bucket, self.prefix + key)
+
+    def create(self, key: str, content: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+                return False
+            raise
+        return True
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+
+    def replace(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content)
+
+
+def open_store(uri: str, endpoint_url: str | None) -> ObjectStore:
+    """The store at `uri`: a folder, or s3://bucket/prefix with credentials from the environment (IRSA on EKS)."""
+    if not uri.startswith("s3://"):
+        return FolderStore(Path(uri.removeprefix("file://")).absolute())
+    from dagster_aws.s3 import S3Resource
+
+    place = urlparse(uri)
+    return S3Store(S3Resource(endpoint_url=endpoint_url).get_client(), place.netloc, place.path)
