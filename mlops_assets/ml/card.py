@@ -1,0 +1,34 @@
+"""The model card: what a model is for and how good it is, on one page (Mitchell et al., Model Cards, 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlops_assets.ml.evaluation import EvaluationReport
+
+
+def model_card(model: str, description: str, owners: Sequence[str], report: EvaluationReport) -> str:
+    """The card as Markdown."""
+    lines = [f"# {model}", "", description or "No description.", ""]
+    lines += [f"- task: {report.task.replace('_', ' ')}", f"- owners: {', '.join(owners) or 'none'}"]
+    if report.classes:
+        lines.append(f"- classes: {', '.join(str(value) for value in report.classes)}")
+    lines += ["", f"## On {report.rows:,} held-out rows", "", "| metric | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.4f} |" for name, value in report.metrics.items()]
+    ranked = sorted(report.importance.items(), key=lambda item: -item[1])
+    lines += ["", "## What it looks at", "", "| column | loss when shuffled |", "|---|---|"]
+    lines += [f"| {name} | {value:+.4f} |" for name, value in ranked]
+    weakest = _weakest(report)
+    if weakest:
+        lines += ["", "## Where it is weakest", "", *weakest]
+    return "\n".join(lines) + "\n"
+
+
+def _weakest(report: EvaluationReport) -> list[str]:
+    """The three slices with the largest loss."""
+    measure = "rmse" if report.task == "regression" else "log_loss"
+    worst = sorted(report.slices, key=lambda part: -part.metrics[measure])[:3]
+    return [f"- {part.column} = {part.value}: {measure} {part.metrics[measure]:.4f} on {part.rows:,} rows" for part in worst]

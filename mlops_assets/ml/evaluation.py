@@ -1,0 +1,123 @@
+"""Judges an exported model on held-out rows: metrics, slices, and how much each raw column matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, ModelSignature
+from mlops_assets.ml.columns import Task, Value
+from mlops_assets.ml.inference import answers, feed, open_session
+from mlops_assets.ml.metrics import classification_metrics, regression_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+BATCH_ROWS = 65_536
+IMPORTANCE_ROWS = 5_000
+MAX_SLICES = 20
+MIN_SLICE_ROWS = 30
+
+
+class Slice(Value):
+    """The metrics of the rows with one value of a column."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: dict[str, float]
+
+
+class EvaluationReport(Value):
+    """How good a model is on held-out rows."""
+
+    task: Task
+    classes: tuple[bool | int | float | str, ...] | None
+    rows: int
+    metrics: dict[str, float]
+    slices: tuple[Slice, ...]
+    importance: dict[str, float]
+
+
+class Predictions:
+    """Held-out truth (n,) and the model's scores: probabilities (n, k), or predictions (n,) for regression."""
+
+    def __init__(self, truth: NDArray[Any], scores: NDArray[np.float32]) -> None:
+        self.truth, self.scores = truth, scores
+
+
+def evaluate(
+    artifact: Path, prepared: Path, *, target: str, slices: Sequence[str] = ()
+) -> tuple[EvaluationReport, Predictions]:
+    """Run the ONNX graph in `artifact` over test.parquet in `prepared`, in batches, and measure the answers.
+
+    Slices are the 20 most frequent values of each column of `slices` with at least 30 rows. The importance of a column
+    is how much worse the loss (log loss, or RMSE) gets when its values are shuffled among 5,000 rows (Breiman, Random
+    Forests, 2001).
+    """
+    signature = ModelSignature.model_validate_json((artifact / DESCRIPTION).read_bytes())
+    session = open_session((artifact / GRAPH).read_bytes(), threads=2)
+    truth, scores, kept = list[Any](), list[Any](), dict[str, list[Any]]({name: [] for name in slices})
+    for rows in _batches(prepared / "test.parquet", signature, target, slices):
+        scores.append(_scores(session, rows, signature))
+        truth.append(rows[target].to_numpy())
+        for name in slices:
+            kept[name].append(rows[name].astype(str).to_numpy())
+    predictions = Predictions(np.concatenate(truth), np.concatenate(scores))
+    sliced = [s for name in slices for s in _slices(name, np.concatenate(kept[name]), predictions)]
+    sample = next(_batches(prepared / "test.parquet", signature, target, slices)).head(IMPORTANCE_ROWS)
+    report = EvaluationReport(
+        task=signature.task,
+        classes=signature.classes,
+        rows=len(predictions.truth),
+        metrics=_metrics(predictions),
+        slices=tuple(sliced),
+        importance=_importance(session, sample, signature, target),
+    )
+    return report, predictions
+
+
+def _batches(path: Path, signature: ModelSignature, target: str, slices: Sequence[str]) -> Iterator[pd.DataFrame]:
+    import pyarrow.parquet as pq
+
+    columns = dict.fromkeys([*(column.name for column in signature.inputs), target, *slices])
+    for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(columns)):
+        yield batch.to_pandas()
+
+
+def _scores(session: Any, rows: pd.DataFrame, signature: ModelSignature) -> NDArray[np.float32]:
+    outputs = answers(session, feed(rows, signature.inputs))
+    return outputs["prediction"][:, 0] if signature.task == "regression" else outputs["probabilities"]
+
+
+def _metrics(predictions: Predictions) -> dict[str, float]:
+    if predictions.scores.ndim == 1:
+        return regression_metrics(predictions.truth, predictions.scores)
+    return classification_metrics(predictions.truth, predictions.scores)
+
+
+def _slices(column: str, values: NDArray[Any], predictions: Predictions) -> Iterator[Slice]:
+    names, counts = np.unique(values, return_counts=True)
+    for index in sorted(range(len(names)), key=lambda i: (-counts[i], names[i]))[:MAX_SLICES]:
+        if counts[index] >= MIN_SLICE_ROWS:
+            inside = values == names[index]
+            part = Predictions(predictions.truth[inside], predictions.scores[inside])
+            yield Slice(column=column, value=str(names[index]), rows=int(counts[index]), metrics=_metrics(part))
+
+
+def _importance(session: Any, rows: pd.DataFrame, signature: ModelSignature, target: str) -> dict[str, float]:
+    measure = "rmse" if signature.task == "regression" else "log_loss"
+    truth = rows[target].to_numpy()
+    whole = _metrics(Predictions(truth, _scores(session, rows, signature)))[measure]
+    generator = np.random.default_rng(0)
+    importance = dict[str, float]()
+    for column in signature.inputs:
+        shuffled = rows.copy()
+        shuffled[column.name] = rows[column.name].to_numpy()[generator.permutation(len(rows))]
+        importance[column.name] = _metrics(Predictions(truth, _scores(session, shuffled, signature)))[measure] - whole
+    return importance

@@ -1,0 +1,149 @@
+"""Turns prepared rows into arrays to learn from, in bounded memory, and keeps what is needed to do it again in serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlops_assets.ml.columns import Column, Target, Task, Value
+from mlops_assets.ml.preprocessing import MAX_CATEGORIES, fit, to_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+FIT_ROWS = 262_144
+REFERENCE_ROWS = 10_000
+BATCH_ROWS = 65_536
+
+
+class FeaturePlan(Value):
+    """Everything that decides the features."""
+
+    use: tuple[Column, ...]
+    target: Target
+    task: Task
+    classes: tuple[Any, ...] | None
+
+
+class FeatureSet(Value):
+    """What the arrays hold."""
+
+    inputs: tuple[Column, ...]
+    feature_names: tuple[str, ...]
+    train_rows: int
+    test_rows: int
+    classes: tuple[bool | int | float | str, ...] | None
+    target_mean: float
+    target_std: float
+    non_finite: dict[str, int]
+
+
+def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
+    """Write x_train.npy, y_train.npy, x_test.npy, y_test.npy, preprocessing.onnx, reference.parquet and features.json.
+
+    x: float32 (n, d); y: float32 (n,) for regression, int64 (n,) class indices otherwise. Statistics are fitted on the
+    first 262,144 train rows, which are a random sample because prepared rows are ordered by their digest; categories
+    are those of all train rows, the 256 most frequent of a column.
+    """
+    import pyarrow.parquet as pq
+
+    train = pq.ParquetFile(prepared / "train.parquet")
+    names = [column.name for column in plan.use]
+    categories = {c.name: _categories(train, c.name) for c in plan.use if c.type == "category"}
+    transformer = fit(_first_rows(train, names, FIT_ROWS), plan.use, categories)
+    (out / "preprocessing.onnx").write_bytes(to_onnx(transformer, plan.use).SerializeToString())
+    feature_names = tuple(str(name) for name in transformer.get_feature_names_out())
+    rows, bad = dict[str, int](), np.zeros(len(feature_names), dtype=np.int64)
+    moments = np.zeros(2)
+    for part in ("train", "test"):
+        file = pq.ParquetFile(prepared / f"{part}.parquet")
+        rows[part] = file.metadata.num_rows
+        target = plan.target.column
+        x = np.lib.format.open_memmap(out / f"x_{part}.npy", "w+", np.float32, (rows[part], len(feature_names)))
+        y = np.lib.format.open_memmap(out / f"y_{part}.npy", "w+", _target_type(plan.task), (rows[part],))
+        position = 0
+        for frame in _frames(file, [*names, target]):
+            end = position + len(frame)
+            values = np.asarray(transformer.transform(frame[names]), dtype=np.float32)
+            bad += (~np.isfinite(values)).sum(axis=0)
+            x[position:end], y[position:end] = values, frame[target].to_numpy()
+            position = end
+        x.flush()
+        y.flush()
+        if part == "train" and plan.task == "regression":
+            moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
+    _reference(train, [*names, plan.target.column], out)
+    made = FeatureSet(
+        inputs=plan.use,
+        feature_names=feature_names,
+        train_rows=rows["train"],
+        test_rows=rows["test"],
+        classes=plan.classes,
+        target_mean=float(moments[0]),
+        target_std=float(moments[1]) or 1.0,
+        non_finite={name: int(count) for name, count in zip(feature_names, bad, strict=True) if count},
+    )
+    (out / "features.json").write_text(made.model_dump_json(indent=1))
+    return made
+
+
+def _target_type(task: Task) -> type[np.generic]:
+    return np.float32 if task == "regression" else np.int64
+
+
+def _frames(file: Any, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Batches of rows; a missing category is the empty string, as it is for a predictor."""
+    import pyarrow as pa
+
+    for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+        frame = batch.to_pandas()
+        for field in batch.schema:
+            if pa.types.is_string(field.type):
+                frame[field.name] = frame[field.name].fillna("")
+        yield frame
+
+
+def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:
+    import pandas as pd
+
+    taken, frames = 0, list[pd.DataFrame]()
+    for frame in _frames(file, columns):
+        frames.append(frame.iloc[: rows - taken])
+        taken += len(frames[-1])
+        if taken >= rows:
+            break
+    return pd.concat(frames, ignore_index=True)
+
+
+def _categories(file: Any, column: str) -> list[str]:
+    """The values of a column in all rows, sorted; only the most frequent where there are too many."""
+    import pyarrow.compute as pc
+
+    counts = dict[str, int]()
+    for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+        for entry in pc.value_counts(batch.column(0)).to_pylist():
+            if entry["values"]:
+                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
+    return sorted(frequent) or [""]
+
+
+def _reference(file: Any, columns: Sequence[str], out: Path) -> None:
+    """A sample of raw train rows, to compare live data with."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.Table.from_pandas(_first_rows(file, columns, REFERENCE_ROWS), preserve_index=False)
+    pq.write_table(rows, out / "reference.parquet")
+
+
+def load_arrays(features: Path, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """x and y of `train` or `test`, memory-mapped."""
+    x = np.load(features / f"x_{part}.npy", mmap_mode="r", allow_pickle=False)
+    y = np.load(features / f"y_{part}.npy", mmap_mode="r", allow_pickle=False)
+    return x, y

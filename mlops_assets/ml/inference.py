@@ -1,0 +1,68 @@
+"""Runs a model's ONNX graph on raw rows: the same few lines offline and in the predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mlops_assets.ml.artifact import InputColumn
+
+
+def open_session(graph: bytes, threads: int = 1) -> Any:
+    """An onnxruntime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def feed(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray[Any]]:
+    """Raw rows as the graph takes them: one array (n, 1) for each input, float32 or str; NaN and "" are missing."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for column in inputs:
+        values = rows[column.name]
+        if column.dtype == "string":
+            arrays[column.name] = values.fillna("").to_numpy(dtype=object).reshape(-1, 1)
+        else:
+            arrays[column.name] = values.to_numpy(dtype=np.float32).reshape(-1, 1)
+    return arrays
+
+
+def answers(session: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The graph's outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, arrays), strict=True))
+
+
+def rows_of(path: Path, inputs: Sequence[InputColumn], rows: int) -> pd.DataFrame:
+    """The first rows of a Parquet file, with the graph's columns."""
+    import pyarrow.parquet as pq
+
+    return next(pq.ParquetFile(path).iter_batches(rows, columns=[column.name for column in inputs])).to_pandas()
+
+
+def largest_difference(left: dict[str, list[Any]], right: dict[str, list[Any]]) -> float:
+    """How far two sets of answers are apart: infinity where a label, a name or a shape differs."""
+    if left.keys() != right.keys():
+        return float("inf")
+    largest = 0.0
+    for name, values in left.items():
+        mine, other = np.asarray(values), np.asarray(right[name])
+        if mine.shape != other.shape:
+            return float("inf")
+        if name == "label":
+            largest = max(largest, 0.0 if np.array_equal(mine, other) else float("inf"))
+        elif mine.size:
+            largest = max(largest, float(np.max(np.abs(mine.astype(np.float64) - other.astype(np.float64)))))
+    return largest

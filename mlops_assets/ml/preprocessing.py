@@ -1,0 +1,64 @@
+"""The preprocessing: a scikit-learn ColumnTransformer, fitted on train rows, and the same as an ONNX graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from mlops_assets.ml.columns import Column
+
+OPSET = 18
+MAX_CATEGORIES = 256
+
+
+def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[str]]) -> Any:
+    """Fit a ColumnTransformer on `sample` (train rows, one column for each of `use`).
+
+    Numbers and booleans: median for what is missing, then mean 0 and variance 1. Categories: one column for each of
+    `categories`, which come from all train rows; any other value, a missing one too, has 0 in all of them.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = [column.name for column in use if column.type != "category"]
+    names = [column.name for column in use if column.type == "category"]
+    parts = list[tuple[str, Any, list[str]]]()
+    if numbers:
+        scaled = Pipeline([("missing", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
+        parts.append(("number", scaled, numbers))
+    if names:
+        encoder = OneHotEncoder(
+            categories=[categories[name] for name in names], handle_unknown="ignore", sparse_output=False, dtype="float32"
+        )
+        parts.append(("category", encoder, names))
+    return ColumnTransformer(parts, verbose_feature_names_out=False).fit(sample)
+
+
+def to_onnx(transformer: Any, use: Sequence[Column]) -> Any:
+    """The fitted ColumnTransformer as an ONNX graph: an input (n, 1) for each column, the output `features` (n, d)."""
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    kinds = {"category": StringTensorType}
+    inputs = [(column.name, kinds.get(column.type, FloatTensorType)([None, 1])) for column in use]
+    graph = convert_sklearn(
+        transformer, "preprocessing", inputs, target_opset={"": OPSET, "ai.onnx.ml": 3}, final_types=None
+    )
+    return _with_output(graph, "features")
+
+
+def _with_output(model: Any, name: str) -> Any:
+    """Rename the only output."""
+    old = model.graph.output[0].name
+    for node in model.graph.node:
+        for index, output in enumerate(node.output):
+            if output == old:
+                node.output[index] = name
+    model.graph.output[0].name = name
+    return model
