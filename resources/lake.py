@@ -100,7 +100,7 @@ class Lake(dg.ConfigurableResource):
             return manifest
         # A damaged snapshot is moved out of the way, so that the stage can publish it anew.
         self.store.replace(f"{place}/{version}/damaged-{uuid.uuid4().hex}.json", content)
-        self._remove(f"{place}/{version}/manifest.json")
+        self.store.delete(f"{place}/{version}/manifest.json")
         return None
 
     def fetch(self, place: str, version: str) -> Path:
@@ -174,12 +174,6 @@ class Lake(dg.ConfigurableResource):
     def _scratch(self) -> str:
         os.makedirs(self.cache, exist_ok=True)
         return self.cache
-
-    def _remove(self, key: str) -> None:
-        if isinstance(self.store, FolderStore):
-            (self.store.root / key).unlink(missing_ok=True)
-        else:
-            self.store.client.delete_object(Bucket=self.store.bucket, Key=self.store.prefix + key)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _downloaded(store: ObjectStore, item: SourceObject, target: Path) -> Path:

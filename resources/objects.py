@@ -54,6 +54,10 @@ class ObjectStore(Protocol):
         """Store `content` in place of whatever is there."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Remove a key, if it is there."""
+        ...
+
 
 def changed(item: SourceObject) -> DataError:
     """What to say when a listed object is not there any more as it was listed."""
@@ -118,6 +122,9 @@ class FolderStore:
             draft.replace(self.root / key)
         finally:
             draft.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
 
     def _draft(self, key: str) -> Path:
         place = self.root / key
@@ -204,6 +211,9 @@ class S3Store:
 
     def replace(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content)
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
 
 def open_store(uri: str, endpoint_url: str | None) -> ObjectStore:

@@ -31,7 +31,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
 
         used = tuple(column for column in spec.contract if column.name in spec.features.use)
         plan = FeaturePlan(
-            use=used, target=spec.target_value, task=spec.task, classes=prepared_data.classes, seed=spec.train.seed
+            use=used, target=spec.target_value, task=spec.task, classes=prepared_data.classes
         )
         version = version_of(CODE_VERSION, prepared_data.version, plan)
         place = f"{spec.model}/{name}"
@@ -56,7 +56,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
                 dg.AssetCheckResult(
                     check_name="no_leakage",
                     passed=not found,
-                    description="; ".join(str(leak.message) for leak in found) or "No single feature gives the target away.",
+                    description="; ".join(leak.message for leak in found) or "No single feature gives the target away.",
                 ),
                 finite_check(made.non_finite),
             ],

@@ -70,7 +70,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             check_results=[
                 contract_check(report),
                 dg.AssetCheckResult(check_name="label_rate", passed=True, metadata={"rates": dg.MetadataValue.json(report.label_rates)}),
-                disjoint_check(spec, report),
+                disjoint_check(report),
                 row_count_check(context, report),
             ],
         )
@@ -88,12 +88,10 @@ def contract_check(report: Preparation) -> dg.AssetCheckResult:
     )
 
 
-def disjoint_check(spec: ModelSpec, report: Preparation) -> dg.AssetCheckResult:
-    """Holds by construction, since a row's content decides its side; only kept duplicates could be on one side twice."""
+def disjoint_check(report: Preparation) -> dg.AssetCheckResult:
+    """Fails when a row is in both parts."""
     return dg.AssetCheckResult(
-        check_name="disjoint",
-        passed=report.train_rows > 0 and report.test_rows > 0,
-        description=f"Rows are assigned by {spec.prepare.split.by}; equal rows are on the same side.",
+        check_name="disjoint", passed=report.overlap == 0, description=f"{report.overlap} rows are in both parts."
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, TrainedModel
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
-from resources.environment import Environment
+from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mlops_assets.ml.training import TrainingConfig
     from mlops_assets.pipeline.spec import ModelSpec
@@ -41,13 +44,14 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             source = lake.fetch(features.place, features.version)
             with snapshot(lake, context, place, version) as (folder, missing):
                 if missing:
-                    fit_and_export(spec, config, source, folder, version, context)
+                    checkpoints = LakeCheckpoints(lake, f"{place}/{version}/checkpoints")
+                    fit_and_export(spec, config, source, folder, checkpoints, context)
                 signature = read_json(ModelSignature, folder / "model.json")
-                curve = read_curve(folder)
+                curve = json.loads((folder / "curve.json").read_text())
             with tracking.run(spec.model, context) as run:
-                run.params(parameters(spec, features))
-                if missing:
-                    run.series(curve, first_step=1)
+                run.params(config.model_dump() | {"features_version": features.version, "trained_model_version": version})
+                run.series([{key: point[key] for key in point if key != "epoch"} for point in curve], first_step=1)
+                run.tags({"mlops.snapshot": f"{place}/{version}", "mlops.sha256": signature.sha256})
         difference = signature.export_difference
         return dg.MaterializeResult(
             value=TrainedModel(place=place, version=version, sha256=signature.sha256),
@@ -55,7 +59,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             metadata={
                 "mlflow_run": dg.MetadataValue.url(run.url),
                 "epochs": len(curve),
-                "skipped": not missing,
+                "trained": "now" if missing else "skipped: this version exists already",
                 "sha256": signature.sha256,
                 "snapshot": f"{place}/{version}",
             },
@@ -70,6 +74,57 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         )
 
     return trained_model
+
+
+def fit_and_export(
+    spec: ModelSpec,
+    config: TrainingConfig,
+    features: Path,
+    folder: Path,
+    checkpoints: LakeCheckpoints,
+    context: dg.AssetExecutionContext,
+) -> None:
+    """Train into `folder`, from a checkpoint where one lies, and export."""
+    from mlops_assets.ml.export import export
+    from mlops_assets.ml.networks import find, is_torch
+
+    if is_torch(find(config.network)):
+        from mlops_assets.ml.training import train
+
+        with stop_signal() as stop_requested:
+            every = spec.train.checkpoint_every.total_seconds()
+            result = train(
+                features,
+                folder,
+                config,
+                checkpoints,
+                checkpoint_every_s=every,
+                say=context.log.info,
+                stop_requested=stop_requested,
+            )
+        context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {result.rows_per_second:,.0f} rows/s on {result.device}")
+        estimator = None
+    else:
+        from mlops_assets.ml.estimators import fit
+
+        estimator = fit(features, folder, config)
+    export(spec.model, features, folder, config, estimator)
+    for checkpoint in checkpoints.names():
+        checkpoints.delete(checkpoint)
+
+
+@contextmanager
+def stop_signal() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come; it is only noted, so that a checkpoint can be written first."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def training_config(spec: ModelSpec) -> TrainingConfig:

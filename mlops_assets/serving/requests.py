@@ -1,0 +1,138 @@
+"""Reads requests of the V1 and V2 protocols against a model's signature; what does not fit is told by column and reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mlops_assets.ml.artifact import InputColumn
+
+    Arrays = dict[str, NDArray[Any]]
+
+NUMBER_TYPES = frozenset(
+    ("FP32", "FP64", "FP16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
+)
+
+
+class BadRequest(Exception):
+    """The request does not fit the model; the message says which column and why."""
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request body."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadRequest("the body must be a JSON object")
+    return content
+
+
+def read_v2(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
+    """The tensors of a V2 request, one for each column, as arrays (n, 1)."""
+    inputs = content.get("inputs")
+    if not isinstance(inputs, list):
+        raise BadRequest('"inputs" must be a list with one tensor for each column')
+    tensors: dict[str, dict[str, Any]] = {}
+    for tensor in inputs:
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
+            raise BadRequest('each of "inputs" must be an object with name, shape, datatype and data')
+        if tensor["name"] in tensors:
+            raise BadRequest(f"column {tensor['name']} is given twice")
+        tensors[tensor["name"]] = tensor
+    _exactly(tensors.keys(), columns)
+    arrays: Arrays = {}
+    rows = -1
+    given = [column for column in columns if column.name in tensors]
+    for column in given:
+        values = _tensor(tensors[column.name], column)
+        if rows not in (-1, len(values)):
+            raise BadRequest(f"column {column.name} has {len(values)} rows, but {given[0].name} has {rows}")
+        rows = len(values)
+        arrays[column.name] = _array(values, column)
+    if rows == -1:
+        raise BadRequest("no column is given")
+    for column in columns:
+        if column.name not in arrays:
+            arrays[column.name] = _array([None] * rows, column)
+    return arrays
+
+
+def _tensor(tensor: dict[str, Any], column: InputColumn) -> list[Any]:
+    shape, data, datatype = tensor.get("shape"), tensor.get("data"), tensor.get("datatype")
+    fitting = datatype == "BYTES" if column.dtype == "string" else datatype in NUMBER_TYPES
+    if not fitting or not isinstance(datatype, str):
+        wanted = "BYTES" if column.dtype == "string" else "FP32 (or another number type)"
+        raise BadRequest(f"column {column.name}: datatype is {datatype!r}, but must be {wanted}")
+    if not isinstance(shape, list) or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
+        raise BadRequest(f"column {column.name}: shape is {shape!r}, but must be [rows, 1]")
+    if not isinstance(data, list):
+        raise BadRequest(f"column {column.name}: data must be a list")
+    if data and isinstance(data[0], list):
+        if not all(isinstance(row, list) and len(row) == 1 for row in data):
+            raise BadRequest(f"column {column.name}: each row of data must hold one value")
+        data = [row[0] for row in data]
+    if type(shape[0]) is not int or shape[0] != len(data):
+        raise BadRequest(f"column {column.name}: shape says {shape[0]!r} rows, but data has {len(data)}")
+    if not data:
+        raise BadRequest(f"column {column.name} has no rows")
+    return data
+
+
+def read_v1(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
+    """The rows of a V1 request, `{"instances": [{column: value, ...}, ...]}`, as an array (n, 1) for each column."""
+    instances = content.get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise BadRequest('"instances" must be a list of at least one object, {column: value, ...}')
+    for row in instances:
+        if not isinstance(row, dict):
+            raise BadRequest('each of "instances" must be an object, {column: value, ...}')
+        _exactly(row.keys(), columns)
+    return {column.name: _array([row.get(column.name) for row in instances], column) for column in columns}
+
+
+def _exactly(given: Any, columns: Sequence[InputColumn]) -> None:
+    """Every column that cannot be missing is there, and no other."""
+    for column in columns:
+        if column.name not in given and not column.nullable:
+            raise BadRequest(f"column {column.name} is missing; wanted: {', '.join(c.name for c in columns)}")
+    if len(given) > len(columns) or not all(any(name == c.name for c in columns) for name in given):
+        extra = sorted(set(given) - {column.name for column in columns})
+        raise BadRequest(f"there is no column {', '.join(extra)}; wanted: {', '.join(c.name for c in columns)}")
+
+
+def _array(values: list[Any], column: InputColumn) -> NDArray[Any]:
+    text = column.dtype == "string"
+    for row, value in enumerate(values):
+        kind = type(value)
+        if value is None or (text and value == ""):
+            if not column.nullable:
+                raise BadRequest(f"column {column.name}: row {row} is missing, but the column may not be")
+        elif not (kind is str if text else kind in (float, int, bool)):
+            wanted = "a string" if text else "a number"
+            raise BadRequest(f"column {column.name}: row {row} is {_shown(value)}, but must be {wanted}")
+    if text:
+        array = np.empty((len(values), 1), dtype=object)
+        array[:, 0] = [value or "" for value in values]
+        return array
+    with np.errstate(over="ignore"):
+        try:
+            array = np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
+        except OverflowError:
+            raise BadRequest(f"column {column.name}: a number is too large for a float32") from None
+    if np.isinf(array).any():
+        raise BadRequest(f"column {column.name}: a number is too large for a float32")
+    return array
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,131 @@
+"""The hot routes of the model server, in front of KServe's own: predict (V1), infer (V2) and load.
+
+KServe's handlers pass every request through FastAPI, pydantic models and header copies; here a request is parsed once,
+checked against the model's signature and answered. All other routes are KServe's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from prometheus_client import Counter, Histogram
+
+from mlops_assets.ml.errors import MlopsError
+from mlops_assets.serving.predictor import Predictor
+from mlops_assets.serving.requests import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from mlops_assets.serving.repository import Repository
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+V1 = re.compile(r"^/v1/models/([^/:]+):predict$")
+V2 = re.compile(r"^/v2/models/([^/]+)/infer$")
+LOAD = re.compile(r"^/v2/repository/models/([^/]+)/load$")
+MAX_BODY = 64 << 20
+LARGE_BODY = 64 << 10
+JSON = (b"content-type", b"application/json")
+
+SECONDS = Histogram(
+    "model_request_duration_seconds",
+    "Time from the whole request to its answer",
+    ["model"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+REQUESTS = Counter("model_requests_total", "Requests by model and status", ["model", "code"])
+log = logging.getLogger("mlops_assets.serving")
+
+
+class PredictionRoutes:
+    """ASGI middleware that answers the hot routes and passes everything else on."""
+
+    def __init__(self, app: App, repository: Repository) -> None:
+        self.app, self.repository = app, repository
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        for protocol, pattern in (("v2", V2), ("v1", V1)):
+            if match := pattern.match(path):
+                await self._predict(match[1], protocol, scope, receive, send)
+                return
+        if match := LOAD.match(path):
+            await self._load(match[1], receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _predict(self, name: str, protocol: str, scope: Message, receive: Receive, send: Send) -> None:
+        model = self.repository.get_model(name)
+        body = await _body(receive)
+        start = time.perf_counter()
+        if not isinstance(model, Predictor):
+            await _answer(send, 404, {"error": f"there is no model {name[:63]!r} here"})
+            return
+        if body is None:
+            code, content = 413, orjson.dumps({"error": f"the body is larger than {MAX_BODY >> 20} MiB"})
+        elif any(key == b"inference-header-content-length" for key, _ in scope["headers"]):
+            code, content = 400, orjson.dumps({"error": "binary tensors are not supported; send JSON"})
+        elif len(body) > LARGE_BODY:
+            # A large batch is answered in a thread, so that small ones do not wait for it
+            code, content = await asyncio.to_thread(_answered, model, body, protocol)
+        else:
+            code, content = _answered(model, body, protocol)
+        SECONDS.labels(name).observe(time.perf_counter() - start)
+        REQUESTS.labels(name, code).inc()
+        await _send(send, code, content)
+
+    async def _load(self, name: str, receive: Receive, send: Send) -> None:
+        await _body(receive)
+        try:
+            await asyncio.to_thread(self.repository.load, name)
+        except MlopsError as error:
+            log.error("%s: %s", name[:63], error)
+            await _answer(send, 422, {"error": str(error)})
+            return
+        await _answer(send, 200, {"name": name, "load": True})
+
+
+def _answered(model: Predictor, body: bytes, protocol: str) -> tuple[int, bytes]:
+    try:
+        arrays, identity = model.read(body, protocol)
+    except BadRequest as error:
+        return 400, orjson.dumps({"error": str(error)})
+    return 200, model.write(model.run(arrays), identity, protocol)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, or None when it is too large."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            parts = []
+    return None if size > MAX_BODY else b"".join(parts)
+
+
+async def _answer(send: Send, code: int, content: dict[str, Any]) -> None:
+    await _send(send, code, orjson.dumps(content))
+
+
+async def _send(send: Send, code: int, content: bytes) -> None:
+    headers = [JSON, (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,48 @@
+"""The model server: one KServe ModelServer for all models that DIR declares.
+
+`python -m mlops_assets.serving.server --models DIR --port 8085 [--host 127.0.0.1]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+
+    sys.argv = sys.argv[:1]  # importing kserve.model_server parses the command line
+    from kserve import model_server
+
+    from mlops_assets.serving.repository import Repository
+    from mlops_assets.serving.routes import PredictionRoutes
+
+    class RESTServer(model_server.RESTServer):
+        """KServe listens on all addresses; this one on the address it is given."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.config.host = options.host
+
+    repository = Repository(options.models)
+    repository.load_all()
+    model_server.RESTServer = RESTServer
+    model_server.app.add_middleware(PredictionRoutes, repository=repository)
+    server = model_server.ModelServer(
+        http_port=options.port, enable_grpc=False, registered_models=repository, enable_latency_logging=False
+    )
+    server.start(list(repository.get_models().values()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
