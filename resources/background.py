@@ -1,4 +1,4 @@
-"""Servers of the local platform: processes that are started once, outlive the run that started them, and can be stopped."""
+"""Servers of the local platform: processes that are started once and outlive the run that started them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,9 @@ class BackgroundServer:
     Of several processes that start it at once one does, and the others use that one.
     """
 
-    def __init__(self, folder: Path, name: str, port: int, health: str, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, name: str, port: int, health: str, command: Sequence[str], environment: dict[str, str]
+    ) -> None:
         self.folder, self.name, self.port = folder, name, port
         self.command, self.environment = list(command), environment
         self.url = f"http://127.0.0.1:{port}"
@@ -83,7 +85,9 @@ class BackgroundServer:
             if not self.pid():
                 raise ServerError(f"{self.name} stopped while it started; the end of {self.log}:\n{self.tail()}")
             if time.monotonic() > deadline:
-                raise ServerError(f"{self.name} does not answer at {self.health} after {timeout_s:.0f} s; see {self.log}")
+                raise ServerError(
+                    f"{self.name} does not answer at {self.health} after {timeout_s:.0f} s; see {self.log}"
+                )
             time.sleep(0.05)
         return self.url
 
@@ -124,10 +128,8 @@ class BackgroundServer:
 
 
 def _reap(pid: int) -> None:
-    try:
+    with suppress(ChildProcessError):  # another process is its parent
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass  # another process is its parent
 
 
 def started_at(pid: int) -> str | None:

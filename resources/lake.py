@@ -75,7 +75,9 @@ class Lake(dg.ConfigurableResource):
                 store.local(item)
             return
         with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
-            yield [_downloaded(store, item, Path(folder, f"{i:06d}-{Path(item.key).name}")) for i, item in enumerate(items)]
+            yield [
+                _downloaded(store, item, Path(folder, f"{i:06d}-{Path(item.key).name}")) for i, item in enumerate(items)
+            ]
 
     def _source(self, uri: str) -> tuple[ObjectStore, str]:
         if "://" not in uri and not uri.startswith("/"):
@@ -107,10 +109,12 @@ class Lake(dg.ConfigurableResource):
         """A local folder with the files of a snapshot; digests are checked when they come from S3."""
         manifest = self.find(place, version)
         if manifest is None:
-            raise DataError(f"There is no complete snapshot {place}/{version} in {self.uri}; materialize its asset again.")
+            raise DataError(
+                f"There is no complete snapshot {place}/{version} in {self.uri}; materialize its asset again."
+            )
         if isinstance(self.store, FolderStore):
             return self.store.root / manifest.folder
-        target = Path(self._scratch(), manifest.folder)
+        target = self._scratch() / manifest.folder
         if not (target / ".complete").exists():
             self._fetch_into(manifest, target)
         return target
@@ -137,7 +141,11 @@ class Lake(dg.ConfigurableResource):
         """
         attempt = f"{place}/{version}/{uuid.uuid4().hex}"
         local = isinstance(self.store, FolderStore)
-        draft = self.store.root / attempt if isinstance(self.store, FolderStore) else Path(tempfile.mkdtemp(dir=self._scratch()))
+        draft = (
+            self.store.root / attempt
+            if isinstance(self.store, FolderStore)
+            else Path(tempfile.mkdtemp(dir=self._scratch()))
+        )
         draft.mkdir(parents=True, exist_ok=True)
         published = False
         try:
@@ -153,7 +161,9 @@ class Lake(dg.ConfigurableResource):
                     _sync(file)
                 else:
                     self.store.upload(file, f"{attempt}/{file.name}")
-            published = self.store.create(f"{place}/{version}/manifest.json", manifest.model_dump_json(indent=1).encode())
+            published = self.store.create(
+                f"{place}/{version}/manifest.json", manifest.model_dump_json(indent=1).encode()
+            )
         finally:
             if not local or not published:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -162,7 +172,9 @@ class Lake(dg.ConfigurableResource):
     def append(self, place: str, entry: dict[str, object]) -> int:
         """Add an entry to an append-only ledger and return its number; numbers have no gaps and are never reused."""
         number = len(self.store.list(f"{place}/*.json")) + 1
-        while not self.store.create(f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time()} | entry).encode()):
+        while not self.store.create(
+            f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time()} | entry).encode()
+        ):
             number += 1
         return number
 
@@ -171,9 +183,10 @@ class Lake(dg.ConfigurableResource):
         contents = [self.store.read(item.key) for item in self.store.list(f"{place}/*.json")]
         return [json.loads(content) for content in contents if content is not None]
 
-    def _scratch(self) -> str:
-        os.makedirs(self.cache, exist_ok=True)
-        return self.cache
+    def _scratch(self) -> Path:
+        cache = Path(self.cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        return cache
 
 
 def _downloaded(store: ObjectStore, item: SourceObject, target: Path) -> Path:

@@ -55,7 +55,15 @@ class Serving(dg.ConfigurableResource):
     def server(self) -> BackgroundServer:
         """The process."""
         models = self._folder("")
-        command = [sys.executable, "-m", "mlops_assets.serving.server", "--models", str(models), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "mlops_assets.serving.server",
+            "--models",
+            str(models),
+            "--port",
+            str(self.port),
+        ]
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
 
@@ -87,7 +95,9 @@ class Serving(dg.ConfigurableResource):
         """Version, digest and folder of what is served under the model's name."""
         return self._declared(model).get("champion")
 
-    def _try_candidate(self, model: str, before: dict[str, Any], served: dict[str, str], signature: ModelSignature) -> None:
+    def _try_candidate(
+        self, model: str, before: dict[str, Any], served: dict[str, str], signature: ModelSignature
+    ) -> None:
         champion = before.get("champion")
         self._declare(model, {"champion": champion, "candidate": served})
         try:
@@ -98,7 +108,9 @@ class Serving(dg.ConfigurableResource):
             stays = f"version {champion['version']} keeps answering" if champion else "nothing is served"
             if champion:
                 self._load(model)
-            raise DeploymentError(f"Version {served['version']} of {model} was not rolled out, {stays}: {error}") from error
+            raise DeploymentError(
+                f"Version {served['version']} of {model} was not rolled out, {stays}: {error}"
+            ) from error
 
     def _load(self, model: str) -> None:
         """Have the server read the model's declaration; a server that has just started has read it already."""
@@ -122,14 +134,18 @@ class Serving(dg.ConfigurableResource):
         difference = largest_difference(golden.outputs, found)
         size = max((abs(row[0]) for row in golden.outputs.get("prediction", [])), default=1.0)
         if not difference <= signature.tolerance * max(1.0, size):
-            raise DeploymentError(f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}")
+            raise DeploymentError(
+                f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
+            )
         url = self.server.url
         body = json.dumps({"instances": [dict(golden.rows[0])]})
         example = f"curl {url}/v1/models/{model}:predict -d '{body}'"
         return Proof(url=url, rows=len(golden.rows), difference=difference, example=example)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(self.server.url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+        request = urllib.request.Request(
+            self.server.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
+        )
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -140,7 +156,9 @@ class Serving(dg.ConfigurableResource):
                 raise DeploymentError(str(reason)) from error
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise DeploymentError(f"the model server does not answer ({error}); see {self.server.log}") from error
+                    raise DeploymentError(
+                        f"the model server does not answer ({error}); see {self.server.log}"
+                    ) from error
                 self.server.ensure_running()
 
     # ---- files ----

@@ -1,9 +1,8 @@
 """MLflow: one run per model and Dagster run, finished whatever happens, and the model registry."""
 
-from __future__ import annotations
-
 import os
 import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,6 @@ from resources.environment import Environment
 from resources.lake import Lake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
@@ -43,7 +40,7 @@ class RegisteredVersion(Value):
 class TrackedRun:
     """The MLflow run of a model in one Dagster run. All calls name the run; there is no global active run."""
 
-    def __init__(self, client: MlflowClient, run_id: str, url: str) -> None:
+    def __init__(self, client: "MlflowClient", run_id: str, url: str) -> None:
         self.client, self.run_id, self.url = client, run_id, url
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -107,7 +104,7 @@ class Tracking(dg.ConfigurableResource):
             Environment.read().mlflow_server().launch()
 
     @cached_property
-    def client(self) -> MlflowClient:
+    def client(self) -> "MlflowClient":
         """A client that fails soon and clearly when the server cannot be reached."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -174,7 +171,9 @@ class Tracking(dg.ConfigurableResource):
         experiment = self.client.get_experiment_by_name(model)
         if not experiment:
             return
-        for run in self.client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'", max_results=100):
+        for run in self.client.search_runs(
+            [experiment.experiment_id], "attributes.status = 'RUNNING'", max_results=100
+        ):
             host, _, process = run.data.tags.get(OWNER_TAG, "").partition("/")
             pid, _, started = process.partition("@")
             if host == socket.gethostname() and pid.isdigit() and started_at(int(pid)) != started:
@@ -197,7 +196,9 @@ class Tracking(dg.ConfigurableResource):
                 return None
             raise
 
-    def register(self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str) -> RegisteredVersion:
+    def register(
+        self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str
+    ) -> RegisteredVersion:
         """Register an artifact folder of the run as the next version of the model."""
         from mlflow.exceptions import MlflowException
 
@@ -207,10 +208,14 @@ class Tracking(dg.ConfigurableResource):
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
-        return _registered(self.client.create_model_version(model, source, run.run_id, dict(tags), description=description))
+        return _registered(
+            self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
+        )
 
-    def move_alias(self, version: RegisteredVersion, alias: str, reason: str, actor: str, evidence: dict[str, Any]) -> None:
-        """Point an alias at a version and write that to the append-only ledger; nothing when it points there already."""
+    def move_alias(
+        self, version: RegisteredVersion, alias: str, reason: str, actor: str, evidence: dict[str, Any]
+    ) -> None:
+        """Point an alias at a version and write that to the append-only ledger, unless it points there already."""
         before = self.by_alias(version.model, alias)
         if before and before.version == version.version:
             return
@@ -221,7 +226,9 @@ class Tracking(dg.ConfigurableResource):
 
     def snapshot_of(self, version: RegisteredVersion) -> tuple[str, str]:
         """Place and version of the lake snapshot that holds the artifact of a version."""
-        place, _, snapshot = self.client.get_model_version(version.model, str(version.version)).tags["snapshot"].rpartition("/")
+        place, _, snapshot = (
+            self.client.get_model_version(version.model, str(version.version)).tags["snapshot"].rpartition("/")
+        )
         return place, snapshot
 
     def download(self, version: RegisteredVersion, folder: Path) -> Path:
@@ -238,9 +245,12 @@ class Tracking(dg.ConfigurableResource):
         return f"{self.address}/#/models/{version.model}/versions/{version.version}"
 
 
-def _registered(version: ModelVersion) -> RegisteredVersion:
+def _registered(version: "ModelVersion") -> RegisteredVersion:
     return RegisteredVersion(
-        model=version.name, version=int(version.version), sha256=version.tags.get("sha256", ""), run_id=version.run_id or ""
+        model=version.name,
+        version=int(version.version),
+        sha256=version.tags.get("sha256", ""),
+        run_id=version.run_id or "",
     )
 
 

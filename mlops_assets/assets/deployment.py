@@ -1,10 +1,7 @@
 """deployment: brings the version up beside the champion, proves it on golden rows, then lets it take over."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,11 +9,9 @@ from mlops_assets.assets.handles import RegisteredModel
 from mlops_assets.assets.registered_model import actor
 from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.ml.columns import Value
+from mlops_assets.pipeline.spec import ModelSpec
 from resources.serving import Serving
 from resources.tracking import RegisteredVersion, Tracking
-
-if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec
 
 CODE_VERSION = "1"
 
@@ -35,10 +30,13 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "deployment"
     checks = [check(spec, name, "no_skew", "The endpoint answers golden rows exactly as the offline model did")]
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, "registered_model", checks=checks), description="What answers at the endpoint")
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, Deployment, "registered_model", checks=checks),
+        description="What answers at the endpoint",
+    )
     def deployment(
         context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: Serving, tracking: Tracking
-    ) -> dg.MaterializeResult[Deployment]:
+    ) -> dg.MaterializeResult:
         with told_clearly():
             champion = tracking.by_alias(spec.model, "champion")
             candidate = RegisteredVersion(**registered_model.model_dump(include=set(RegisteredVersion.model_fields)))

@@ -1,23 +1,19 @@
 """evaluation: judges the exported model, not the training object: what is measured here is what will be served."""
 
-from __future__ import annotations
-
 import base64
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.card import model_card
+from mlops_assets.ml.evaluation import EvaluationReport, evaluate
 from mlops_assets.ml.metrics import GREATER_IS_BETTER
+from mlops_assets.ml.plots import render
+from mlops_assets.pipeline.spec import Gate, ModelSpec
 from resources.lake import Lake
 from resources.tracking import RegisteredVersion, Tracking
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlops_assets.ml.evaluation import EvaluationReport
-    from mlops_assets.pipeline.spec import Gate, ModelSpec
 
 CODE_VERSION = "1"
 
@@ -27,21 +23,25 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "evaluation"
     checks = [check(spec, name, "gate", f"{spec.gate.metric} on held-out rows reaches {spec.gate.threshold:g}")]
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, "prepared_data", "trained_model", checks=checks), description="Metrics on held-out rows")
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, Evaluation, "prepared_data", "trained_model", checks=checks),
+        description="Metrics on held-out rows",
+    )
     def evaluation(
         context: dg.AssetExecutionContext,
         prepared_data: PreparedData,
         trained_model: TrainedModel,
         lake: Lake,
         tracking: Tracking,
-    ) -> dg.MaterializeResult[Evaluation]:
-        from mlops_assets.ml.evaluation import EvaluationReport
+    ) -> dg.MaterializeResult:
 
         with told_clearly():
             folder, version = judged(spec, prepared_data, trained_model, lake, context)
             report = read_json(EvaluationReport, folder / "evaluation.json")
             champion = tracking.by_alias(spec.model, "champion")
-            champion_metrics = metrics_of_champion(spec, champion, prepared_data, trained_model, lake, tracking, context)
+            champion_metrics = metrics_of_champion(
+                spec, champion, prepared_data, trained_model, lake, tracking, context
+            )
             beats, verdict = compare(spec.gate, report.metrics, champion, champion_metrics)
             with tracking.run(spec.model, context) as run:
                 run.metrics({f"test_{key}": value for key, value in report.metrics.items()})
@@ -77,17 +77,18 @@ def judged(
     spec: ModelSpec, prepared: PreparedData, model: TrainedModel, lake: Lake, context: dg.AssetExecutionContext
 ) -> tuple[Path, str]:
     """The folder with report, plots and model card of an artifact on these held-out rows, and its version."""
-    from mlops_assets.ml.artifact import load_artifact
-    from mlops_assets.ml.card import model_card
-    from mlops_assets.ml.evaluation import evaluate
-    from mlops_assets.ml.plots import render
 
     version = version_of(CODE_VERSION, model.sha256, prepared.version, spec.gate.slices, spec.target)
     artifact = lake.fetch(model.place, model.version)
     with snapshot(lake, context, f"{spec.model}/evaluation", version) as (folder, missing):
         if missing:
-            load_artifact(artifact, model.sha256)
-            report, predictions = evaluate(artifact, lake.fetch(prepared.place, prepared.version), target=spec.target.column, slices=spec.gate.slices)
+            report, predictions = evaluate(
+                artifact,
+                model.sha256,
+                lake.fetch(prepared.place, prepared.version),
+                target=spec.target.column,
+                slices=spec.gate.slices,
+            )
             (folder / "evaluation.json").write_text(report.model_dump_json(indent=1))
             for name, png in render(report, predictions, artifact / "curve.json").items():
                 (folder / f"{name}.png").write_bytes(png)
@@ -105,7 +106,6 @@ def metrics_of_champion(
     context: dg.AssetExecutionContext,
 ) -> dict[str, float] | None:
     """The champion's metrics on the same held-out rows; None when there is none, or the candidate is the champion."""
-    from mlops_assets.ml.evaluation import EvaluationReport
 
     if champion is None or champion.sha256 == candidate.sha256:
         return None
@@ -127,7 +127,8 @@ def compare(
     gain = sign * (metrics[gate.metric] - champion_metrics[gate.metric])
     wins = gain > gate.beats_champion_by
     rows = f"{gate.metric} {metrics[gate.metric]:.4f} against {champion_metrics[gate.metric]:.4f} on the same rows"
-    return wins, f"{'beats' if wins else 'does not beat'} champion version {champion.version}: {rows}, needs {gate.beats_champion_by:+g}"
+    outcome = f"{'beats' if wins else 'does not beat'} champion version {champion.version}"
+    return wins, f"{outcome}: {rows}, needs more than {gate.beats_champion_by:+g}"
 
 
 def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:
@@ -137,10 +138,11 @@ def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:
     missing = sign * (gate.threshold - value)
     passed = missing <= 0
     outcome = "passed" if passed else f"missed by {missing:.4f}; registry and endpoint stay as they are"
+    wanted = f"{'at least' if sign > 0 else 'at most'} {gate.threshold:g}"
     return dg.AssetCheckResult(
         check_name="gate",
         passed=passed,
-        description=f"{gate.metric} is {value:.4f}, wanted {'at least' if sign > 0 else 'at most'} {gate.threshold:g}: {outcome}",
+        description=f"{gate.metric} is {value:.4f}, wanted {wanted}: {outcome}",
         metadata={gate.metric: float(value), "threshold": float(gate.threshold)},
     )
 
@@ -148,7 +150,9 @@ def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:
 def slices_table(report: EvaluationReport, gate: Gate) -> str:
     """The gate's metric in each slice, as Markdown."""
     lines = ["| slice | rows | " + gate.metric + " |", "|---|---|---|"]
-    lines += [f"| {s.column} = {s.value} | {s.rows} | {s.metrics.get(gate.metric, float('nan')):.4f} |" for s in report.slices]
+    lines += [
+        f"| {s.column} = {s.value} | {s.rows} | {s.metrics.get(gate.metric, float('nan')):.4f} |" for s in report.slices
+    ]
     return "\n".join(lines) if report.slices else "no slices"
 
 

@@ -1,17 +1,13 @@
 """features: fits the preprocessing on the train part, and writes memory-mapped arrays for both parts."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, PreparedData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features
+from mlops_assets.ml.leakage import leaks
+from mlops_assets.pipeline.spec import ModelSpec
 from resources.lake import Lake
-
-if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec
 
 CODE_VERSION = "1"
 
@@ -24,15 +20,13 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "finite", "Every feature value is a finite number"),
     ]
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, "prepared_data", checks=checks), description="Arrays to learn from")
-    def features(context: dg.AssetExecutionContext, prepared_data: PreparedData, lake: Lake) -> dg.MaterializeResult[Features]:
-        from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features
-        from mlops_assets.ml.leakage import leaks
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, Features, "prepared_data", checks=checks), description="Arrays to learn from"
+    )
+    def features(context: dg.AssetExecutionContext, prepared_data: PreparedData, lake: Lake) -> dg.MaterializeResult:
 
         used = tuple(column for column in spec.contract if column.name in spec.features.use)
-        plan = FeaturePlan(
-            use=used, target=spec.target_value, task=spec.task, classes=prepared_data.classes
-        )
+        plan = FeaturePlan(use=used, target=spec.target_value, task=spec.task, classes=prepared_data.classes)
         version = version_of(CODE_VERSION, prepared_data.version, plan)
         place = f"{spec.model}/{name}"
         with told_clearly():

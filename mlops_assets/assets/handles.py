@@ -1,18 +1,14 @@
 """What travels between assets: small typed handles that name immutable snapshots, stored as JSON."""
 
-from __future__ import annotations
-
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from mlops_assets.ml.columns import Value
 from resources.lake import Lake
 from resources.objects import SourceObject
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 class RawData(Value):

@@ -1,18 +1,12 @@
 """prepared_data: cleans the rows, computes the target and splits them into train and test, in bounded memory."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.preparation import Preparation, PreparationPlan, prepare
+from mlops_assets.pipeline.spec import ModelSpec
 from resources.lake import Lake
-
-if TYPE_CHECKING:
-    from mlops_assets.ml.preparation import Preparation
-    from mlops_assets.pipeline.spec import ModelSpec
 
 CODE_VERSION = "1"
 ROW_CHANGE = 0.5  # a row count that changes by more than this share is worth a look
@@ -28,9 +22,11 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "row_count", "About as many rows as last time", blocking=False),
     ]
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, "raw_data", checks=checks), description="Clean rows: train | test")
-    def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> dg.MaterializeResult[PreparedData]:
-        from mlops_assets.ml.preparation import Preparation, PreparationPlan, prepare
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, PreparedData, "raw_data", checks=checks),
+        description="Clean rows: train | test",
+    )
+    def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> dg.MaterializeResult:
 
         plan = PreparationPlan(
             columns=spec.contract,
@@ -69,7 +65,9 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             },
             check_results=[
                 contract_check(report),
-                dg.AssetCheckResult(check_name="label_rate", passed=True, metadata={"rates": dg.MetadataValue.json(report.label_rates)}),
+                dg.AssetCheckResult(
+                    check_name="label_rate", passed=True, metadata={"rates": dg.MetadataValue.json(report.label_rates)}
+                ),
                 disjoint_check(report),
                 row_count_check(context, report),
             ],
@@ -84,7 +82,8 @@ def contract_check(report: Preparation) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="contract",
         passed=not report.violations,
-        description="; ".join(lines) + ("; correct the data, or widen the contract under columns." if lines else "All values keep it."),
+        description="; ".join(lines)
+        + ("; correct the data, or widen the contract under columns." if lines else "All values keep it."),
     )
 
 
@@ -99,7 +98,9 @@ def row_count_check(context: dg.AssetExecutionContext, report: Preparation) -> d
     """Warns when the number of rows differs much from the last materialization."""
     rows = report.train_rows + report.test_rows
     last = context.instance.get_latest_materialization_event(context.asset_key)
-    known = last.asset_materialization.metadata.get("dagster/row_count") if last and last.asset_materialization else None
+    known = (
+        last.asset_materialization.metadata.get("dagster/row_count") if last and last.asset_materialization else None
+    )
     before = known.value if known is not None else rows
     change = (rows - before) / before if isinstance(before, int) and before else 0.0
     return dg.AssetCheckResult(

@@ -1,27 +1,21 @@
 """raw_data: lists the source objects and pins exactly what this run reads."""
 
-from __future__ import annotations
-
 import importlib
 import tempfile
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_assets.assets.handles import RawData
 from mlops_assets.assets.stage import check, stage, told_clearly, version_of
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.quality import SourceReport, check_sources
 from mlops_assets.ml.windows import partition_of, window
+from mlops_assets.pipeline.spec import ModelSpec, Source
 from resources.lake import Lake, split_glob
+from resources.objects import SourceObject
 from resources.tracking import Tracking
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from mlops_assets.ml.quality import SourceReport
-    from mlops_assets.pipeline.spec import ModelSpec, Source
-    from resources.objects import SourceObject
 
 CODE_VERSION = "1"
 
@@ -40,10 +34,12 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, "raw_data", "schema", "Every object can be read and has the contract's columns and types"),
     ]
 
-    @dg.asset(**stage(spec, "raw_data", CODE_VERSION, checks=checks), description="Source objects, pinned by ETag")
+    @dg.asset(
+        **stage(spec, "raw_data", CODE_VERSION, RawData, checks=checks), description="Source objects, pinned by ETag"
+    )
     def raw_data(
         context: dg.AssetExecutionContext, config: RawDataConfig, lake: Lake, tracking: Tracking
-    ) -> dg.MaterializeResult[RawData]:
+    ) -> dg.MaterializeResult:
         with told_clearly():
             tracking.warm_up()
             objects = list_objects(spec.source, lake, context)
@@ -63,7 +59,9 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
                 "manifest": dg.MetadataValue.json([item.model_dump() for item in objects[:1000]]),
             },
             check_results=[
-                dg.AssetCheckResult(check_name="not_empty", passed=True, metadata={"objects": len(objects), "rows": report.rows}),
+                dg.AssetCheckResult(
+                    check_name="not_empty", passed=True, metadata={"objects": len(objects), "rows": report.rows}
+                ),
                 dg.AssetCheckResult(check_name="schema", passed=True),
             ],
         )
@@ -99,17 +97,19 @@ def write_example(source: Source, lake: Lake) -> None:
 
 def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> SourceReport:
     """Read every object's schema and compare it with the contract."""
-    from mlops_assets.ml.quality import check_sources
-
     with lake.sources(spec.source.uri, objects) as paths:
         return check_sources(paths, spec.contract, event_time=spec.source.event_time)
 
 
-def used_window(source: Source, last_partition: str | None, last_event: datetime | None) -> tuple[datetime | None, datetime | None]:
+def used_window(
+    source: Source, last_partition: str | None, last_event: datetime | None
+) -> tuple[datetime | None, datetime | None]:
     """Start and end of the rows to use; (None, None) is all of them."""
     if source.partition_by == "none":
         if last_partition:
-            raise DataError(f"This source has no partitions, so {last_partition} means nothing; set source.partition_by.")
+            raise DataError(
+                f"This source has no partitions, so {last_partition} means nothing; set source.partition_by."
+            )
         return None, None
     if last_partition is None:
         if source.window is None or last_event is None:

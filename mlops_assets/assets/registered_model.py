@@ -1,22 +1,17 @@
 """registered_model: makes the artifact a version in MLflow's registry, with its lineage, under the alias challenger."""
 
-from __future__ import annotations
-
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import check, stage, told_clearly
+from mlops_assets.pipeline.spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake import Lake, sha256
 from resources.tracking import RegisteredVersion, Tracking, save_onnx
-
-if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec
 
 CODE_VERSION = "1"
 
@@ -24,10 +19,14 @@ CODE_VERSION = "1"
 def build(spec: ModelSpec) -> dg.AssetsDefinition:
     """The asset for this model."""
     name = "registered_model"
-    checks = [check(spec, name, "reloads", "The registered artifact can be read back and has the digest of the judged one")]
+    checks = [
+        check(spec, name, "reloads", "The registered artifact can be read back and has the digest of the judged one")
+    ]
     inputs = ("raw_data", "features", "trained_model", "evaluation")
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, *inputs, checks=checks), description="A version in MLflow")
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, RegisteredModel, *inputs, checks=checks), description="A version in MLflow"
+    )
     def registered_model(
         context: dg.AssetExecutionContext,
         raw_data: RawData,
@@ -36,19 +35,21 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         evaluation: Evaluation,
         lake: Lake,
         tracking: Tracking,
-    ) -> dg.MaterializeResult[RegisteredModel]:
+    ) -> dg.MaterializeResult:
         with told_clearly():
             version = tracking.version_of(spec.model, trained_model.sha256)
             known = version is not None
             if version is None:
                 tags = lineage(spec, context, raw_data, features, trained_model, evaluation)
-                version = register(spec, context, lake.fetch(trained_model.place, trained_model.version), tags, tracking)
+                version = register(
+                    spec, context, lake.fetch(trained_model.place, trained_model.version), tags, tracking
+                )
             reloads = reload_check(version, tracking)
             if reloads.passed:
-                tracking.move_alias(version, "challenger", "registered", actor(context), {"metrics": evaluation.metrics})
-        handle = RegisteredModel(
-            **version.model_dump(), promote=evaluation.beats_champion, verdict=evaluation.verdict
-        )
+                tracking.move_alias(
+                    version, "challenger", "registered", actor(context), {"metrics": evaluation.metrics}
+                )
+        handle = RegisteredModel(**version.model_dump(), promote=evaluation.beats_champion, verdict=evaluation.verdict)
         return dg.MaterializeResult(
             value=handle,
             data_version=dg.DataVersion(f"{version.version}-{version.sha256[:12]}"),
@@ -123,8 +124,12 @@ def actor(context: dg.AssetExecutionContext) -> str:
 def git_commit() -> str:
     """The commit of the code, `+changes` where the work tree differs from it, or `unknown`."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changes else commit

@@ -33,8 +33,15 @@ FRESH = (
 )
 
 
-def stage(spec: ModelSpec, name: str, code_version: str, *inputs: str, checks: Sequence[dg.AssetCheckSpec] = ()) -> dict[str, Any]:
-    """The arguments of `dg.asset` for a stage of this model."""
+def stage(
+    spec: ModelSpec,
+    name: str,
+    code_version: str,
+    gives: type[BaseModel],
+    *inputs: str,
+    checks: Sequence[dg.AssetCheckSpec] = (),
+) -> dict[str, Any]:
+    """The arguments of `dg.asset` for a stage of this model that gives a handle and takes those of `inputs`."""
     return {
         "key": [spec.model, name],
         "ins": {other: dg.AssetIn(key=[spec.model, other]) for other in inputs},
@@ -43,6 +50,7 @@ def stage(spec: ModelSpec, name: str, code_version: str, *inputs: str, checks: S
         "code_version": code_version,
         "check_specs": list(checks) or None,
         "automation_condition": FRESH if inputs else None,
+        "dagster_type": gives,
         "io_manager_key": "io_manager",
         "kinds": KINDS[name],
     }
@@ -61,7 +69,9 @@ KINDS = {
 
 def check(spec: ModelSpec, stage_name: str, name: str, description: str, blocking: bool = True) -> dg.AssetCheckSpec:
     """A check of a stage; a blocking one that fails stops everything downstream."""
-    return dg.AssetCheckSpec(name, asset=dg.AssetKey([spec.model, stage_name]), description=description, blocking=blocking)
+    return dg.AssetCheckSpec(
+        name, asset=dg.AssetKey([spec.model, stage_name]), description=description, blocking=blocking
+    )
 
 
 def version_of(*parts: object) -> str:
@@ -85,7 +95,9 @@ def told_clearly() -> Iterator[None]:
         if error.filename is None and error.strerror is None:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        raise dg.Failure(f"{error.strerror}{where}. Nothing was published; make room or correct the access, and run again.") from error
+        raise dg.Failure(
+            f"{error.strerror}{where}. Nothing was published; make room or correct the access, and run again."
+        ) from error
 
 
 @contextmanager
@@ -95,7 +107,9 @@ def snapshot(lake: Lake, context: dg.AssetExecutionContext, place: str, version:
     A published snapshot counts only when all its files are there with their digests.
     """
     if lake.find(place, version) is not None:
-        context.log.info(f"skipped: {place}/{version} exists with all its digests; inputs, code and parameters are unchanged")
+        context.log.info(
+            f"skipped: {place}/{version} exists with all its digests; inputs, code and parameters are unchanged"
+        )
         yield lake.fetch(place, version), False
         return
     with lake.publishing(place, version) as folder:
@@ -107,4 +121,6 @@ def read_json(kind: type[T], path: Path) -> T:
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValueError as error:
-        raise DataError(f"{path} is not a {kind.__name__}: {error}; delete the snapshot and materialize it again.") from error
+        raise DataError(
+            f"{path} is not a {kind.__name__}: {error}; delete the snapshot and materialize it again."
+        ) from error

@@ -1,27 +1,25 @@
-"""trained_model: trains the network or estimator, resuming from a checkpoint where one lies, and exports ONE ONNX graph."""
-
-from __future__ import annotations
+"""trained_model: trains the network or estimator, from a checkpoint where one lies, and exports ONE ONNX graph."""
 
 import json
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, TrainedModel
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.artifact import ModelSignature
+from mlops_assets.ml.estimators import fit
+from mlops_assets.ml.export import export
+from mlops_assets.ml.networks import find, is_torch
+from mlops_assets.ml.training import TrainingConfig, train
+from mlops_assets.pipeline.spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
 from resources.tracking import Tracking
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from mlops_assets.ml.training import TrainingConfig
-    from mlops_assets.pipeline.spec import ModelSpec
 
 CODE_VERSION = "1"
 
@@ -31,11 +29,13 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "trained_model"
     checks = [check(spec, name, "export_equals_training", "The exported graph answers as the trained model does")]
 
-    @dg.asset(**stage(spec, name, CODE_VERSION, "features", checks=checks), description="One ONNX graph, raw columns to prediction")
+    @dg.asset(
+        **stage(spec, name, CODE_VERSION, TrainedModel, "features", checks=checks),
+        description="One ONNX graph, raw columns to prediction",
+    )
     def trained_model(
         context: dg.AssetExecutionContext, features: Features, lake: Lake, tracking: Tracking
-    ) -> dg.MaterializeResult[TrainedModel]:
-        from mlops_assets.ml.artifact import ModelSignature
+    ) -> dg.MaterializeResult:
 
         config = training_config(spec)
         version = version_of(CODE_VERSION, features.version, config)
@@ -49,7 +49,9 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
                 signature = read_json(ModelSignature, folder / "model.json")
                 curve = json.loads((folder / "curve.json").read_text())
             with tracking.run(spec.model, context) as run:
-                run.params(config.model_dump() | {"features_version": features.version, "trained_model_version": version})
+                run.params(
+                    config.model_dump() | {"features_version": features.version, "trained_model_version": version}
+                )
                 run.series([{key: point[key] for key in point if key != "epoch"} for point in curve], first_step=1)
                 run.tags({"mlops.snapshot": f"{place}/{version}", "mlops.sha256": signature.sha256})
         difference = signature.export_difference
@@ -85,12 +87,8 @@ def fit_and_export(
     context: dg.AssetExecutionContext,
 ) -> None:
     """Train into `folder`, from a checkpoint where one lies, and export."""
-    from mlops_assets.ml.export import export
-    from mlops_assets.ml.networks import find, is_torch
 
     if is_torch(find(config.network)):
-        from mlops_assets.ml.training import train
-
         with stop_signal() as stop_requested:
             every = spec.train.checkpoint_every.total_seconds()
             result = train(
@@ -102,11 +100,10 @@ def fit_and_export(
                 say=context.log.info,
                 stop_requested=stop_requested,
             )
-        context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {result.rows_per_second:,.0f} rows/s on {result.device}")
+        speed = f"{result.rows_per_second:,.0f} rows/s on {result.device}"
+        context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {speed}")
         estimator = None
     else:
-        from mlops_assets.ml.estimators import fit
-
         estimator = fit(features, folder, config)
     export(spec.model, features, folder, config, estimator)
     for checkpoint in checkpoints.names():
@@ -129,7 +126,6 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
 
 def training_config(spec: ModelSpec) -> TrainingConfig:
     """The part of the YAML that decides the weights."""
-    from mlops_assets.ml.training import TrainingConfig
 
     train = spec.train
     return TrainingConfig(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GRAPH, DESCRIPTION = "model.onnx", "model.json"
+TRAINING_FILES = frozenset(("weights.safetensors", "curve.json"))  # lie beside them where a model was trained
 MAX_BYTES = {GRAPH: 2 << 30, DESCRIPTION: 4 << 20}
 OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
 
@@ -47,20 +48,25 @@ class ModelSignature(Value):
     export_difference: float = 0.0
 
 
-def load_artifact(folder: Path, expected_sha256: str) -> tuple[bytes, ModelSignature]:
+def load_artifact(
+    folder: Path, expected_sha256: str, beside: frozenset[str] = frozenset()
+) -> tuple[bytes, ModelSignature]:
     """The graph and its description, once everything about the folder is as it must be.
 
-    The formats are an allow-list: a folder with any other file, a link or a file that is too large is refused before
-    anything is read, and the digest is compared before the graph is parsed.
+    The formats are an allow-list: a folder with any other file (but those named by `beside`, which are not read), a
+    link or a file that is too large is refused before anything is read, and the digest is compared before the graph is
+    parsed.
 
     Raises:
         ArtifactError: with the reason.
     """
-    _only_regular_files(folder)
+    _only_regular_files(folder, beside)
     content = (folder / GRAPH).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected_sha256:
-        raise ArtifactError(f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused.")
+        raise ArtifactError(
+            f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused."
+        )
     try:
         signature = ModelSignature.model_validate_json((folder / DESCRIPTION).read_bytes())
     except ValidationError as error:
@@ -71,18 +77,18 @@ def load_artifact(folder: Path, expected_sha256: str) -> tuple[bytes, ModelSigna
     return content, signature
 
 
-def _only_regular_files(folder: Path) -> None:
+def _only_regular_files(folder: Path, beside: frozenset[str]) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder; an artifact is a folder with {GRAPH} and {DESCRIPTION}.")
-    names = {path.name for path in folder.iterdir()}
-    for path in sorted(folder.iterdir()):
+    found = [path for path in sorted(folder.iterdir()) if path.name not in beside]
+    for path in found:
         if path.name not in MAX_BYTES:
             raise ArtifactError(f"{path.name} is no part of an artifact; allowed are {GRAPH} and {DESCRIPTION} alone.")
         if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"{path.name} is a link or no regular file; refused.")
         if path.stat().st_size > MAX_BYTES[path.name]:
             raise ArtifactError(f"{path.name} is larger than {MAX_BYTES[path.name] >> 20} MiB; refused.")
-    for name in MAX_BYTES.keys() - names:
+    for name in MAX_BYTES.keys() - {path.name for path in found}:
         raise ArtifactError(f"{name} is missing; an artifact holds {GRAPH} and {DESCRIPTION}.")
 
 
@@ -106,11 +112,15 @@ def _check_graph(content: bytes, signature: ModelSignature) -> None:
                 raise ArtifactError(f"{GRAPH} refers to data in other files ({tensor.name}); refused.")
         for node in graph.node:
             if node.domain not in OPERATOR_SETS:
-                raise ArtifactError(f"{GRAPH} uses an operator of {node.domain!r}; allowed are the standard ones alone.")
+                raise ArtifactError(
+                    f"{GRAPH} uses an operator of {node.domain!r}; allowed are the standard ones alone."
+                )
     inputs = [item.name for item in model.graph.input]
     declared = [column.name for column in signature.inputs]
     if inputs != declared:
-        raise ArtifactError(f"{GRAPH} takes {', '.join(inputs)}, but {DESCRIPTION} declares {', '.join(declared)}; refused.")
+        raise ArtifactError(
+            f"{GRAPH} takes {', '.join(inputs)}, but {DESCRIPTION} declares {', '.join(declared)}; refused."
+        )
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

@@ -31,4 +31,6 @@ def _weakest(report: EvaluationReport) -> list[str]:
     """The three slices with the largest loss."""
     measure = "rmse" if report.task == "regression" else "log_loss"
     worst = sorted(report.slices, key=lambda part: -part.metrics[measure])[:3]
-    return [f"- {part.column} = {part.value}: {measure} {part.metrics[measure]:.4f} on {part.rows:,} rows" for part in worst]
+    return [
+        f"- {part.column} = {part.value}: {measure} {part.metrics[measure]:.4f} on {part.rows:,} rows" for part in worst
+    ]

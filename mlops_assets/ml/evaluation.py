@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, ModelSignature
+from mlops_assets.ml.artifact import TRAINING_FILES, ModelSignature, load_artifact
 from mlops_assets.ml.columns import Task, Value
 from mlops_assets.ml.inference import answers, feed, open_session
 from mlops_assets.ml.metrics import classification_metrics, regression_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -52,16 +52,16 @@ class Predictions:
 
 
 def evaluate(
-    artifact: Path, prepared: Path, *, target: str, slices: Sequence[str] = ()
+    artifact: Path, sha256: str, prepared: Path, *, target: str, slices: Sequence[str] = ()
 ) -> tuple[EvaluationReport, Predictions]:
-    """Run the ONNX graph in `artifact` over test.parquet in `prepared`, in batches, and measure the answers.
+    """Run the ONNX graph in `artifact` (refused unless its digest is `sha256`) over test.parquet in `prepared`.
 
     Slices are the 20 most frequent values of each column of `slices` with at least 30 rows. The importance of a column
     is how much worse the loss (log loss, or RMSE) gets when its values are shuffled among 5,000 rows (Breiman, Random
     Forests, 2001).
     """
-    signature = ModelSignature.model_validate_json((artifact / DESCRIPTION).read_bytes())
-    session = open_session((artifact / GRAPH).read_bytes(), threads=2)
+    graph, signature = load_artifact(artifact, sha256, beside=TRAINING_FILES)
+    session = open_session(graph, threads=2)
     truth, scores, kept = list[Any](), list[Any](), dict[str, list[Any]]({name: [] for name in slices})
     for rows in _batches(prepared / "test.parquet", signature, target, slices):
         scores.append(_scores(session, rows, signature))

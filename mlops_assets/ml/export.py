@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from mlops_assets.ml.networks import construct, find, is_torch
 from mlops_assets.ml.preprocessing import OPSET
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from mlops_assets.ml.training import TrainingConfig
@@ -224,7 +225,9 @@ def _golden(rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColu
     records = [
         {column.name: _plain(row[column.name], column) for column in inputs} for row in chosen.to_dict("records")
     ]
-    return Golden(rows=tuple(records), outputs={name: values[: len(chosen)].tolist() for name, values in outputs.items()})
+    return Golden(
+        rows=tuple(records), outputs={name: values[: len(chosen)].tolist() for name, values in outputs.items()}
+    )
 
 
 def _plain(value: Any, column: InputColumn) -> float | str | None:

@@ -1,8 +1,7 @@
-"""Turns prepared rows into arrays to learn from, in bounded memory, and keeps what is needed to do it again in serving."""
+"""Turns prepared rows into arrays to learn from, in bounded memory, and keeps what serving needs to do the same."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from mlops_assets.ml.preprocessing import MAX_CATEGORIES, fit, to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray

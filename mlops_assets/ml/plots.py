@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -74,7 +74,9 @@ def _roc(axes: Any, report: EvaluationReport, predictions: Predictions) -> None:
     for index, name in _shown_classes(report):
         false_rate, true_rate, _ = roc_curve(predictions.truth == index, predictions.scores[:, index])
         axes.plot(false_rate, true_rate, label=name, **_style(report))
-    axes.set(title=f"ROC, area {report.metrics['roc_auc']:.4f}", xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(
+        title=f"ROC, area {report.metrics['roc_auc']:.4f}", xlabel="false positive rate", ylabel="true positive rate"
+    )
     axes.legend(frameon=False, loc="lower right")
 
 
@@ -99,7 +101,11 @@ def _calibration(axes: Any, report: EvaluationReport, predictions: Predictions) 
     for index, name in _shown_classes(report):
         observed, stated = calibration_curve(predictions.truth == index, predictions.scores[:, index], n_bins=10)
         axes.plot(stated, observed, marker="o", label=name, **_style(report))
-    axes.set(title=f"Calibration, Brier score {report.metrics['brier']:.4f}", xlabel="predicted probability", ylabel="observed share")
+    axes.set(
+        title=f"Calibration, Brier score {report.metrics['brier']:.4f}",
+        xlabel="predicted probability",
+        ylabel="observed share",
+    )
     axes.legend(frameon=False, loc="upper left")
 
 
@@ -112,7 +118,9 @@ def _confusion(axes: Any, report: EvaluationReport, predictions: Predictions) ->
     if len(classes) <= 10:
         for (row, column), count in np.ndenumerate(counts):
             text = f"{count:,}\n{shares[row, column]:.1%}"
-            axes.text(column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black")
+            axes.text(
+                column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black"
+            )
         names = [str(value) for value in classes]
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(names)), names)

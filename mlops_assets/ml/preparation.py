@@ -6,15 +6,17 @@ What comes out depends only on the rows that go in, not on their order, the file
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.columns import Column, Split, Target, Task, Value
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.sources import contract_rows, identifier, quoted, session
 from mlops_assets.ml.split import in_test
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
 
 MAX_CLASSES = 100
 
@@ -121,7 +123,9 @@ def _inspect(connection: Any, plan: PreparationPlan) -> tuple[dict[str, ColumnSt
     for column in plan.columns:
         count, low, high = next(values), next(values), next(values)
         if count == 0:
-            raise DataError(f"Column {column.name} has no value in any of {rows} rows; correct the data, or drop the column.")
+            raise DataError(
+                f"Column {column.name} has no value in any of {rows} rows; correct the data, or drop the column."
+            )
         statistics[column.name] = ColumnStatistics(nulls=rows - count, min=low, max=high)
     violations = list[Violation]()
     for column, rule, _ in rules:
@@ -176,7 +180,9 @@ def _classes(values: list[Any], plan: PreparationPlan) -> tuple[bool | int | flo
     values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
     name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
     if len(values) < 2:
-        raise DataError(f"{name} has only the class {shown or 'NULL'}; a classifier needs rows of at least two classes.")
+        raise DataError(
+            f"{name} has only the class {shown or 'NULL'}; a classifier needs rows of at least two classes."
+        )
     if len(values) > MAX_CLASSES:
         raise DataError(f"{name} has more than {MAX_CLASSES} classes ({shown}, ...); did you mean task: regression?")
     if plan.task == "binary_classification" and len(values) != 2:
@@ -193,14 +199,19 @@ def _write(
     violations: list[Violation],
 ) -> Preparation:
     names = [column.name for column in plan.columns if column.name != plan.target.column]
-    required = ["__target", *(identifier(c.name) for c in plan.columns if not c.nullable and c.name != plan.target.column)]
+    required = [
+        "__target",
+        *(identifier(c.name) for c in plan.columns if not c.nullable and c.name != plan.target.column),
+    ]
     keep = [name for name in required if plan.drop_nulls or name == "__target"]
     complete = " AND ".join(f"{name} IS NOT NULL" for name in keep)
     rows_read, in_window, rows = connection.execute(
         f"SELECT (SELECT count(*) FROM source), count(*), count(*) FILTER ({complete}) FROM labelled"
     ).fetchone()
     if rows == 0:
-        raise DataError(f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable.")
+        raise DataError(
+            f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable."
+        )
     selected = ", ".join([*map(identifier, names), f"{_encoded(classes)} AS {identifier(plan.target.column)}"])
     text = ", ".join(f"coalesce(CAST({identifier(n)} AS VARCHAR), chr(0))" for n in [*names, plan.target.column])
     distinct = "DISTINCT" if plan.drop_duplicates else ""
@@ -260,4 +271,4 @@ def _label_counts(
 ) -> dict[int, int]:
     label = identifier(plan.target.column) if classes else "0"
     rows = connection.execute(f"SELECT {label}, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY 1 ORDER BY 1")
-    return {label: count for label, count in rows.fetchall()}
+    return dict(rows.fetchall())

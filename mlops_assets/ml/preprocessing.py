@@ -34,7 +34,10 @@ def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[
         parts.append(("number", scaled, numbers))
     if names:
         encoder = OneHotEncoder(
-            categories=[categories[name] for name in names], handle_unknown="ignore", sparse_output=False, dtype="float32"
+            categories=[categories[name] for name in names],
+            handle_unknown="ignore",
+            sparse_output=False,
+            dtype="float32",
         )
         parts.append(("category", encoder, names))
     return ColumnTransformer(parts, verbose_feature_names_out=False).fit(sample)

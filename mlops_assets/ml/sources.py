@@ -1,4 +1,4 @@
-"""Source files as DuckDB relations with the contract's types, in a session that may touch nothing but its own folders."""
+"""Source files as DuckDB relations with the contract's types, in a session that may touch its own folders alone."""
 
 from __future__ import annotations
 

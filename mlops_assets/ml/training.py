@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -22,6 +21,7 @@ from mlops_assets.ml.networks import construct, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import torch
 
@@ -108,12 +108,15 @@ def train(
             if stopping or clock.checkpoint_is_due():
                 training.save(checkpoints)
                 if stopping:
-                    raise TrainingInterrupted(f"Training was asked to stop and can go on from epoch {training.epochs_done + 1}.")
+                    raise TrainingInterrupted(
+                        f"Training was asked to stop and can go on from epoch {training.epochs_done + 1}."
+                    )
             if clock.report_is_due():
                 say(training.progress(clock))
         metrics = training.end_epoch()
         on_epoch(metrics)
-        say(f"epoch {metrics.epoch}: loss {metrics.train_loss:.5f}, validation {metrics.validation_loss:.5f}, {clock.rate:,.0f} rows/s")
+        losses = f"loss {metrics.train_loss:.5f}, validation {metrics.validation_loss:.5f}"
+        say(f"epoch {metrics.epoch}: {losses}, {clock.rate:,.0f} rows/s")
     (out / "curve.json").write_text(json.dumps([point.model_dump() for point in training.curve], indent=1))
     save_file({name: tensor.cpu().contiguous() for name, tensor in training.best.items()}, out / "weights.safetensors")
     del torch

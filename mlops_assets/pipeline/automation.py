@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-
-from mlops_assets.ml.windows import FORMATS
 
 if TYPE_CHECKING:
     from mlops_assets.pipeline.spec import ModelSpec
@@ -17,11 +14,17 @@ PARTITION_START = {"day": "2000-01-01", "month": "2000-01"}
 
 def jobs(spec: ModelSpec) -> list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition]:  # pyright: ignore[reportPrivateImportUsage]
     """The whole life cycle as one job."""
-    return [dg.define_asset_job(spec.model, selection=dg.AssetSelection.groups(spec.model), description=spec.description or None)]
+    return [
+        dg.define_asset_job(
+            spec.model, selection=dg.AssetSelection.groups(spec.model), description=spec.description or None
+        )
+    ]
 
 
 def schedules(spec: ModelSpec) -> list[dg.ScheduleDefinition]:
     """The retraining schedule, if the model has one."""
     if spec.retrain is None:
         return []
-    return [dg.ScheduleDefinition(name=f"{spec.model}_retrain", job_name=spec.model, cron_schedule=spec.retrain.schedule)]
+    return [
+        dg.ScheduleDefinition(name=f"{spec.model}_retrain", job_name=spec.model, cron_schedule=spec.retrain.schedule)
+    ]

@@ -55,7 +55,9 @@ def _message(details: ErrorDetails, path: Path) -> str:
         case "missing":
             return "this field is missing; add it"
         case "string_pattern_mismatch":
-            return f"{value!r} does not match the pattern {details['ctx']['pattern']}" if "ctx" in details else "bad value"
+            return (
+                f"{value!r} does not match the pattern {details['ctx']['pattern']}" if "ctx" in details else "bad value"
+            )
         case "spec" | "duration" | "import_path" | "cron":
             return details["msg"] if details["type"] == "spec" else f"{value!r}: {details['msg']}"
         case _:

@@ -139,9 +139,7 @@ class SplitSpec(Value):
     @model_validator(mode="after")
     def _column_fits(self) -> Self:
         if (self.by == "group") != (self.column is not None):
-            raise problem(
-                "column", "by: group needs column, the column whose rows stay together; the others take none"
-            )
+            raise problem("column", "by: group needs column, the column whose rows stay together; the others take none")
         return self
 
 
@@ -242,7 +240,9 @@ class ModelSpec(Value):
             if name == self.target.column:
                 raise problem(where, f"{name} is the target; a feature may not be the target")
             if name not in self.columns:
-                raise problem(where, f"{name} is not among the columns; declare it under columns, or use one of: {known}")
+                raise problem(
+                    where, f"{name} is not among the columns; declare it under columns, or use one of: {known}"
+                )
             if self.columns[name].type == "timestamp":
                 raise problem(where, f"{name} is a timestamp; use columns of type number, category or boolean")
             if name in self.features.use[:index]:
@@ -260,7 +260,9 @@ class ModelSpec(Value):
             raise problem("gate.metric", f"{self.gate.metric} does not fit {self.task}; choose one of {allowed}")
         for index, name in enumerate(self.gate.slices):
             if name not in self.columns or self.columns[name].type not in ("category", "boolean"):
-                raise problem(f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}")
+                raise problem(
+                    f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}"
+                )
         return self
 
     def _target_fits(self, known: str) -> None:
@@ -277,7 +279,9 @@ class ModelSpec(Value):
         elif self.columns[self.target.column].type == "timestamp":
             raise problem("target.column", f"{self.target.column} is a timestamp; a target is a number or a class")
         elif self.task == "regression" and self.columns[self.target.column].type != "number":
-            raise problem("task", f"regression needs a number; {self.target.column} is a {self.columns[self.target.column].type}")
+            raise problem(
+                "task", f"regression needs a number; {self.target.column} is a {self.columns[self.target.column].type}"
+            )
 
     @property
     def contract(self) -> tuple[Column, ...]:

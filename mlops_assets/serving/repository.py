@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kserve import ModelRepository
 from pydantic import ValidationError
@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.serving.predictor import Predictor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CANDIDATE = "-candidate"
 DECLARATION = "serving.json"
@@ -77,7 +80,10 @@ class Repository(ModelRepository):
 
     def _loaded(self, key: str, name: str, served: Served) -> Predictor:
         running = self.models.get(key)
-        if isinstance(running, Predictor) and (running.version, running.signature.sha256) == (served.version, served.sha256):
+        if isinstance(running, Predictor) and (running.version, running.signature.sha256) == (
+            served.version,
+            served.sha256,
+        ):
             return running
         folder = (self.folder / name / served.folder).resolve()
         if not folder.is_relative_to(self.folder / name):

@@ -1,4 +1,4 @@
-"""Reads requests of the V1 and V2 protocols against a model's signature; what does not fit is told by column and reason."""
+"""Reads V1 and V2 requests against a model's signature; what does not fit is told by column and reason."""
 
 from __future__ import annotations
 
