@@ -15,3 +15,8 @@ def __getattr__(name: str) -> Any:
 
         return ModelPipeline
     raise AttributeError(name)
+
+
+def __dir__() -> list[str]:
+    """The names `dg` looks through for components."""
+    return [*globals(), *__all__]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.errors import MlopsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 
 class ServerError(MlopsError):
@@ -120,7 +120,7 @@ class BackgroundServer:
             return True
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Generator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -134,9 +134,9 @@ def _reap(pid: int) -> None:
 
 def started_at(pid: int) -> str | None:
     """When the process with this pid was started, so that a reused pid is not taken for it; None when it is gone."""
-    try:
-        import psutil
+    import psutil
 
+    try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except psutil.NoSuchProcess:

@@ -12,7 +12,7 @@ import uuid
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -22,7 +22,7 @@ from mlops_assets.ml.errors import DataError
 from resources.objects import FolderStore, ObjectStore, SourceObject, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 
 class PublishedFile(Value):
@@ -41,7 +41,7 @@ class Manifest(Value):
     files: tuple[PublishedFile, ...]
 
 
-class Lake(dg.ConfigurableResource):
+class Lake(dg.ConfigurableResource[Any]):
     """Reads source objects and keeps snapshots, in a folder or in S3.
 
     A snapshot is `<place>/<version>`: its files lie in a folder of their own per attempt, and the manifest, which one
@@ -66,7 +66,7 @@ class Lake(dg.ConfigurableResource):
         return store.list(pattern)
 
     @contextmanager
-    def sources(self, uri: str, items: Sequence[SourceObject]) -> Iterator[list[Path]]:
+    def sources(self, uri: str, items: Sequence[SourceObject]) -> Generator[list[Path]]:
         """Local files with exactly the listed state of the objects, in their order, while the block runs."""
         store, _ = self._source(uri)
         if isinstance(store, FolderStore):
@@ -134,7 +134,7 @@ class Lake(dg.ConfigurableResource):
             shutil.rmtree(draft)  # another process was faster
 
     @contextmanager
-    def publishing(self, place: str, version: str) -> Iterator[Path]:
+    def publishing(self, place: str, version: str) -> Generator[Path]:
         """An empty local folder to write into; when the block ends well, its files become snapshot `version`.
 
         Where another writer has published the same version meanwhile, theirs counts and this one is dropped.
@@ -169,11 +169,11 @@ class Lake(dg.ConfigurableResource):
                 shutil.rmtree(draft, ignore_errors=True)
 
     # ---- small documents ----
-    def append(self, place: str, entry: dict[str, object]) -> int:
+    def append(self, place: str, entry: Mapping[str, object]) -> int:
         """Add an entry to an append-only ledger and return its number; numbers have no gaps and are never reused."""
         number = len(self.store.list(f"{place}/*.json")) + 1
         while not self.store.create(
-            f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time()} | entry).encode()
+            f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time(), **entry}).encode()
         ):
             number += 1
         return number

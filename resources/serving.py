@@ -24,7 +24,7 @@ from mlops_assets.ml.inference import largest_difference
 from resources.background import BackgroundServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 DECLARATION = "serving.json"
 
@@ -42,7 +42,7 @@ class Proof(Value):
     example: str
 
 
-class Serving(dg.ConfigurableResource):
+class Serving(dg.ConfigurableResource[Any]):
     """Rolls versions out to the model server, which is started when it does not run and outlives the Dagster run.
 
     `<state>/models/<model>/serving.json` declares what is served, so that a server that was killed comes back with it.
@@ -193,7 +193,7 @@ class Serving(dg.ConfigurableResource):
         draft.replace(path)
 
     @contextmanager
-    def _alone(self, model: str) -> Iterator[None]:
+    def _alone(self, model: str) -> Generator[None]:
         self._folder(model).mkdir(parents=True, exist_ok=True)
         with (self._folder(model) / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 RUN_TAG = "dagster_run_id"  # dagster-mlflow's resource finds the same run by this tag
 OWNER_TAG = "mlops.owner"
+CLIENT_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 
 
 class TrackingError(MlopsError):
@@ -87,7 +95,7 @@ class TrackedRun:
         self.client.log_artifacts(self.run_id, str(folder), name)
 
 
-class Tracking(dg.ConfigurableResource):
+class Tracking(dg.ConfigurableResource[Any]):
     """MLflow runs and model versions. Without `uri` the embedded server is used, and started when it does not run."""
 
     uri: str | None
@@ -106,9 +114,8 @@ class Tracking(dg.ConfigurableResource):
     @cached_property
     def client(self) -> "MlflowClient":
         """A client that fails soon and clearly when the server cannot be reached."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        for name, value in CLIENT_SETTINGS.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -124,7 +131,7 @@ class Tracking(dg.ConfigurableResource):
 
     # ---- runs ----
     @contextmanager
-    def run(self, model: str, context: dg.AssetExecutionContext) -> Iterator[TrackedRun]:
+    def run(self, model: str, context: dg.AssetExecutionContext) -> Generator[TrackedRun]:
         """The MLflow run of `model` in this Dagster run: RUNNING inside the block, FINISHED or FAILED after it.
 
         Steps may call it in parallel, from several processes, or again in a retry: it is the same run.
@@ -164,7 +171,9 @@ class Tracking(dg.ConfigurableResource):
         try:
             return self.client.create_experiment(model)
         except MlflowException:  # another process has just created it
-            return self.client.get_experiment_by_name(model).experiment_id
+            found = self.client.get_experiment_by_name(model)
+            assert found is not None
+            return found.experiment_id
 
     def _end_abandoned(self, model: str) -> None:
         """Mark runs as KILLED whose process on this machine is gone."""
@@ -266,16 +275,16 @@ def save_onnx(artifact: Path, folder: Path) -> None:
     import json
     import shutil
 
-    import mlflow.onnx
     import onnx
     import pandas as pd
     from mlflow.models import infer_signature
+    from mlflow.onnx import save_model
 
     described = json.loads((artifact / "model.json").read_text())
     dtypes = {column["name"]: "object" if column["dtype"] == "string" else "float32" for column in described["inputs"]}
     rows = pd.DataFrame(described["golden"]["rows"]).astype(dtypes)
     outputs = {name: _flat(values) for name, values in described["golden"]["outputs"].items()}
-    mlflow.onnx.save_model(
+    save_model(
         onnx.load(artifact / "model.onnx"),
         folder,
         signature=infer_signature(rows, outputs),

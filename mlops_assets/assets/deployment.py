@@ -30,8 +30,13 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "deployment"
     checks = [check(spec, name, "no_skew", "The endpoint answers golden rows exactly as the offline model did")]
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, Deployment, "registered_model", checks=checks),
+    @stage(
+        spec,
+        name,
+        CODE_VERSION,
+        Deployment,
+        "registered_model",
+        checks=checks,
         description="What answers at the endpoint",
     )
     def deployment(

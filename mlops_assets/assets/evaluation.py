@@ -23,8 +23,14 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "evaluation"
     checks = [check(spec, name, "gate", f"{spec.gate.metric} on held-out rows reaches {spec.gate.threshold:g}")]
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, Evaluation, "prepared_data", "trained_model", checks=checks),
+    @stage(
+        spec,
+        name,
+        CODE_VERSION,
+        Evaluation,
+        "prepared_data",
+        "trained_model",
+        checks=checks,
         description="Metrics on held-out rows",
     )
     def evaluation(
@@ -34,7 +40,6 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         lake: Lake,
         tracking: Tracking,
     ) -> dg.MaterializeResult:
-
         with told_clearly():
             folder, version = judged(spec, prepared_data, trained_model, lake, context)
             report = read_json(EvaluationReport, folder / "evaluation.json")
@@ -77,7 +82,6 @@ def judged(
     spec: ModelSpec, prepared: PreparedData, model: TrainedModel, lake: Lake, context: dg.AssetExecutionContext
 ) -> tuple[Path, str]:
     """The folder with report, plots and model card of an artifact on these held-out rows, and its version."""
-
     version = version_of(CODE_VERSION, model.sha256, prepared.version, spec.gate.slices, spec.target)
     artifact = lake.fetch(model.place, model.version)
     with snapshot(lake, context, f"{spec.model}/evaluation", version) as (folder, missing):
@@ -106,7 +110,6 @@ def metrics_of_champion(
     context: dg.AssetExecutionContext,
 ) -> dict[str, float] | None:
     """The champion's metrics on the same held-out rows; None when there is none, or the candidate is the champion."""
-
     if champion is None or champion.sha256 == candidate.sha256:
         return None
     place, version = tracking.snapshot_of(champion)

@@ -5,7 +5,7 @@ import dagster as dg
 from mlops_assets.assets.handles import Features, PreparedData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features
-from mlops_assets.ml.leakage import leaks
+from mlops_assets.ml.leakage import Leakage, leaks
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.lake import Lake
 
@@ -20,11 +20,8 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "finite", "Every feature value is a finite number"),
     ]
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, Features, "prepared_data", checks=checks), description="Arrays to learn from"
-    )
+    @stage(spec, name, CODE_VERSION, Features, "prepared_data", checks=checks, description="Arrays to learn from")
     def features(context: dg.AssetExecutionContext, prepared_data: PreparedData, lake: Lake) -> dg.MaterializeResult:
-
         used = tuple(column for column in spec.contract if column.name in spec.features.use)
         plan = FeaturePlan(use=used, target=spec.target_value, task=spec.task, classes=prepared_data.classes)
         version = version_of(CODE_VERSION, prepared_data.version, plan)
@@ -34,8 +31,9 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             with snapshot(lake, context, place, version) as (folder, missing):
                 if missing:
                     build_features(prepared, folder, plan)
+                    (folder / "leakage.json").write_text(leaks(prepared, plan).model_dump_json(indent=1))
                 made = read_json(FeatureSet, folder / "features.json")
-            found = leaks(prepared, plan)
+                found = read_json(Leakage, folder / "leakage.json").leaks
         return dg.MaterializeResult(
             value=Features(place=place, version=version, prepared=prepared_data),
             data_version=dg.DataVersion(version),

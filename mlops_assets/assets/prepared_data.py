@@ -22,12 +22,8 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "row_count", "About as many rows as last time", blocking=False),
     ]
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, PreparedData, "raw_data", checks=checks),
-        description="Clean rows: train | test",
-    )
+    @stage(spec, name, CODE_VERSION, PreparedData, "raw_data", checks=checks, description="Clean rows: train | test")
     def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> dg.MaterializeResult:
-
         plan = PreparationPlan(
             columns=spec.contract,
             target=spec.target_value,

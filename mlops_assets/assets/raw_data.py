@@ -34,9 +34,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, "raw_data", "schema", "Every object can be read and has the contract's columns and types"),
     ]
 
-    @dg.asset(
-        **stage(spec, "raw_data", CODE_VERSION, RawData, checks=checks), description="Source objects, pinned by ETag"
-    )
+    @stage(spec, "raw_data", CODE_VERSION, RawData, checks=checks, description="Source objects, pinned by ETag")
     def raw_data(
         context: dg.AssetExecutionContext, config: RawDataConfig, lake: Lake, tracking: Tracking
     ) -> dg.MaterializeResult:

@@ -24,9 +24,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     ]
     inputs = ("raw_data", "features", "trained_model", "evaluation")
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, RegisteredModel, *inputs, checks=checks), description="A version in MLflow"
-    )
+    @stage(spec, name, CODE_VERSION, RegisteredModel, *inputs, checks=checks, description="A version in MLflow")
     def registered_model(
         context: dg.AssetExecutionContext,
         raw_data: RawData,

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from mlops_assets.ml.errors import DataError, MlopsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from mlops_assets.pipeline.spec import ModelSpec
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=BaseModel)
 
+_code_changed: Any = dg.AutomationCondition.code_version_changed()
 FRESH = (
     (
         dg.AutomationCondition.missing()
-        | dg.AutomationCondition.code_version_changed().since_last_handled()
+        | _code_changed.since_last_handled()
         | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed()).since_last_handled()
     )
     & ~dg.AutomationCondition.any_deps_missing()
@@ -39,21 +40,24 @@ def stage(
     code_version: str,
     gives: type[BaseModel],
     *inputs: str,
-    checks: Sequence[dg.AssetCheckSpec] = (),
-) -> dict[str, Any]:
-    """The arguments of `dg.asset` for a stage of this model that gives a handle and takes those of `inputs`."""
-    return {
+    checks: Sequence[dg.AssetCheckSpec],
+    description: str,
+) -> Callable[[Callable[..., dg.MaterializeResult[Any]]], dg.AssetsDefinition]:
+    """`dg.asset` for a stage of this model that gives a handle and takes those of `inputs`."""
+    arguments: dict[str, Any] = {
         "key": [spec.model, name],
         "ins": {other: dg.AssetIn(key=[spec.model, other]) for other in inputs},
         "group_name": spec.model,
         "owners": list(spec.owners) or None,
         "code_version": code_version,
-        "check_specs": list(checks) or None,
+        "check_specs": list(checks),
+        "description": description,
         "automation_condition": FRESH if inputs else None,
         "dagster_type": gives,
         "io_manager_key": "io_manager",
         "kinds": KINDS[name],
     }
+    return dg.asset(**arguments)
 
 
 KINDS = {
@@ -85,7 +89,7 @@ def _plain(part: object) -> object:
 
 
 @contextmanager
-def told_clearly() -> Iterator[None]:
+def told_clearly() -> Generator[None]:
     """Turn our own errors and the file system's into one message in the run, without a stack trace of libraries."""
     try:
         yield
@@ -101,7 +105,7 @@ def told_clearly() -> Iterator[None]:
 
 
 @contextmanager
-def snapshot(lake: Lake, context: dg.AssetExecutionContext, place: str, version: str) -> Iterator[tuple[Path, bool]]:
+def snapshot(lake: Lake, context: dg.AssetExecutionContext, place: str, version: str) -> Generator[tuple[Path, bool]]:
     """The folder of a snapshot and whether it must be written: nothing is computed twice for the same version.
 
     A published snapshot counts only when all its files are there with their digests.

@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +29,18 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     name = "trained_model"
     checks = [check(spec, name, "export_equals_training", "The exported graph answers as the trained model does")]
 
-    @dg.asset(
-        **stage(spec, name, CODE_VERSION, TrainedModel, "features", checks=checks),
+    @stage(
+        spec,
+        name,
+        CODE_VERSION,
+        TrainedModel,
+        "features",
+        checks=checks,
         description="One ONNX graph, raw columns to prediction",
     )
     def trained_model(
         context: dg.AssetExecutionContext, features: Features, lake: Lake, tracking: Tracking
     ) -> dg.MaterializeResult:
-
         config = training_config(spec)
         version = version_of(CODE_VERSION, features.version, config)
         place = f"{spec.model}/{name}"
@@ -87,7 +91,6 @@ def fit_and_export(
     context: dg.AssetExecutionContext,
 ) -> None:
     """Train into `folder`, from a checkpoint where one lies, and export."""
-
     if is_torch(find(config.network)):
         with stop_signal() as stop_requested:
             every = spec.train.checkpoint_every.total_seconds()
@@ -111,7 +114,7 @@ def fit_and_export(
 
 
 @contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
+def stop_signal() -> Generator[Callable[[], bool]]:
     """Whether SIGTERM has come; it is only noted, so that a checkpoint can be written first."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -126,7 +129,6 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
 
 def training_config(spec: ModelSpec) -> TrainingConfig:
     """The part of the YAML that decides the weights."""
-
     train = spec.train
     return TrainingConfig(
         task=spec.task,
@@ -135,6 +137,7 @@ def training_config(spec: ModelSpec) -> TrainingConfig:
         epochs=train.epochs,
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
+        schedule=train.schedule,
         weight_decay=train.weight_decay,
         patience=train.early_stopping.patience if train.early_stopping else None,
         min_delta=train.early_stopping.min_delta if train.early_stopping else 0.0,

@@ -58,7 +58,7 @@ def export(model: str, features: Path, out: Path, config: TrainingConfig, estima
         classes=made.classes,
         sha256=hashlib.sha256(content).hexdigest(),
         golden=_golden(rows, outputs, inputs),
-        export_difference=_difference(outputs, trained(np.asarray(x[: len(rows)])), config, made),
+        export_difference=_difference(outputs, trained(np.array(x[: len(rows)])), config, made),
     )
     (out / DESCRIPTION).write_text(signature.model_dump_json(indent=1))
     return signature
@@ -102,7 +102,7 @@ def _estimator(estimator: Any, config: TrainingConfig, width: int) -> tuple[Any,
 
     regression = config.task == "regression"
     options = None if regression else {id(estimator): {"zipmap": False, "output_class_labels": False}}
-    graph = convert_sklearn(
+    graph: Any = convert_sklearn(
         estimator,
         "estimator",
         [("features", FloatTensorType([None, width]))],

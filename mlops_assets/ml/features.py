@@ -122,11 +122,13 @@ def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:
 
 def _categories(file: Any, column: str) -> list[str]:
     """The values of a column in all rows, sorted; only the most frequent where there are too many."""
-    import pyarrow.compute as pc
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute  # its functions are made at run time
 
     counts = dict[str, int]()
     for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-        for entry in pc.value_counts(batch.column(0)).to_pylist():
+        for entry in compute.value_counts(batch.column(0)).to_pylist():
             if entry["values"]:
                 counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]

@@ -34,7 +34,13 @@ class Leak(Value):
         )
 
 
-def leaks(prepared: Path, plan: FeaturePlan) -> list[Leak]:
+class Leakage(Value):
+    """All features that give the target away."""
+
+    leaks: tuple[Leak, ...]
+
+
+def leaks(prepared: Path, plan: FeaturePlan) -> Leakage:
     """Features of which one alone decides the target in a sample of train rows.
 
     Each is the input of a decision tree of at most twice as many leaves as there are classes (64 for regression), on
@@ -47,13 +53,13 @@ def leaks(prepared: Path, plan: FeaturePlan) -> list[Leak]:
     rows = next(file.iter_batches(SAMPLE_ROWS, columns=columns)).to_pandas()
     target = rows[plan.target.column].to_numpy()
     if len(rows) < 50:
-        return []
+        return Leakage(leaks=())
     found = list[Leak]()
     for column in plan.use:
         score = _score(rows[column.name], column.type == "category", target, plan)
         if score >= PURITY:
             found.append(Leak(feature=column.name, score=score))
-    return found
+    return Leakage(leaks=tuple(found))
 
 
 def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePlan) -> float:

@@ -55,12 +55,12 @@ def classification_metrics(truth: NDArray[Any], probabilities: NDArray[Any]) -> 
     """
     from sklearn import metrics
 
+    scores: Any = metrics.precision_recall_fscore_support
+
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     average = "binary" if classes == 2 else "macro"
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        truth, predicted, average=average, zero_division=0.0
-    )
+    precision, recall, f1, _ = scores(truth, predicted, average=average, zero_division=0.0)
     onehot = np.eye(classes)[truth]
     clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1.0)
     squared = (probabilities.astype(np.float64) - onehot) ** 2

@@ -26,6 +26,8 @@ def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+    kind: Any = OneHotEncoder  # its stubs take the types of the defaults for the only ones
+
     numbers = [column.name for column in use if column.type != "category"]
     names = [column.name for column in use if column.type == "category"]
     parts = list[tuple[str, Any, list[str]]]()
@@ -33,7 +35,7 @@ def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[
         scaled = Pipeline([("missing", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
         parts.append(("number", scaled, numbers))
     if names:
-        encoder = OneHotEncoder(
+        encoder = kind(
             categories=[categories[name] for name in names],
             handle_unknown="ignore",
             sparse_output=False,

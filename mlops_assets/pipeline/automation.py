@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_assets.ml.windows import FORMATS
+
 if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec
-
-PARTITION_START = {"day": "2000-01-01", "month": "2000-01"}
+    from mlops_assets.pipeline.spec import ModelSpec, Source
 
 
-def jobs(spec: ModelSpec) -> list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition]:  # pyright: ignore[reportPrivateImportUsage]
-    """The whole life cycle as one job."""
-    return [
-        dg.define_asset_job(
-            spec.model, selection=dg.AssetSelection.groups(spec.model), description=spec.description or None
+def jobs(spec: ModelSpec) -> list[Any]:
+    """The whole life cycle as one job, and as one that can be backfilled where the source has partitions."""
+    selection = dg.AssetSelection.groups(spec.model)
+    made = [dg.define_asset_job(spec.model, selection=selection, description=spec.description or None)]
+    if spec.source.start is not None:
+        by = spec.source.partition_by
+        description = f"The whole life cycle on the data up to the end of one {by}; for backfills"
+        config = _up_to_partition(spec.model, spec.source)
+        made.append(
+            dg.define_asset_job(f"{spec.model}_by_{by}", selection=selection, config=config, description=description)
         )
-    ]
+    return made
+
+
+def _up_to_partition(model: str, source: Source) -> dg.PartitionedConfig[Any]:
+    assert source.partition_by != "none"
+    assert source.start is not None
+    kinds = {"day": dg.DailyPartitionsDefinition, "month": dg.MonthlyPartitionsDefinition}
+    partitions = kinds[source.partition_by](start_date=source.start, fmt=FORMATS[source.partition_by])
+
+    def run_config(key: str) -> dict[str, Any]:
+        return {"ops": {f"{model}__raw_data": {"config": {"last_partition": key}}}}
+
+    return dg.PartitionedConfig(partitions_def=partitions, run_config_for_partition_key_fn=run_config)
 
 
 def schedules(spec: ModelSpec) -> list[dg.ScheduleDefinition]:
@@ -26,5 +43,10 @@ def schedules(spec: ModelSpec) -> list[dg.ScheduleDefinition]:
     if spec.retrain is None:
         return []
     return [
-        dg.ScheduleDefinition(name=f"{spec.model}_retrain", job_name=spec.model, cron_schedule=spec.retrain.schedule)
+        dg.ScheduleDefinition(
+            name=f"{spec.model}_retrain",
+            job_name=spec.model,
+            cron_schedule=spec.retrain.schedule,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
     ]

@@ -58,7 +58,7 @@ class ModelPipeline(dg.Component):
         file = context.path / "defs.yaml" if context.path.is_dir() else context.path
         if file.is_relative_to(context.project_root):
             file = file.relative_to(context.project_root)
-        return cls(load_spec(resolution.resolve_value(given), resolution.source_position_tree, str(file)))
+        return cls(load_spec(dict(resolution.resolve_value(given)), resolution.source_position_tree, str(file)))
 
     def build_defs(self, context: ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions(

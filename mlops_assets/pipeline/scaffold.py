@@ -20,6 +20,7 @@ attributes:
     example: mlops_assets.datasets.iris # written there when the uri holds nothing; remove it for your own data
     # event_time: created_at          # a column of type timestamp
     # partition_by: month             # or day: training windows and backfills by event_time
+    # start: "2025-01"                # the first partition; makes a job that can be backfilled
     # window: 12                      # train on the last 12 partitions
 
   # A column of the source, or a SQL expression over its columns, such as from: "arr_delay > 15".

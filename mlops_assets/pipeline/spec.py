@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from datetime import timedelta
+from importlib.machinery import PathFinder
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlops_assets.ml.columns import Column, ColumnType, Split, SplitBy, Target, Task, Value
+from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+from mlops_assets.ml.windows import window
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
@@ -42,16 +44,19 @@ def _import_path(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
         raise PydanticCustomError("import_path", "an import path is package.module.ClassName")
     module = value.rpartition(".")[0]
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise PydanticCustomError(
-            "import_path",
-            "there is no module {module}; install its package or correct the path",
-            {"module": module},
-        )
+    parts, places = module.split("."), None
+    for count in range(1, len(parts) + 1):
+        # importlib.util.find_spec would import the parents, and scikit-learn alone takes more than a second
+        found = PathFinder.find_spec(".".join(parts[:count]), places)
+        if found is None:
+            raise PydanticCustomError(
+                "import_path",
+                "there is no module {module}; install its package or correct the path",
+                {"module": module},
+            )
+        places = found.submodule_search_locations
+        if places is None and count < len(parts):
+            places = []
     return value
 
 
@@ -82,6 +87,9 @@ class Source(Value):
     partition_by: Literal["none", "day", "month"] = Field(
         default="none", description="Time partitions, by event_time, for training windows and backfills"
     )
+    start: str | None = Field(
+        default=None, description="First partition, such as 2013-01 or 2013-01-31; makes a job that can be backfilled"
+    )
     window: int | None = Field(default=None, ge=1, description="Train on this many partitions, up to the last one")
     example: ImportPath | None = Field(
         default=None, description="A function that writes example objects into a folder when the uri holds none"
@@ -96,8 +104,14 @@ class Source(Value):
             raise problem("uri", f"{scheme}:// is not supported; use s3://, file:// or a path relative to the lake")
         if self.partition_by != "none" and not self.event_time:
             raise problem("partition_by", f"partitions by {self.partition_by} need source.event_time; name the column")
-        if self.window and self.partition_by == "none":
-            raise problem("window", "a window counts partitions; set source.partition_by to day or month")
+        for field in ("start", "window"):
+            if getattr(self, field) is not None and self.partition_by == "none":
+                raise problem(field, f"a {field} is about partitions; set source.partition_by to day or month")
+        if self.start is not None and self.partition_by != "none":
+            try:
+                window(self.start, self.partition_by, None)
+            except DataError as error:
+                raise problem("start", str(error)) from None
         return self
 
 
@@ -172,6 +186,9 @@ class Train(Value):
     epochs: int = Field(default=20, ge=1, le=100_000)
     batch_size: int = Field(default=1024, ge=1)
     learning_rate: float = Field(default=0.001, gt=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="The learning rate over the epochs: constant, or falling to 0 like a cosine"
+    )
     weight_decay: float = Field(default=0.0, ge=0)
     validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the train rows that steers early stopping")
     early_stopping: EarlyStopping | None = None
