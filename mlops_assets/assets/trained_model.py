@@ -15,7 +15,8 @@ from mlops_assets.ml.artifact import ModelSignature
 from mlops_assets.ml.estimators import fit
 from mlops_assets.ml.export import export
 from mlops_assets.ml.networks import find, is_torch
-from mlops_assets.ml.training import TrainingConfig, train
+from mlops_assets.ml.training import train
+from mlops_assets.ml.training_config import TrainingConfig
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake

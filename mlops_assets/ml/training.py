@@ -1,65 +1,27 @@
-"""Trains a torch network, so that a run that was killed at any moment ends with the same weights as one that was not.
-
-The order of the rows in an epoch comes from the seed and the epoch alone; with the random state and the optimiser's
-in the checkpoint, the position (epoch, step) is all that is needed to go on bit for bit.
-"""
+"""Trains a torch network, so that a run killed at any moment ends with the same weights as one that was not."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from mlops_assets.ml import checkpoint
-from mlops_assets.ml.columns import Task, Value
+from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.features import FeatureSet, load_arrays
-from mlops_assets.ml.networks import construct, find
+from mlops_assets.ml.training_state import EpochMetrics, TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import torch
-
     from mlops_assets.ml.checkpoint import CheckpointStore
+    from mlops_assets.ml.training_config import TrainingConfig
 
-ON_DEVICE_BYTES = 4 << 30
-CHUNK_ROWS = 65_536
-EVALUATION_ROWS = 65_536
 SAY_EVERY_S = 5.0
 
 
 class TrainingInterrupted(TrainingError):
     """Training was asked to stop; a checkpoint lies ready to go on from."""
-
-
-class TrainingConfig(Value):
-    """Everything that decides the weights, apart from the data."""
-
-    task: Task
-    network: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    epochs: int = 20
-    batch_size: int = 1024
-    learning_rate: float = 0.001
-    schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = 0.0
-    patience: int | None = None
-    min_delta: float = 0.0
-    validation_share: float = 0.1
-    seed: int = 0
-
-
-class EpochMetrics(Value):
-    """One point of the learning curve: mean losses per row after an epoch (counted from 1)."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
 
 
 class TrainingResult(Value):
@@ -96,14 +58,39 @@ def train(
     import torch
     from safetensors.torch import save_file
 
-    training = _Training(features, config)
-    resumed_from = training.restore(checkpoints)
-    if resumed_from:
-        say(f"resuming at epoch {resumed_from[0] + 1}, step {resumed_from[1]}, from a checkpoint")
-    clock = _Clock(checkpoint_every_s)
+    threads = torch.get_num_threads()
+    try:
+        training = TrainingState(features, config)
+        resumed_from = training.restore(checkpoints)
+        if resumed_from:
+            say(f"resuming at epoch {resumed_from[0] + 1}, step {resumed_from[1]}, from a checkpoint")
+        clock = _Clock(checkpoint_every_s)
+        _run(training, checkpoints, clock, on_epoch, say, stop_requested)
+    finally:
+        torch.set_num_threads(threads)
+    (out / "curve.json").write_text(json.dumps([point.model_dump() for point in training.curve], indent=1))
+    save_file({name: tensor.cpu().contiguous() for name, tensor in training.best.items()}, out / "weights.safetensors")
+    return TrainingResult(
+        curve=tuple(training.curve),
+        best_epoch=training.best_epoch,
+        rows_per_second=clock.rate,
+        device=training.device.type,
+        resumed_from=resumed_from,
+    )
+
+
+def _run(
+    training: TrainingState,
+    checkpoints: CheckpointStore,
+    clock: _Clock,
+    on_epoch: Callable[[EpochMetrics], None],
+    say: Callable[[str], None],
+    stop_requested: Callable[[], bool],
+) -> None:
+    """Train to the end, or to the checkpoint that is written when a stop is requested."""
     while not training.finished:
-        for steps in training.epoch():
-            clock.count(steps * config.batch_size)
+        for rows in training.epoch():
+            clock.count(rows)
             stopping = stop_requested()
             if stopping or clock.checkpoint_is_due():
                 training.save(checkpoints)
@@ -112,21 +99,11 @@ def train(
                         f"Training was asked to stop and can go on from epoch {training.epochs_done + 1}."
                     )
             if clock.report_is_due():
-                say(training.progress(clock))
+                say(training.progress(clock.rate))
         metrics = training.end_epoch()
         on_epoch(metrics)
         losses = f"loss {metrics.train_loss:.5f}, validation {metrics.validation_loss:.5f}"
         say(f"epoch {metrics.epoch}: {losses}, {clock.rate:,.0f} rows/s")
-    (out / "curve.json").write_text(json.dumps([point.model_dump() for point in training.curve], indent=1))
-    save_file({name: tensor.cpu().contiguous() for name, tensor in training.best.items()}, out / "weights.safetensors")
-    del torch
-    return TrainingResult(
-        curve=tuple(training.curve),
-        best_epoch=training.best_epoch,
-        rows_per_second=clock.rate,
-        device=training.device.type,
-        resumed_from=resumed_from,
-    )
 
 
 class _Clock:
@@ -155,186 +132,3 @@ class _Clock:
         if due:
             self.told = time.monotonic()
         return due
-
-
-class _Training:
-    """The state of a training between two steps."""
-
-    def __init__(self, features: Path, config: TrainingConfig) -> None:
-        import torch
-
-        self.config, self.set = config, FeatureSet.model_validate_json((features / "features.json").read_bytes())
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
-        torch.use_deterministic_algorithms(True, warn_only=self.device.type == "cuda")
-        x, y = load_arrays(features, "train")
-        self.validation_rows = max(1, int(len(x) * config.validation_share))
-        self.rows = len(x) - self.validation_rows
-        if self.rows < 1:
-            raise TrainingError(f"{len(x)} rows are too few to train on and to validate; bring more data.")
-        self.steps = math.ceil(self.rows / config.batch_size)
-        resident = x.nbytes <= ON_DEVICE_BYTES
-        self.x = torch.from_numpy(x.copy()).to(self.device) if resident else torch.from_numpy(x)
-        self.y = self._targets(torch.from_numpy(y.copy()))
-        self.outputs = len(self.set.classes) if self.set.classes and config.task == "multiclass_classification" else 1
-        self.model = construct(find(config.network), config.params, inputs=x.shape[1], outputs=self.outputs)
-        self.model = self.model.to(self.device)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.loss = self._loss()
-        self.epochs_done, self.step = 0, 0
-        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.curve = list[EpochMetrics]()
-        self.best, self.best_epoch, self.best_loss = self._weights(), 0, math.inf
-        self.saved = 0
-
-    def _targets(self, y: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        if self.config.task == "regression":
-            y = (y - self.set.target_mean) / self.set.target_std
-        kind = torch.long if self.config.task == "multiclass_classification" else torch.float32
-        return y.to(kind).to(self.device)
-
-    def _loss(self) -> torch.nn.Module:
-        from torch import nn
-
-        losses = {
-            "regression": nn.MSELoss,
-            "binary_classification": nn.BCEWithLogitsLoss,
-            "multiclass_classification": nn.CrossEntropyLoss,
-        }
-        return losses[self.config.task]()
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done, or the validation loss has not improved for too long."""
-        patience = self.config.patience
-        stale = patience is not None and self.epochs_done - self.best_epoch >= patience
-        return self.epochs_done >= self.config.epochs or (self.epochs_done > 0 and stale)
-
-    def epoch(self) -> Any:
-        """Run the rest of the current epoch; yields the number of steps done since the last yield."""
-        import torch
-
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epochs_done)
-        order = torch.randperm(self.rows, generator=generator)
-        self.model.train()
-        size = self.config.batch_size
-        per_chunk = max(1, CHUNK_ROWS // size)
-        mixed = torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda")
-        while self.step < self.steps:
-            # Gathering many batches at once costs as much as gathering one
-            rows = order[self.step * size : (self.step + per_chunk) * size].to(self.x.device)
-            x = self.x[rows].to(self.device).split(size)
-            y = self.y[rows.to(self.device)].split(size)
-            for batch, target in zip(x, y, strict=True):
-                self._set_learning_rate()
-                with mixed:
-                    output = self.model(batch)
-                loss = self.loss(output.float() if self.outputs > 1 else output.float().squeeze(1), target)
-                loss.backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.total += loss.detach() * len(target)
-                self.step += 1
-            yield len(x)
-
-    def _set_learning_rate(self) -> None:
-        if self.config.schedule == "cosine":
-            done = (self.epochs_done * self.steps + self.step) / (self.config.epochs * self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-    def end_epoch(self) -> EpochMetrics:
-        """Validate, keep the weights if they are the best so far, and move to the next epoch."""
-        validation = self._validation_loss()
-        train_loss = float(self.total) / self.rows
-        if not math.isfinite(train_loss) or not math.isfinite(validation):
-            raise TrainingError(
-                f"The loss is {train_loss} after epoch {self.epochs_done + 1}; lower train.learning_rate "
-                f"({self.config.learning_rate:g})."
-            )
-        self.epochs_done, self.step = self.epochs_done + 1, 0
-        self.total.zero_()
-        metrics = EpochMetrics(epoch=self.epochs_done, train_loss=train_loss, validation_loss=validation)
-        self.curve.append(metrics)
-        if validation < self.best_loss - self.config.min_delta:
-            self.best, self.best_epoch, self.best_loss = self._weights(), self.epochs_done, validation
-        return metrics
-
-    def _validation_loss(self) -> float:
-        import torch
-
-        self.model.eval()
-        total = 0.0
-        with torch.inference_mode():
-            for start in range(self.rows, self.rows + self.validation_rows, EVALUATION_ROWS):
-                end = min(start + EVALUATION_ROWS, self.rows + self.validation_rows)
-                output = self.model(self.x[start:end].to(self.device))
-                loss = self.loss(output if self.outputs > 1 else output.squeeze(1), self.y[start:end])
-                total += float(loss) * (end - start)
-        return total / self.validation_rows
-
-    def progress(self, clock: _Clock) -> str:
-        """Where training is, how fast it goes, and how long it takes at most."""
-        left = (self.config.epochs - self.epochs_done) * self.steps - self.step
-        seconds = left * self.config.batch_size / clock.rate
-        return (
-            f"epoch {self.epochs_done + 1}/{self.config.epochs}, step {self.step}/{self.steps}: "
-            f"{clock.rate:,.0f} rows/s, at most {seconds:,.0f} s left"
-        )
-
-    def save(self, checkpoints: CheckpointStore) -> None:
-        """Write everything that decides what comes next."""
-        import torch
-
-        self.saved += 1
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors |= {"total": self.total, "rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        state = {
-            "epochs_done": self.epochs_done,
-            "step": self.step,
-            "curve": [point.model_dump() for point in self.curve],
-            "best_epoch": self.best_epoch,
-            "best_loss": self.best_loss,
-            "threads": torch.get_num_threads(),
-        }
-        checkpoint.save(checkpoints, self.saved, tensors, state)
-
-    def restore(self, checkpoints: CheckpointStore) -> tuple[int, int] | None:
-        """Go back to the newest checkpoint; its epoch and step, or None when there is none."""
-        import torch
-
-        found = checkpoint.latest(checkpoints)
-        if found is None:
-            return None
-        self.saved, tensors, state = found
-        # Sums over several threads depend on how many there are
-        torch.set_num_threads(state["threads"])
-        groups = self.optimizer.state_dict()
-        states = dict[int, dict[str, torch.Tensor]]()
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                states.setdefault(int(index), {})[key] = tensor
-        self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-        self.optimizer.load_state_dict(groups | {"state": states})
-        self.best = {n.removeprefix("best."): t.to(self.device) for n, t in tensors.items() if n.startswith("best.")}
-        self.total = tensors["total"].to(self.device)
-        torch.set_rng_state(tensors["rng.cpu"])
-        if self.device.type == "cuda" and "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
-        self.epochs_done, self.step = state["epochs_done"], state["step"]
-        self.curve = [EpochMetrics(**point) for point in state["curve"]]
-        self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
-        return self.epochs_done, self.step
