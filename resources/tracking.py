@@ -147,13 +147,13 @@ class Tracking(dg.ConfigurableResource[Any]):
         self.client.set_terminated(run_id, "FINISHED")
 
     def _run_id(self, model: str, context: dg.AssetExecutionContext) -> str:
-        claim = f"{model}/mlflow_runs/{context.run_id}"
+        claim = f"{model}/mlflow_runs/{context.run.run_id}"
         known = self.lake.store.read(claim)
         if known:
             return known.decode()
         self._end_abandoned(model)
-        tags = {RUN_TAG: context.run_id, "mlops.model": model, OWNER_TAG: _owner()}
-        tags |= {"dagster_job_name": context.job_name, "mlflow.runName": f"{model}-{context.run_id[:8]}"}
+        tags = {RUN_TAG: context.run.run_id, "mlops.model": model, OWNER_TAG: _owner()}
+        tags |= {"dagster_job_name": context.run.job_name, "mlflow.runName": f"{model}-{context.run.run_id[:8]}"}
         run_id = self.client.create_run(self._experiment(model), tags=tags).info.run_id
         if self.lake.store.create(claim, run_id.encode()):
             return run_id
@@ -265,38 +265,3 @@ def _registered(version: "ModelVersion") -> RegisteredVersion:
 
 def _owner() -> str:
     return f"{socket.gethostname()}/{os.getpid()}@{started_at(os.getpid())}"
-
-
-def save_onnx(artifact: Path, folder: Path) -> None:
-    """Write an artifact as an MLflow model: the same ONNX file, signature, input example and requirements.
-
-    Others can load it with `mlflow.pyfunc`; our server never does.
-    """
-    import json
-    import shutil
-
-    import onnx
-    import pandas as pd
-    from mlflow.models import infer_signature
-    from mlflow.onnx import save_model
-
-    described = json.loads((artifact / "model.json").read_text())
-    dtypes = {column["name"]: "object" if column["dtype"] == "string" else "float32" for column in described["inputs"]}
-    rows = pd.DataFrame(described["golden"]["rows"]).astype(dtypes)
-    outputs = {name: _flat(values) for name, values in described["golden"]["outputs"].items()}
-    save_model(
-        onnx.load(artifact / "model.onnx"),
-        folder,
-        signature=infer_signature(rows, outputs),
-        input_example=rows.head(2),
-        pip_requirements=["onnx", "onnxruntime"],
-        save_as_external_data=False,
-    )
-    for name in ("model.onnx", "model.json"):
-        shutil.copyfile(artifact / name, folder / name)
-
-
-def _flat(values: list[Any]) -> Any:
-    import numpy as np
-
-    return np.asarray(values)

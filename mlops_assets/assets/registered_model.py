@@ -11,7 +11,8 @@ from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake import Lake, sha256
-from resources.tracking import RegisteredVersion, Tracking, save_onnx
+from resources.onnx_model import save_onnx
+from resources.tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"
 
@@ -81,7 +82,7 @@ def lineage(
         "features_version": features.version,
         "evaluation_version": evaluation.version,
         "source": raw.uri,
-        "dagster_run_id": context.run_id,
+        "dagster_run_id": context.run.run_id,
         "git_commit": git_commit(),
         f"test_{spec.gate.metric}": f"{evaluation.metrics[spec.gate.metric]:.6f}",
     }
@@ -112,11 +113,11 @@ def reload_check(version: RegisteredVersion, tracking: Tracking) -> dg.AssetChec
 
 def actor(context: dg.AssetExecutionContext) -> str:
     """Who moves an alias: the user of the run, or the automation that started it."""
-    tags = context.run_tags
+    tags = context.run.tags
     for tag in ("user", "dagster/schedule_name", "dagster/sensor_name"):
         if tag in tags:
             return f"{tag.removeprefix('dagster/')} {tags[tag]}"
-    return f"run {context.run_id}"
+    return f"run {context.run.run_id}"
 
 
 def git_commit() -> str:

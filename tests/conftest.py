@@ -1,0 +1,35 @@
+"""Real servers for the tests: an MLflow server for the session, and a model server for each test that deploys."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resources.environment import Environment
+from tests.support import Platform, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server."""
+    home = tmp_path_factory.mktemp("mlflow")
+    environment = Environment.read({"MLOPS_HOME": str(home), "MLFLOW_PORT": str(free_port())})
+    server = environment.mlflow_server()
+    yield server.ensure_running()
+    server.stop()
+
+
+@pytest.fixture
+def platform(tmp_path: Path, mlflow_uri: str) -> Iterator[Platform]:
+    """The whole platform on a temporary folder."""
+    made = Platform(tmp_path, mlflow_uri)
+    yield made
+    made.serving.server.stop()
