@@ -59,7 +59,7 @@ def attributes(*removed: str, **changed: Any) -> dict[str, Any]:
         place = made
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = value
+        place[last] = copy.deepcopy(value)
     for path in removed:
         *parents, last = path.split(".")
         place = made

@@ -160,16 +160,16 @@ def _target(connection: Any, plan: PreparationPlan) -> tuple[bool | int | float 
     expression = plan.target.expression or identifier(plan.target.column)
     try:
         connection.execute(f"CREATE VIEW labelled AS SELECT *, ({expression}) AS __target FROM windowed")
-        kind = connection.execute("SELECT any_value(typeof(__target)) FROM labelled").fetchone()[0]
+        (kind,) = connection.execute("SELECT any_value(typeof(__target)) FROM labelled").fetchone()
+        values = connection.execute(
+            f"SELECT DISTINCT __target FROM labelled WHERE __target IS NOT NULL ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
+        ).fetchall()
     except duckdb.Error as error:
         raise DataError(f"target.from: {expression} cannot be computed ({str(error).splitlines()[0]}).") from error
     if plan.task == "regression":
         if not any(number in kind for number in ("INT", "FLOAT", "DOUBLE", "DECIMAL")):
             raise DataError(f"Regression needs a number, but {plan.target.column} is of type {kind}.")
         return None
-    values = connection.execute(
-        f"SELECT DISTINCT __target FROM labelled WHERE __target IS NOT NULL ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
-    ).fetchall()
     return _classes([value for (value,) in values], plan)
 
 

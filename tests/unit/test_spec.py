@@ -1,0 +1,161 @@
+"""A model's YAML: what is wrong is told in one line that names the field and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from dagster_shared.yaml_utils import parse_yaml_with_source_position
+
+from mlops_assets.ml.errors import SpecError
+from mlops_assets.pipeline.load import load_spec
+from mlops_assets.pipeline.scaffold import TEMPLATE
+from mlops_assets.pipeline.schema import schema
+from tests.support import attributes
+
+PROJECT = Path(__file__).parents[2]
+MODELS = sorted((PROJECT / "mlops_assets" / "defs").glob("*/defs.yaml"))
+TIMED = {
+    "columns": {**attributes()["columns"], "time": {"type": "timestamp"}},
+    "source": {"uri": "weather/*.csv", "event_time": "time", "partition_by": "month"},
+}
+
+BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
+    # what, attributes, field, part of the message
+    ("unknown field", attributes(trian={}), "trian", "no such field; allowed here: model, description"),
+    ("unknown nested field", attributes(train__epoch=3), "train.epoch", "allowed here: network, params, epochs"),
+    ("field of a later block", attributes(deploy={"replicas": 1}), "deploy", "no such field"),
+    ("unknown column field", attributes(columns__rain__typ="x"), "columns.rain.typ", "allowed here: type, nullable"),
+    ("no model", attributes("model"), "model", "missing; add it"),
+    ("no task", attributes("task"), "task", "missing; add it"),
+    ("no source", attributes("source"), "source", "missing; add it"),
+    ("no features", attributes("features"), "features", "missing; add it"),
+    ("no network", attributes("train.network"), "train.network", "missing; add it"),
+    ("model name", attributes(model="My Model"), "model", "'My Model' does not match the pattern"),
+    ("model name is a path", attributes(model="../up"), "model", "does not match the pattern"),
+    ("owner", attributes(owners=["someone"]), "owners.0", "does not match the pattern"),
+    ("task", attributes(task="clustering"), "task", "'regression', 'binary_classification'"),
+    ("number for text", attributes(description=3), "description", "valid string"),
+    ("list for object", attributes(source=["a"]), "source", "valid dictionary"),
+    ("uri without suffix", attributes(source__uri="weather/*"), "source.uri", ".parquet, .csv, .csv.gz"),
+    ("uri scheme", attributes(source__uri="gs://b/*.csv"), "source.uri", "gs:// is not supported"),
+    ("partition kind", attributes(source__partition_by="week"), "source.partition_by", "'none', 'day' or 'month'"),
+    ("partition, no time", attributes(source__partition_by="day"), "source.partition_by", "source.event_time"),
+    ("window, no partition", attributes(source__window=3), "source.window", "set source.partition_by"),
+    ("window of none", attributes(**TIMED, source__window=0), "source.window", "greater than or equal to 1"),
+    ("start is no month", attributes(**TIMED, source__start="2013-13"), "source.start", "such as 2013-06"),
+    ("event time unknown", attributes(source__event_time="when"), "source.event_time", "{type: timestamp}"),
+    ("event time no timestamp", attributes(source__event_time="pressure"), "source.event_time", "{type: timestamp}"),
+    ("example does not exist", attributes(source__example="no.such.thing"), "source.example", "no module no.such"),
+    ("no columns", attributes(columns={}), "columns", "at least 1"),
+    ("column type", attributes(columns__rain__type="integer"), "columns.rain.type", "'number', 'category'"),
+    ("range of a category", attributes(columns__place__min=0), "columns.place.min", "only numbers"),
+    ("values of a number", attributes(columns__pressure__values=["a"]), "columns.pressure.values", "only categories"),
+    ("min above max", attributes(columns__pressure__min=2000), "columns.pressure.min", "min 2000 is above max 1100"),
+    ("target unknown", attributes(target__column="snow"), "target.column", "snow is not among the columns"),
+    ("target exists already", attributes(target__from="pressure > 3", features__use=["place"]), "target.column", "source column already"),
+    (
+        "target of nothing",
+        attributes(target={"column": "t", "from": "1 > 0"}),
+        "target.from",
+        "names none of the columns",
+    ),
+    ("target is a timestamp", attributes(columns__rain__type="timestamp"), "target.column", "is a timestamp"),
+    ("regression on a boolean", attributes(task="regression", gate={"metric": "r2", "at_least": 0}), "task", "number"),
+    ("no feature", attributes(features__use=[]), "features.use", "at least 1"),
+    ("feature unknown", attributes(features__use=["wind"]), "features.use.0", "use one of: place, pressure"),
+    ("feature twice", attributes(features__use=["place", "place"]), "features.use.1", "used twice"),
+    ("feature is the target", attributes(features__use=["place", "rain"]), "features.use.1", "is the target"),
+    (
+        "feature makes the target",
+        attributes(target={"column": "high", "from": "pressure > 1013"}),
+        "features.use.1",
+        "leakage",
+    ),
+    ("split kind", attributes(prepare__split__by="user"), "prepare.split.by", "'random', 'time' or 'group'"),
+    ("split share", attributes(prepare__split__test=1.5), "prepare.split.test", "less than 1"),
+    ("split by time", attributes(prepare__split__by="time"), "prepare.split.by", "source.event_time"),
+    ("split by group", attributes(prepare__split__by="group"), "prepare.split.column", "by: group needs column"),
+    (
+        "split group unknown",
+        attributes(prepare__split={"by": "group", "column": "x"}),
+        "prepare.split.column",
+        "x is not among the columns",
+    ),
+    ("import path", attributes(train__network="MLP"), "train.network", "package.module.ClassName"),
+    ("module unknown", attributes(train__network="torhc.nn.Linear"), "train.network", "no module torhc.nn"),
+    ("submodule unknown", attributes(train__network="sklearn.lin.X"), "train.network", "no module sklearn.lin"),
+    ("epochs", attributes(train__epochs=0), "train.epochs", "greater than or equal to 1"),
+    ("epochs is text", attributes(train__epochs="many"), "train.epochs", "valid integer"),
+    ("learning rate", attributes(train__learning_rate=-1), "train.learning_rate", "greater than 0"),
+    ("schedule of the rate", attributes(train__schedule="linear"), "train.schedule", "'constant' or 'cosine'"),
+    ("duration", attributes(train__checkpoint_every="1 minute"), "train.checkpoint_every", "such as 60s or 7d"),
+    ("no patience", attributes(train__early_stopping={}), "train.early_stopping.patience", "missing; add it"),
+    ("metric unknown", attributes(gate__metric="auc"), "gate.metric", "choose one of mse, rmse"),
+    ("metric of another task", attributes(gate__metric="r2"), "gate.metric", "r2 does not fit binary"),
+    ("no threshold", attributes("gate.at_least"), "gate.at_least", "give at_least"),
+    ("wrong direction", attributes("gate.at_least", gate__at_most=0.5), "gate.at_least", "better when greater"),
+    ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
+    ("slice by a number", attributes(gate__slices=["pressure"]), "gate.slices.0", "category or boolean"),
+    ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),
+    ("cron out of range", attributes(retrain={"schedule": "99 3 * * 0"}), "retrain.schedule", "five fields"),
+    ("retrain without schedule", attributes(retrain={}), "retrain.schedule", "missing; add it"),
+]
+
+
+@pytest.mark.parametrize(("given", "field", "message"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_a_broken_yaml_gives_one_line_with_file_line_and_field(given: dict[str, Any], field: str, message: str) -> None:
+    text = yaml.safe_dump({"type": "mlops_assets.ModelPipeline", "attributes": given}, sort_keys=False)
+    parsed = parse_yaml_with_source_position(text, "defs.yaml")
+    with pytest.raises(SpecError) as caught:
+        load_spec(parsed.value["attributes"], parsed.source_position_tree, "defs.yaml")
+    [line] = str(caught.value).splitlines()
+    place, told, reason = line.split(": ", 2)
+    assert told == field
+    assert message in reason
+    file, number = place.split(":")
+    assert file == "defs.yaml"
+    if "missing" not in reason and "give at_least" not in reason and "needs column" not in reason:
+        value: Any = given
+        for part in field.split("."):
+            value, key = (value[int(part)], value[int(part)]) if part.isdigit() else (value.get(part), part)
+        assert str(key) in text.splitlines()[int(number) - 1]
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(attributes("task", train__epochs=0, gate__metric="auc"), None, "defs.yaml")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
+def test_the_models_that_ship_are_valid(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert load_spec(content["attributes"], None, str(path)).model == path.parent.name
+    jsonschema.validate(content, schema())
+
+
+def test_the_smallest_model_takes_less_than_20_lines() -> None:
+    assert len((PROJECT / "mlops_assets/defs/iris/defs.yaml").read_text().splitlines()) < 20
+
+
+def test_the_scaffolded_yaml_is_valid_as_it_is() -> None:
+    content = yaml.safe_load(TEMPLATE.format(model="mine"))
+    assert load_spec(content["attributes"], None, "defs.yaml").model == "mine"
+    jsonschema.validate(content, schema())
+
+
+def test_the_exported_schema_is_the_specs() -> None:
+    assert json.loads((PROJECT / "docs/model.schema.json").read_text()) == schema()
+
+
+def test_the_schema_refuses_what_the_spec_refuses() -> None:
+    for _, given, field, message in BROKEN:
+        if "no such field" in message or "missing" in message:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({"type": "mlops_assets.ModelPipeline", "attributes": given}, schema())
+            assert field
