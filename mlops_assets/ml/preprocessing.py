@@ -32,7 +32,9 @@ def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[
     names = [column.name for column in use if column.type == "category"]
     parts = list[tuple[str, Any, list[str]]]()
     if numbers:
-        scaled = Pipeline([("missing", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())])
+        scaled = Pipeline(
+            [("missing", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
+        )
         parts.append(("number", scaled, numbers))
     if names:
         encoder = kind(

@@ -108,7 +108,9 @@ def test_the_exported_graph_equals_what_was_trained(tmp_path: Path, task: Task, 
     prepared(tmp_path, frame, task, TARGETS[task])
     features, out = tmp_path / "features", tmp_path / "out"
     out.mkdir()
-    config = TrainingConfig(task=task, network=network, params={"hidden": [8]} if "networks" in network else {}, epochs=2)
+    config = TrainingConfig(
+        task=task, network=network, params={"hidden": [8]} if "networks" in network else {}, epochs=2
+    )
     if "networks" in network:
         train(features, out, config, FolderCheckpoints(tmp_path / "checkpoints"))
         estimator = None

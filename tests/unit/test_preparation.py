@@ -107,7 +107,9 @@ def test_a_split_by_time_tests_on_what_came_last(tmp_path: Path) -> None:
     frame = weather(1_000)
     frame["time"] = pd.date_range("2025-01-01", periods=1_000, freq="h")[::-1]
     timed = plan(
-        columns=(*COLUMNS, Column(name="time", type="timestamp")), split=Split(by="time", column="time"), event_time="time"
+        columns=(*COLUMNS, Column(name="time", type="timestamp")),
+        split=Split(by="time", column="time"),
+        event_time="time",
     )
     run(tmp_path, [frame], timed)
     train, test = part(tmp_path, "train"), part(tmp_path, "test")
@@ -150,7 +152,9 @@ BROKEN_ROWS = {
 
 
 @pytest.mark.parametrize(("change", "column", "rule"), BROKEN_ROWS.values(), ids=BROKEN_ROWS)
-def test_a_row_that_breaks_the_contract_is_counted(tmp_path: Path, change: dict[str, Any], column: str, rule: str) -> None:
+def test_a_row_that_breaks_the_contract_is_counted(
+    tmp_path: Path, change: dict[str, Any], column: str, rule: str
+) -> None:
     frame = weather()
     for name, value in change.items():
         frame.loc[7, name] = value
@@ -174,7 +178,10 @@ def test_nulls_that_are_not_to_be_dropped_break_the_contract(tmp_path: Path) -> 
 UNUSABLE = {
     "all null": (lambda frame: frame.assign(humidity=np.nan), "humidity has no value in any of 400 rows"),
     "one class": (lambda frame: frame.assign(rain=True), "has only the class True"),
-    "no complete row": (lambda frame: frame.assign(place=[None, *["x"] * 399], pressure=[1000.0, *[None] * 399]), "0 rows|None of"),
+    "no complete row": (
+        lambda frame: frame.assign(place=[None, *["x"] * 399], pressure=[1000.0, *[None] * 399]),
+        "0 rows|None of",
+    ),
     "a class in one part": (lambda frame: frame.assign(rain=[True, *[False] * 399]), "no row of class True"),
 }
 
@@ -211,7 +218,11 @@ def write_csv(path: Path, text: str) -> Path:
 
 BROKEN_FILES = {
     "missing column": ("a.csv", b"place,pressure,rain\nBern,1000,true\n", "a.csv has no column humidity"),
-    "wrong type": ("a.csv", b"place,pressure,humidity,rain\nBern,high,3,true\n", "1 values that are no number, such as 'high'"),
+    "wrong type": (
+        "a.csv",
+        b"place,pressure,humidity,rain\nBern,high,3,true\n",
+        "1 values that are no number, such as 'high'",
+    ),
     "wrong boolean": ("a.csv", b"place,pressure,humidity,rain\nBern,1000,3,perhaps\n", "no boolean, such as 'perhaps'"),
     "no rows": ("a.csv", b"place,pressure,humidity,rain\n", "hold no rows"),
     "empty file": ("a.csv", b"", "a.csv is empty"),

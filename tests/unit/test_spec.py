@@ -57,7 +57,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("values of a number", attributes(columns__pressure__values=["a"]), "columns.pressure.values", "only categories"),
     ("min above max", attributes(columns__pressure__min=2000), "columns.pressure.min", "min 2000 is above max 1100"),
     ("target unknown", attributes(target__column="snow"), "target.column", "snow is not among the columns"),
-    ("target exists already", attributes(target__from="pressure > 3", features__use=["place"]), "target.column", "source column already"),
+    (
+        "target exists already",
+        attributes(target__from="pressure > 3", features__use=["place"]),
+        "target.column",
+        "source column already",
+    ),
     (
         "target of nothing",
         attributes(target={"column": "t", "from": "1 > 0"}),

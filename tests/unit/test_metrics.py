@@ -1,0 +1,60 @@
+"""The metrics against scikit-learn's, and where they are not defined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from mlops_assets.ml.metrics import METRICS_BY_TASK, classification_metrics, regression_metrics
+
+
+@settings(deadline=None)
+@given(rows=st.integers(2, 200), seed=st.integers(0, 10_000))
+def test_regression_equals_scikit_learn(rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth, predicted = generator.normal(size=rows), generator.normal(size=rows).astype(np.float32)
+    found = regression_metrics(truth, predicted)
+    assert found["mse"] == pytest.approx(metrics.mean_squared_error(truth, predicted))
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, predicted))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(truth, predicted))
+    assert found["r2"] == pytest.approx(metrics.r2_score(truth, predicted))
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(12, 200), classes=st.integers(2, 4), seed=st.integers(0, 10_000))
+def test_classification_equals_scikit_learn(rows: int, classes: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(classes), generator.integers(0, classes, rows - classes)])
+    probabilities = generator.dirichlet(np.ones(classes), rows).astype(np.float32)
+    predicted = probabilities.argmax(axis=1)
+    found = classification_metrics(truth, probabilities)
+    average = "binary" if classes == 2 else "macro"
+    assert tuple(found) == METRICS_BY_TASK["binary_classification"]
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
+    for name, score in (
+        ("precision", metrics.precision_score),
+        ("recall", metrics.recall_score),
+        ("f1", metrics.f1_score),
+    ):
+        assert found[name] == pytest.approx(score(truth, predicted, average=average, zero_division=0))
+    exact = probabilities.astype(float) / probabilities.astype(float).sum(axis=1, keepdims=True)
+    assert found["log_loss"] == pytest.approx(metrics.log_loss(truth, exact), rel=1e-4)
+    if classes == 2:
+        assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(truth, probabilities[:, 1]))
+        assert found["brier"] == pytest.approx(metrics.brier_score_loss(truth, probabilities[:, 1]))
+        assert found["pr_auc"] == pytest.approx(metrics.average_precision_score(truth, probabilities[:, 1]))
+    else:
+        wanted = metrics.roc_auc_score(truth, exact, multi_class="ovr", average="macro")
+        assert found["roc_auc"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_what_is_not_defined_is_nan_and_not_an_error() -> None:
+    found = classification_metrics(np.zeros(5, dtype=int), np.tile([0.9, 0.1], (5, 1)))
+    assert math.isnan(found["roc_auc"])
+    assert found["accuracy"] == 1
+    assert math.isnan(regression_metrics(np.ones(4), np.ones(4))["r2"])

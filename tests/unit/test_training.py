@@ -1,0 +1,189 @@
+"""Training: the same weights whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mlops_assets.ml import checkpoint
+from mlops_assets.ml.checkpoint import FolderCheckpoints
+from mlops_assets.ml.columns import Column
+from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.features import FeatureSet
+from mlops_assets.ml.training import TrainingInterrupted, train
+from mlops_assets.ml.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS, WIDTH = 1_000, 5
+CONFIG = TrainingConfig(
+    task="binary_classification",
+    network="mlops_assets.ml.networks.MLP",
+    params={"hidden": [8], "dropout": 0.2},
+    epochs=4,
+    batch_size=64,
+    learning_rate=0.01,
+    schedule="cosine",
+)
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """Arrays of 1,000 rows whose label follows from the features."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(ROWS, WIDTH)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, ROWS) > 0).astype(np.int64)
+    folder = tmp_path / "features"
+    folder.mkdir()
+    np.save(folder / "x_train.npy", x)
+    np.save(folder / "y_train.npy", y)
+    names = tuple(f"c{index}" for index in range(WIDTH))
+    made = FeatureSet(
+        inputs=tuple(Column(name=name, type="number") for name in names),
+        feature_names=names,
+        train_rows=ROWS,
+        test_rows=0,
+        classes=(0, 1),
+        target_mean=0.0,
+        target_std=1.0,
+        non_finite={},
+    )
+    (folder / "features.json").write_text(made.model_dump_json())
+    return folder
+
+
+def weights(features: Path, out: Path, config: TrainingConfig = CONFIG, **arguments: Any) -> bytes:
+    out.mkdir(exist_ok=True)
+    train(features, out, config, FolderCheckpoints(out / "checkpoints"), **arguments)
+    return (out / "weights.safetensors").read_bytes()
+
+
+def test_two_trainings_give_the_same_bytes(features: Path, tmp_path: Path) -> None:
+    assert weights(features, tmp_path / "a") == weights(features, tmp_path / "b")
+
+
+def test_another_seed_gives_other_weights(features: Path, tmp_path: Path) -> None:
+    other = CONFIG.model_copy(update={"seed": 1})
+    assert weights(features, tmp_path / "a") != weights(features, tmp_path / "b", other)
+
+
+@pytest.mark.parametrize("per_chunk", [64, 200])
+def test_stopped_at_every_possible_moment_the_weights_are_the_same(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_chunk: int
+) -> None:
+    monkeypatch.setattr("mlops_assets.ml.training_state.CHUNK_ROWS", per_chunk)
+    whole = weights(features, tmp_path / "whole")
+    curve = (tmp_path / "whole/curve.json").read_bytes()
+    stops = 0
+    while True:
+        asked = iter(range(1_000_000))
+        try:
+            resumed = weights(features, tmp_path / "stopped", stop_requested=lambda asked=asked: next(asked) >= 1)
+            break
+        except TrainingInterrupted:
+            stops += 1
+    assert stops >= 8
+    assert resumed == whole
+    assert (tmp_path / "stopped/curve.json").read_bytes() == curve
+
+
+def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
+    whole = weights(features, tmp_path / "whole", config := CONFIG.model_copy(update={"epochs": 40}))
+    out = tmp_path / "killed"
+    out.mkdir()
+    program = (
+        "import sys; from pathlib import Path\n"
+        "import mlops_assets.ml.training_state as state; state.CHUNK_ROWS = 128\n"
+        "from mlops_assets.ml.checkpoint import FolderCheckpoints\n"
+        "from mlops_assets.ml.training import train\n"
+        "from mlops_assets.ml.training_config import TrainingConfig\n"
+        "out = Path(sys.argv[2])\n"
+        "train(Path(sys.argv[1]), out, TrainingConfig.model_validate_json(sys.argv[3]),\n"
+        "      FolderCheckpoints(out / 'checkpoints'), checkpoint_every_s=0)\n"
+    )
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", program, str(features), str(out), config.model_dump_json()])
+        seen = set((out / "checkpoints").glob("checkpoint-*"))
+        while process.poll() is None and len(set((out / "checkpoints").glob("checkpoint-*")) - seen) < 2:
+            time.sleep(0.002)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        if kills == 4:
+            break
+    assert kills >= 2
+    assert weights(features, out, config) == whole
+
+
+def test_a_damaged_checkpoint_is_passed_over(features: Path, tmp_path: Path) -> None:
+    whole = weights(features, tmp_path / "whole")
+    out = tmp_path / "damaged"
+    asked = iter(range(100))
+    with pytest.raises(TrainingInterrupted):
+        weights(features, out, checkpoint_every_s=0, stop_requested=lambda: next(asked) >= 3)
+    names = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert len(names) == checkpoint.KEPT
+    newest = out / "checkpoints" / names[-1]
+    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
+    assert weights(features, out) == whole
+
+
+def test_training_ends_when_validation_does_not_improve(features: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"epochs": 200, "patience": 3, "schedule": "constant", "learning_rate": 0.05})
+    weights(features, tmp_path / "out", config)
+    curve = json.loads((tmp_path / "out/curve.json").read_text())
+    losses = [point["validation_loss"] for point in curve]
+    assert len(losses) < 200
+    assert losses.index(min(losses)) == len(losses) - 1 - 3
+
+
+def test_it_learns_and_says_how_it_goes(features: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    points: list[float] = []
+    weights(
+        features,
+        tmp_path / "out",
+        CONFIG.model_copy(update={"epochs": 15}),
+        say=said.append,
+        on_epoch=lambda point: points.append(point.validation_loss),
+    )
+    assert points[-1] < 0.75 * points[0]
+    assert len(said) == 15
+    assert all("rows/s" in line for line in said)
+
+
+def test_a_loss_that_is_not_finite_is_told(features: Path, tmp_path: Path) -> None:
+    np.save(features / "x_train.npy", np.full((ROWS, WIDTH), 1e30, dtype=np.float32))
+    config = CONFIG.model_copy(update={"task": "regression", "learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"lower train\.learning_rate"):
+        weights(features, tmp_path / "out", config)
+
+
+def test_params_a_network_does_not_take(features: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="train.params do not fit MLP"):
+        weights(features, tmp_path / "out", CONFIG.model_copy(update={"params": {"width": 3}}))
+
+
+def test_too_few_rows(features: Path, tmp_path: Path) -> None:
+    np.save(features / "x_train.npy", np.zeros((1, WIDTH), dtype=np.float32))
+    np.save(features / "y_train.npy", np.zeros(1, dtype=np.int64))
+    with pytest.raises(TrainingError, match="too few"):
+        weights(features, tmp_path / "out")
+
+
+def test_arrays_that_do_not_fit_the_device_give_the_same_weights(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident = weights(features, tmp_path / "a")
+    monkeypatch.setattr("mlops_assets.ml.training_state.ON_DEVICE_BYTES", 0)
+    assert weights(features, tmp_path / "b") == resident
