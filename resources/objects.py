@@ -8,15 +8,18 @@ import os
 import re
 import shutil
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlparse
 
 from mlops_assets.ml.columns import Value
-from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.errors import DataError, LakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+NOT_AS_EXPECTED = {"NoSuchKey", "404", "PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 
 class SourceObject(Value):
@@ -167,7 +170,8 @@ class S3Store:
 
     def list(self, pattern: str) -> list[SourceObject]:
         fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-        found = [item for item in self._pages(self.prefix + fixed) if fnmatch.fnmatchcase(item.key, pattern)]
+        with self._reached():
+            found = [item for item in self._pages(self.prefix + fixed) if fnmatch.fnmatchcase(item.key, pattern)]
         return sorted(found, key=lambda item: item.key)
 
     def _pages(self, prefix: str) -> Iterator[SourceObject]:
@@ -177,43 +181,57 @@ class S3Store:
                 yield SourceObject(key=key, etag=entry["ETag"].strip('"'), size=entry["Size"])
 
     def download(self, item: SourceObject, target: Path) -> None:
-        from botocore.exceptions import ClientError
-
-        try:
+        with self._reached() as refused, target.open("wb") as file:
             body = self.client.get_object(Bucket=self.bucket, Key=self.prefix + item.key, IfMatch=item.etag)["Body"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "PreconditionFailed", "404", "412"):
-                raise changed(item) from error
-            raise
-        with target.open("wb") as file:
             for chunk in body.iter_chunks(1 << 20):
                 file.write(chunk)
+        if refused:
+            raise changed(item)
 
     def upload(self, source: Path, key: str) -> None:
-        self.client.upload_file(str(source), self.bucket, self.prefix + key)
+        with self._reached():
+            self.client.upload_file(str(source), self.bucket, self.prefix + key)
 
     def create(self, key: str, content: bytes) -> bool:
-        from botocore.exceptions import ClientError
-
-        try:
+        with self._reached() as refused:
             self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content, IfNoneMatch="*")
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-                return False
-            raise
-        return True
+        return not refused
 
     def read(self, key: str) -> bytes | None:
-        try:
+        with self._reached():
             return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
-        except self.client.exceptions.NoSuchKey:
-            return None
+        return None
 
     def replace(self, key: str, content: bytes) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content)
+        with self._reached():
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content)
 
     def delete(self, key: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+        with self._reached():
+            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    @contextmanager
+    def _reached(self) -> Generator[list[str]]:
+        """Collects the code when S3 says that a key is missing or not as expected; every other error is told."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        refused: list[str] = []
+        try:
+            yield refused
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code not in NOT_AS_EXPECTED:
+                raise self._told(error) from error
+            refused.append(code)
+        except (BotoCoreError, Boto3Error) as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> LakeError:
+        return LakeError(
+            f"The lake s3://{self.bucket}/{self.prefix.rstrip('/')} cannot be reached or refuses this: {error}. Check "
+            "LAKE_URI, the network and the credentials; nothing was published."
+        )
 
 
 def open_store(uri: str, endpoint_url: str | None) -> ObjectStore:

@@ -13,6 +13,10 @@ class DataError(MlopsError):
     """The data does not keep the contract of the model's YAML."""
 
 
+class LakeError(MlopsError):
+    """The lake cannot be reached, or refuses what is asked of it."""
+
+
 class TrainingError(MlopsError):
     """Training cannot start or go on."""
 

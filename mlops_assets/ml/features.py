@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         file = pq.ParquetFile(prepared / f"{part}.parquet")
         rows[part] = file.metadata.num_rows
         target = plan.target.column
-        x = np.lib.format.open_memmap(out / f"x_{part}.npy", "w+", np.float32, (rows[part], len(feature_names)))
-        y = np.lib.format.open_memmap(out / f"y_{part}.npy", "w+", _target_type(plan.task), (rows[part],))
+        x = _new_array(out / f"x_{part}.npy", np.float32, (rows[part], len(feature_names)))
+        y = _new_array(out / f"y_{part}.npy", _target_type(plan.task), (rows[part],))
         position = 0
         for frame in _frames(file, [*names, target]):
             end = position + len(frame)
@@ -90,6 +91,15 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     )
     (out / "features.json").write_text(made.model_dump_json(indent=1))
     return made
+
+
+def _new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A memory-mapped array whose place on the disk is reserved: without that, a full disk kills the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _target_type(task: Task) -> type[np.generic]:

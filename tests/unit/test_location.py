@@ -111,7 +111,7 @@ def server(folder: Path, port: int, program: str) -> BackgroundServer:
     return BackgroundServer(folder, "serving", port, "/", [sys.executable, "-c", program], {})
 
 
-LISTEN = "import http.server, sys; http.server.test(http.server.SimpleHTTPRequestHandler, port=int('{port}'), bind='127.0.0.1')"
+LISTEN = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
 
 
 def test_a_background_server_is_started_once_and_stopped(tmp_path: Path) -> None:
