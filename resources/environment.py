@@ -45,7 +45,7 @@ class Environment(Value):
 
     @property
     def state(self) -> Path:
-        """Pids, logs and locks of the local servers."""
+        """Pid, log and lock of the MLflow server."""
         return self.home / "run"
 
     def mlflow_server(self) -> BackgroundServer:

@@ -171,7 +171,7 @@ class S3Store:
     def list(self, pattern: str) -> list[SourceObject]:
         fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
         with self._reached():
-            found = [item for item in self._pages(self.prefix + fixed) if fnmatch.fnmatchcase(item.key, pattern)]
+            found = [item for item in self._pages(self.prefix + fixed) if _matches(item.key, pattern)]
         return sorted(found, key=lambda item: item.key)
 
     def _pages(self, prefix: str) -> Iterator[SourceObject]:
@@ -232,6 +232,12 @@ class S3Store:
             f"The lake s3://{self.bucket}/{self.prefix.rstrip('/')} cannot be reached or refuses this: {error}. Check "
             "LAKE_URI, the network and the credentials; nothing was published."
         )
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """As in a folder, a wildcard stays within one part of the key."""
+    parts, patterns = key.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 def open_store(uri: str, endpoint_url: str | None) -> ObjectStore:

@@ -14,7 +14,7 @@ from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_cl
 from mlops_assets.ml.artifact import ModelSignature
 from mlops_assets.ml.estimators import fit
 from mlops_assets.ml.export import export
-from mlops_assets.ml.networks import find, is_torch
+from mlops_assets.ml.networks import find, is_torch, source_digest
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 from mlops_assets.pipeline.spec import ModelSpec
@@ -43,7 +43,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, features: Features, lake: Lake, tracking: Tracking
     ) -> dg.MaterializeResult:
         config = training_config(spec)
-        version = version_of(CODE_VERSION, features.version, config)
+        version = version_of(CODE_VERSION, features.version, config, source_digest(config.network))
         place = f"{spec.model}/{name}"
         with told_clearly():
             source = lake.fetch(features.place, features.version)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, Golden, InputColumn, ModelSignature
-from mlops_assets.ml.features import FeatureSet, load_arrays
+from mlops_assets.ml.features import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.inference import answers, feed, open_session, rows_of
 from mlops_assets.ml.networks import construct, find, is_torch
 from mlops_assets.ml.preprocessing import OPSET
@@ -43,10 +43,7 @@ def export(model: str, features: Path, out: Path, config: TrainingConfig, estima
     graph = _joined(before, after, made, config, raw_scores=estimator is None)
     content = graph.SerializeToString(deterministic=True)
     (out / GRAPH).write_bytes(content)
-    inputs = tuple(
-        InputColumn(name=c.name, dtype="string" if c.type == "category" else "float32", nullable=c.nullable)
-        for c in made.inputs
-    )
+    inputs = inputs_of(made.inputs)
     session = open_session(content)
     rows = rows_of(features / "reference.parquet", inputs, COMPARED_ROWS)
     outputs = answers(session, feed(rows, inputs))
@@ -239,14 +236,13 @@ def _plain(value: Any, column: InputColumn) -> float | str | None:
 def _difference(
     outputs: dict[str, NDArray[Any]], scores: NDArray[Any], config: TrainingConfig, made: FeatureSet
 ) -> float:
-    """Largest absolute difference between the graph's answers and the trained model's; for regression, in units of the
-    target's standard deviation."""
+    """Largest absolute difference between the graph's answers and the trained model's; for regression, relative to the
+    largest answer or the target's standard deviation, which float32 can resolve."""
     if config.task == "regression":
-        predicted = outputs["prediction"][:, 0]
-        scores = scores.reshape(-1)
+        predicted, trained = outputs["prediction"][:, 0], scores.reshape(-1).astype(np.float64)
         if is_torch(find(config.network)):
-            return float(np.max(np.abs((predicted - made.target_mean) / made.target_std - scores)))
-        return float(np.max(np.abs(predicted - scores)) / made.target_std)
+            trained = trained * made.target_std + made.target_mean
+        return float(np.max(np.abs(predicted - trained)) / max(made.target_std, np.max(np.abs(trained))))
     if is_torch(find(config.network)):
         scores = scores.astype(np.float64)
         if config.task == "binary_classification":

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.artifact import InputColumn
 from mlops_assets.ml.columns import Column, Target, Task, Value
+from mlops_assets.ml.inference import answers, feed, open_session
 from mlops_assets.ml.preprocessing import MAX_CATEGORIES, fit, to_onnx
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
 
     x: float32 (n, d); y: float32 (n,) for regression, int64 (n,) class indices otherwise. Statistics are fitted on the
     first 262,144 train rows, which are a random sample because prepared rows are ordered by their digest; categories
-    are those of all train rows, the 256 most frequent of a column.
+    are those of all train rows, the 256 most frequent of a column. The arrays are computed by the graph that is served,
+    so that a model learns from exactly the values it will see.
     """
     import pyarrow.parquet as pq
 
@@ -57,7 +60,9 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     names = [column.name for column in plan.use]
     categories = {c.name: _categories(train, c.name) for c in plan.use if c.type == "category"}
     transformer = fit(_first_rows(train, names, FIT_ROWS), plan.use, categories)
-    (out / "preprocessing.onnx").write_bytes(to_onnx(transformer, plan.use).SerializeToString())
+    graph = to_onnx(transformer, plan.use).SerializeToString()
+    (out / "preprocessing.onnx").write_bytes(graph)
+    session, inputs = open_session(graph, threads=2), inputs_of(plan.use)
     feature_names = tuple(str(name) for name in transformer.get_feature_names_out())
     rows, bad = dict[str, int](), np.zeros(len(feature_names), dtype=np.int64)
     moments = np.zeros(2)
@@ -70,12 +75,10 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         position = 0
         for frame in _frames(file, [*names, target]):
             end = position + len(frame)
-            values = np.asarray(transformer.transform(frame[names]), dtype=np.float32)
+            values = answers(session, feed(frame, inputs))["features"]
             bad += (~np.isfinite(values)).sum(axis=0)
             x[position:end], y[position:end] = values, frame[target].to_numpy()
             position = end
-        x.flush()
-        y.flush()
         if part == "train" and plan.task == "regression":
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
     _reference(train, [*names, plan.target.column], out)
@@ -91,6 +94,14 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     )
     (out / "features.json").write_text(made.model_dump_json(indent=1))
     return made
+
+
+def inputs_of(use: Sequence[Column]) -> tuple[InputColumn, ...]:
+    """The graph's inputs for these columns."""
+    return tuple(
+        InputColumn(name=c.name, dtype="string" if c.type == "category" else "float32", nullable=c.nullable)
+        for c in use
+    )
 
 
 def _new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from importlib.machinery import ModuleSpec
 
     import torch
 
@@ -45,6 +49,27 @@ def _mlp_class() -> type[torch.nn.Module]:
 
     MLP.__qualname__ = "MLP"
     return MLP
+
+
+def locate(module: str) -> ModuleSpec | None:
+    """Where a module lies, without importing it or its parents as importlib.util.find_spec would; None: nowhere."""
+    places, found = None, None
+    names = module.split(".")
+    for count in range(1, len(names) + 1):
+        found = PathFinder.find_spec(".".join(names[:count]), places)
+        if found is None:
+            return None
+        # Of a namespace package only its path is known as long as it is not imported
+        places = getattr(found.submodule_search_locations, "_path", found.submodule_search_locations) or []
+    return found
+
+
+def source_digest(path: str) -> str:
+    """The digest of the file that holds the class at an import path; it changes when the class is edited."""
+    found = locate(path.rpartition(".")[0])
+    if found is None or found.origin is None:
+        return ""
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
 def find(path: str) -> type[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from importlib.machinery import PathFinder
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from mlops_assets.ml.columns import Column, ColumnType, Split, SplitBy, Target, Task, Value
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+from mlops_assets.ml.networks import locate
 from mlops_assets.ml.windows import window
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -44,19 +44,12 @@ def _import_path(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
         raise PydanticCustomError("import_path", "an import path is package.module.ClassName")
     module = value.rpartition(".")[0]
-    parts, places = module.split("."), None
-    for count in range(1, len(parts) + 1):
-        # importlib.util.find_spec would import the parents, and scikit-learn alone takes more than a second
-        found = PathFinder.find_spec(".".join(parts[:count]), places)
-        if found is None:
-            raise PydanticCustomError(
-                "import_path",
-                "there is no module {module}; install its package or correct the path",
-                {"module": module},
-            )
-        places = found.submodule_search_locations
-        if places is None and count < len(parts):
-            places = []
+    if locate(module) is None:
+        raise PydanticCustomError(
+            "import_path",
+            "there is no module {module}; install its package or correct the path",
+            {"module": module},
+        )
     return value
 
 
@@ -82,7 +75,9 @@ Cron = Annotated[str, BeforeValidator(_cron, json_schema_input_type=str)]
 class Source(Value):
     """Where the raw data lies."""
 
-    uri: str = Field(description="Objects to read: s3://bucket/prefix/*.parquet, a folder, or relative to the lake")
+    uri: str = Field(
+        description="Objects to read: s3://bucket/prefix/*.parquet, /folder/*.csv, or relative to the lake"
+    )
     event_time: str | None = Field(default=None, description="Column with the time of a row")
     partition_by: Literal["none", "day", "month"] = Field(
         default="none", description="Time partitions, by event_time, for training windows and backfills"
@@ -104,6 +99,8 @@ class Source(Value):
             raise problem("uri", f"{scheme}:// is not supported; use s3://, file:// or a path relative to the lake")
         if self.partition_by != "none" and not self.event_time:
             raise problem("partition_by", f"partitions by {self.partition_by} need source.event_time; name the column")
+        if self.example and ("://" in self.uri or self.uri.startswith("/")):
+            raise problem("example", "an example is written into the lake only; make source.uri relative, or remove it")
         for field in ("start", "window"):
             if getattr(self, field) is not None and self.partition_by == "none":
                 raise problem(field, f"a {field} is about partitions; set source.partition_by to day or month")

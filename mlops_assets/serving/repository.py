@@ -59,15 +59,21 @@ class Repository(ModelRepository):
             ArtifactError: a version is refused; the versions that were served still are.
         """
         declared = self._declaration(name)
-        wanted = {name: declared.champion, name + CANDIDATE: declared.candidate}
-        # All are loaded before any is swapped in
-        loaded = {key: self._loaded(key, name, served) for key, served in wanted.items() if served is not None}
-        for key in wanted:
-            if key in loaded:
-                self.update(loaded[key])
-            else:
-                self.models.pop(key, None)
+        try:
+            self._serve(name, name, declared.champion)
+        except ArtifactError as error:
+            if declared.candidate is None:
+                raise
+            log.error("%s: %s", name, error)  # a champion that is damaged must not keep its successor out
+        self._serve(name + CANDIDATE, name, declared.candidate)
         return True
+
+    def _serve(self, key: str, name: str, served: Served | None) -> None:
+        """Serve a version under `key`, or nothing."""
+        if served is None:
+            self.models.pop(key, None)
+        else:
+            self.update(self._loaded(key, name, served))
 
     def _declaration(self, name: str) -> Declaration:
         path = self.folder / name / DECLARATION

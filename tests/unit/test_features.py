@@ -87,7 +87,7 @@ NETWORKS = [
     ("binary_classification", "mlops_assets.ml.networks.MLP"),
     ("multiclass_classification", "mlops_assets.ml.networks.MLP"),
     ("regression", "sklearn.linear_model.Ridge"),
-    ("regression", "sklearn.ensemble.GradientBoostingRegressor"),
+    ("regression", "sklearn.ensemble.HistGradientBoostingRegressor"),
     ("binary_classification", "sklearn.ensemble.RandomForestClassifier"),
     ("binary_classification", "sklearn.linear_model.LogisticRegression"),
     ("multiclass_classification", "sklearn.ensemble.GradientBoostingClassifier"),

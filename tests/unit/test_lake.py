@@ -61,7 +61,7 @@ def publish(lake: Lake, place: str, version: str, content: bytes) -> None:
 def test_sources_are_listed_by_pattern_in_order(lake: Lake) -> None:
     for name in ("b.csv", "a.csv", "c.parquet", "deep/d.csv"):
         put(lake, f"in/{name}", name.encode())
-    assert [item.key for item in lake.list_sources("in/*.csv")][:2] == ["in/a.csv", "in/b.csv"]
+    assert [item.key for item in lake.list_sources("in/*.csv")] == ["in/a.csv", "in/b.csv"]
     assert lake.list_sources("nothing/*.csv") == []
 
 

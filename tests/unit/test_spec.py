@@ -51,6 +51,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("event time unknown", attributes(source__event_time="when"), "source.event_time", "{type: timestamp}"),
     ("event time no timestamp", attributes(source__event_time="pressure"), "source.event_time", "{type: timestamp}"),
     ("example does not exist", attributes(source__example="no.such.thing"), "source.example", "no module no.such"),
+    (
+        "example outside of the lake",
+        attributes(source={"uri": "s3://b/*.csv", "example": "mlops_assets.datasets.iris"}),
+        "source.example",
+        "written into the lake only",
+    ),
     ("no columns", attributes(columns={}), "columns", "at least 1"),
     ("column type", attributes(columns__rain__type="integer"), "columns.rain.type", "'number', 'category'"),
     ("range of a category", attributes(columns__place__min=0), "columns.place.min", "only numbers"),
