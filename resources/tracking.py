@@ -233,13 +233,6 @@ class Tracking(dg.ConfigurableResource[Any]):
         entry |= {"previous_version": before.version if before else None, "evidence": evidence}
         self.lake.append(f"{version.model}/ledger", entry)
 
-    def snapshot_of(self, version: RegisteredVersion) -> tuple[str, str]:
-        """Place and version of the lake snapshot that holds the artifact of a version."""
-        place, _, snapshot = (
-            self.client.get_model_version(version.model, str(version.version)).tags["snapshot"].rpartition("/")
-        )
-        return place, snapshot
-
     def download(self, version: RegisteredVersion, folder: Path) -> Path:
         """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json."""
         target = folder / "artifact"

@@ -1,19 +1,21 @@
 """evaluation: judges the exported model, not the training object: what is measured here is what will be served."""
 
 import base64
+import tempfile
 from pathlib import Path
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.ml.artifact import load_artifact
 from mlops_assets.ml.card import model_card
-from mlops_assets.ml.evaluation import EvaluationReport, evaluate
+from mlops_assets.ml.evaluation import EvaluationReport, evaluate, held_out_columns
 from mlops_assets.ml.metrics import GREATER_IS_BETTER
 from mlops_assets.ml.plots import render
 from mlops_assets.pipeline.spec import Gate, ModelSpec
 from resources.lake import Lake
-from resources.tracking import RegisteredVersion, Tracking
+from resources.tracking import Tracking
 
 CODE_VERSION = "1"
 
@@ -43,11 +45,8 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         with told_clearly():
             folder, version = judged(spec, prepared_data, trained_model, lake, context)
             report = read_json(EvaluationReport, folder / "evaluation.json")
-            champion = tracking.by_alias(spec.model, "champion")
-            champion_metrics = metrics_of_champion(
-                spec, champion, prepared_data, trained_model, lake, tracking, context
-            )
-            beats, verdict = compare(spec.gate, report.metrics, champion, champion_metrics)
+            rows = lake.fetch(prepared_data.place, prepared_data.version)
+            theirs, beats, verdict = compare(spec, report.metrics, trained_model.sha256, rows, tracking)
             with tracking.run(spec.model, context) as run:
                 run.metrics({f"test_{key}": value for key, value in report.metrics.items()})
                 run.files(folder, "evaluation")
@@ -56,8 +55,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             version=version,
             sha256=trained_model.sha256,
             metrics=report.metrics,
-            champion_version=champion.version if champion else None,
-            champion_metrics=champion_metrics,
+            champion_metrics=theirs,
             beats_champion=beats,
             verdict=verdict,
         )
@@ -81,18 +79,14 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
 def judged(
     spec: ModelSpec, prepared: PreparedData, model: TrainedModel, lake: Lake, context: dg.AssetExecutionContext
 ) -> tuple[Path, str]:
-    """The folder with report, plots and model card of an artifact on these held-out rows, and its version."""
+    """The folder with report, plots and model card of the artifact on these held-out rows, and its version."""
     version = version_of(CODE_VERSION, model.sha256, prepared.version, spec.gate.slices, spec.target)
     artifact = lake.fetch(model.place, model.version)
     with snapshot(lake, context, f"{spec.model}/evaluation", version) as (folder, missing):
         if missing:
-            report, predictions = evaluate(
-                artifact,
-                model.sha256,
-                lake.fetch(prepared.place, prepared.version),
-                target=spec.target.column,
-                slices=spec.gate.slices,
-            )
+            rows = lake.fetch(prepared.place, prepared.version)
+            target, slices = spec.target.column, spec.gate.slices
+            report, predictions = evaluate(artifact, model.sha256, rows, target=target, slices=slices)
             (folder / "evaluation.json").write_text(report.model_dump_json(indent=1))
             for name, png in render(report, predictions, artifact / "curve.json").items():
                 (folder / f"{name}.png").write_bytes(png)
@@ -100,38 +94,29 @@ def judged(
     return lake.fetch(f"{spec.model}/evaluation", version), version
 
 
-def metrics_of_champion(
-    spec: ModelSpec,
-    champion: RegisteredVersion | None,
-    prepared: PreparedData,
-    candidate: TrainedModel,
-    lake: Lake,
-    tracking: Tracking,
-    context: dg.AssetExecutionContext,
-) -> dict[str, float] | None:
-    """The champion's metrics on the same held-out rows; None when there is none, or the candidate is the champion."""
-    if champion is None or champion.sha256 == candidate.sha256:
-        return None
-    place, version = tracking.snapshot_of(champion)
-    model = TrainedModel(place=place, version=version, sha256=champion.sha256)
-    folder, _ = judged(spec, prepared, model, lake, context)
-    return read_json(EvaluationReport, folder / "evaluation.json").metrics
-
-
 def compare(
-    gate: Gate, metrics: dict[str, float], champion: RegisteredVersion | None, champion_metrics: dict[str, float] | None
-) -> tuple[bool, str]:
-    """Whether the candidate is to become champion, and why."""
+    spec: ModelSpec, metrics: dict[str, float], sha256: str, rows: Path, tracking: Tracking
+) -> tuple[dict[str, float] | None, bool, str]:
+    """The champion's metrics on the same held-out rows, whether the candidate is to take its place, and why."""
+    champion = tracking.by_alias(spec.model, "champion")
     if champion is None:
-        return True, "there is no champion yet"
-    if champion_metrics is None:
-        return True, f"this is the champion, version {champion.version}"
-    sign = 1 if GREATER_IS_BETTER[gate.metric] else -1
-    gain = sign * (metrics[gate.metric] - champion_metrics[gate.metric])
+        return None, True, "there is no champion yet"
+    if champion.sha256 == sha256:
+        return None, True, f"this is the champion, version {champion.version}"
+    with tempfile.TemporaryDirectory() as draft:
+        artifact = tracking.download(champion, Path(draft))
+        _, signature = load_artifact(artifact, champion.sha256)
+        gone = {column.name for column in signature.inputs} - held_out_columns(rows)
+        if gone or signature.task != spec.task:
+            reason = f"it reads {', '.join(sorted(gone))}, which the data lacks now" if gone else "it has another task"
+            return None, True, f"champion version {champion.version} cannot be compared: {reason}"
+        report, _ = evaluate(artifact, champion.sha256, rows, target=spec.target.column)
+    gate, theirs = spec.gate, report.metrics
+    gain = (metrics[gate.metric] - theirs[gate.metric]) * (1 if GREATER_IS_BETTER[gate.metric] else -1)
     wins = gain > gate.beats_champion_by
-    rows = f"{gate.metric} {metrics[gate.metric]:.4f} against {champion_metrics[gate.metric]:.4f} on the same rows"
     outcome = f"{'beats' if wins else 'does not beat'} champion version {champion.version}"
-    return wins, f"{outcome}: {rows}, needs more than {gate.beats_champion_by:+g}"
+    figures = f"{gate.metric} {metrics[gate.metric]:.4f} against {theirs[gate.metric]:.4f} on the same rows"
+    return theirs, wins, f"{outcome}: {figures}, needs more than {gate.beats_champion_by:+g}"
 
 
 def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:

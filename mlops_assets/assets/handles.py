@@ -53,7 +53,6 @@ class Evaluation(Snapshot):
 
     sha256: str
     metrics: dict[str, float]
-    champion_version: int | None
     champion_metrics: dict[str, float] | None
     beats_champion: bool
     verdict: str

@@ -82,6 +82,13 @@ def evaluate(
     return report, predictions
 
 
+def held_out_columns(prepared: Path) -> set[str]:
+    """The columns of the held-out rows."""
+    import pyarrow.parquet as pq
+
+    return set(pq.read_schema(prepared / "test.parquet").names)
+
+
 def _batches(path: Path, signature: ModelSignature, target: str, slices: Sequence[str]) -> Iterator[pd.DataFrame]:
     import pyarrow.parquet as pq
 

@@ -146,10 +146,8 @@ def test_a_failed_gate_says_by_how_much_and_changes_nothing(platform: Platform) 
 
 def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platform: Platform) -> None:
     platform.put(weather(2_000))
-    weak = {"network": "sklearn.dummy.DummyClassifier"}
     gate = {"metric": "roc_auc", "at_least": 0.3}
     strong = {"network": "sklearn.linear_model.LogisticRegression"}
-    weak = {**strong, "params": {"C": 1e-9, "fit_intercept": False, "class_weight": {0: 0.9, 1: 0.1}}}
     weak = {"network": "sklearn.naive_bayes.BernoulliNB"}
     assert platform.run(platform.spec(train=weak, gate=gate)).success
     assert platform.run(platform.spec(train=strong, gate=gate)).success
@@ -161,6 +159,22 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     assert challenger is not None
     assert challenger.version == 3
     assert "does not beat" in third.asset_value([platform.model, "registered_model"]).verdict
+
+
+def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(platform: Platform) -> None:
+    platform.put(weather())
+    assert platform.run().success
+    columns = platform.spec().model_dump(by_alias=True)["columns"]
+    del columns["humidity"]
+    platform.put(weather().drop(columns="humidity"))
+    changed = platform.spec(
+        columns=columns, features={"use": ["place", "pressure"]}, gate={"metric": "roc_auc", "at_least": 0.5}
+    )
+    result = platform.run(changed)
+    assert result.success, messages(result)
+    verdict = result.asset_value([platform.model, "registered_model"]).verdict
+    assert verdict == "champion version 1 cannot be compared: it reads humidity, which the data lacks now"
+    assert (platform.champion(), platform.ask([{"place": "Bern", "pressure": 990}])["model_version"]) == (2, "2")
 
 
 def test_the_ledger_keeps_the_history_of_every_alias(platform: Platform) -> None:
