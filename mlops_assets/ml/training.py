@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ def train(
     from safetensors.torch import save_file
 
     threads = torch.get_num_threads()
+    gc.freeze()  # the steps make much garbage, and searching what the libraries have loaded for more takes long
     try:
         training = TrainingState(features, config)
         resumed_from = training.restore(checkpoints)
@@ -68,6 +70,7 @@ def train(
         _run(training, checkpoints, clock, on_epoch, say, stop_requested)
     finally:
         torch.set_num_threads(threads)
+        gc.unfreeze()
     (out / "curve.json").write_text(json.dumps([point.model_dump() for point in training.curve], indent=1))
     save_file({name: tensor.cpu().contiguous() for name, tensor in training.best.items()}, out / "weights.safetensors")
     return TrainingResult(

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml import checkpoint
+from mlops_assets.ml.adam import Adam
 from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features import FeatureSet, load_arrays
@@ -56,8 +57,8 @@ class TrainingState:
         self.steps = math.ceil(self.rows / config.batch_size)
         resident = x.nbytes <= ON_DEVICE_BYTES
         self.x = torch.from_numpy(x.copy()).to(self.device) if resident else torch.from_numpy(x)
-        self.y = self._targets(torch.from_numpy(y.copy()))
         self.outputs = len(self.set.classes) if self.set.classes and config.task == "multiclass_classification" else 1
+        self.y = self._targets(torch.from_numpy(y.copy()))
         self.model = construct(find(config.network), config.params, inputs=x.shape[1], outputs=self.outputs)
         self.model = self.model.to(self.device)
         if (
@@ -65,9 +66,7 @@ class TrainingState:
             and sum(map(torch.numel, self.model.parameters())) * config.batch_size < SMALL_STEP
         ):
             torch.set_num_threads(1)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = Adam(self.model.parameters(), config.weight_decay)
         self.loss = self._loss()
         self.epochs_done, self.step = 0, 0
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -80,8 +79,9 @@ class TrainingState:
 
         if self.config.task == "regression":
             y = (y - self.set.target_mean) / self.set.target_std
-        kind = torch.long if self.config.task == "multiclass_classification" else torch.float32
-        return y.to(kind).to(self.device)
+        if self.config.task == "multiclass_classification":
+            return y.to(torch.long).to(self.device)
+        return y.to(torch.float32).unsqueeze(1).to(self.device)
 
     def _loss(self) -> torch.nn.Module:
         from torch import nn
@@ -112,7 +112,6 @@ class TrainingState:
         self.model.train()
         size = self.config.batch_size
         per_chunk = max(1, CHUNK_ROWS // size)
-        parameters = list(self.model.parameters())
         mixed = torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda")
         while self.step < self.steps:
             # Gathering many batches at once costs as much as gathering one
@@ -120,23 +119,20 @@ class TrainingState:
             x = self.x[rows].to(self.device).split(size)
             y = self.y[rows.to(self.device)].split(size)
             for batch, target in zip(x, y, strict=True):
-                self._set_learning_rate()
                 with mixed:
                     output = self.model(batch)
-                loss = self.loss(output.float() if self.outputs > 1 else output.float().squeeze(1), target)
+                loss = self.loss(output.float(), target)
                 loss.backward()
-                self.optimizer.step()
-                for parameter in parameters:  # zero_grad does the same, with bookkeeping that takes longer
-                    parameter.grad = None
+                self.optimizer.step(self._learning_rate())
                 self.total += loss.detach() * len(target)
                 self.step += 1
             yield len(rows)
 
-    def _set_learning_rate(self) -> None:
-        if self.config.schedule == "cosine":
-            done = (self.epochs_done * self.steps + self.step) / (self.config.epochs * self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    def _learning_rate(self) -> float:
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        done = (self.epochs_done * self.steps + self.step) / (self.config.epochs * self.steps)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def end_epoch(self) -> EpochMetrics:
         """Validate, keep the weights if they are the best so far, and move to the next epoch."""
@@ -164,7 +160,7 @@ class TrainingState:
             for start in range(self.rows, self.rows + self.validation_rows, EVALUATION_ROWS):
                 end = min(start + EVALUATION_ROWS, self.rows + self.validation_rows)
                 output = self.model(self.x[start:end].to(self.device))
-                loss = self.loss(output if self.outputs > 1 else output.squeeze(1), self.y[start:end])
+                loss = self.loss(output, self.y[start:end])
                 total += float(loss) * (end - start)
         return total / self.validation_rows
 
@@ -184,8 +180,7 @@ class TrainingState:
         self.saved += 1
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
         tensors |= {"total": self.total, "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -209,15 +204,9 @@ class TrainingState:
         self.saved, tensors, state = found
         # Sums over several threads depend on how many there are
         torch.set_num_threads(state["threads"])
-        groups = self.optimizer.state_dict()
-        states = dict[int, dict[str, torch.Tensor]]()
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                states.setdefault(int(index), {})[key] = tensor
-        self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
-        self.optimizer.load_state_dict(groups | {"state": states})
-        self.best = {n.removeprefix("best."): t.to(self.device) for n, t in tensors.items() if n.startswith("best.")}
+        self.model.load_state_dict(_below("model.", tensors))
+        self.optimizer.load(_below("optimizer.", tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
         self.total = tensors["total"].to(self.device)
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
@@ -226,3 +215,8 @@ class TrainingState:
         self.curve = [EpochMetrics(**point) for point in state["curve"]]
         self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
         return self.epochs_done, self.step
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose name begins with the prefix, by the rest of their name."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -119,25 +119,14 @@ class Machine:
         self.environment.mlflow_server().stop()
 
 
-@pytest.fixture
-def machines(tmp_path: Path, mlflow_uri: str, mlflow_second: str) -> Iterator[tuple[Machine, Machine]]:
-    """One that is killed, and one that runs undisturbed."""
-    made = (
-        Machine(tmp_path / "killed", {"MLFLOW_TRACKING_URI": mlflow_uri}),
-        Machine(tmp_path / "whole", {"MLFLOW_TRACKING_URI": mlflow_second}),
-    )
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Machine]]:
+    """One that is killed, and one that runs undisturbed, each with the embedded MLflow server of its own."""
+    folder = tmp_path_factory.mktemp("machines")
+    made = Machine(folder / "killed"), Machine(folder / "whole")
     yield made
     for machine in made:
         machine.close()
-
-
-@pytest.fixture
-def mlflow_second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Another MLflow server, so that both machines may use the same names."""
-    home = tmp_path_factory.mktemp("mlflow_second")
-    server = Environment.read({"MLOPS_HOME": str(home), "MLFLOW_PORT": str(free_port())}).mlflow_server()
-    yield server.ensure_running()
-    server.stop()
 
 
 def check_consistent(machine: Machine) -> None:

@@ -1,0 +1,64 @@
+"""`make bench`: writes bench/results.json and bench/results.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from bench.measure import Result, say
+
+PARTS = ("training", "preparation", "serving", "orchestration")
+FOLDER = Path(__file__).parent
+
+
+def main(chosen: list[str]) -> int:
+    """Measure the chosen parts, or all; how many promises are not kept."""
+    results = list[Result]()
+    for part in chosen or PARTS:
+        say(f"== {part}")
+        for measured in import_module(f"bench.{part}").measure():
+            say(f"   {line(measured)}")
+            results.append(measured)
+    if not chosen:
+        (FOLDER / "results.json").write_text(json.dumps([row.model_dump() for row in results], indent=1) + "\n")
+        (FOLDER / "results.md").write_text(table(results))
+    return sum(not row.ok for row in results)
+
+
+def line(row: Result) -> str:
+    """One promise in words."""
+    against = f" ({row.anchor}: {number(row.anchor_value)}, {row.ratio:.2f}x)" if row.ratio is not None else ""
+    return f"{'ok  ' if row.ok else 'MISS'} {row.name}: {number(row.value)} {row.unit}{against}, goal {row.goal}"
+
+
+def number(value: float | None) -> str:
+    """A figure with three digits that count."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def table(results: list[Result]) -> str:
+    """All promises as Markdown."""
+    lines = [
+        "# Measured",
+        "",
+        f"By `make bench` on {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}. "
+        "Anchors ran in the same session, in turn with ours; each figure is a median.",
+        "",
+        "| what | ours | unit | anchor | anchor's | times better | goal | kept |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results:
+        ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+        cells = (row.name, number(row.value), row.unit, row.anchor, number(row.anchor_value), ratio, row.goal)
+        lines.append(f"| {' | '.join(cells)} | {'yes' if row.ok else 'NO'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+"""Requests per second of one row over 8 connections: ours, a bare kserve.Model and `mlflow models serve`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
+from mlops_assets.ml.checkpoint import FolderCheckpoints
+from mlops_assets.ml.columns import Column, Target
+from mlops_assets.ml.export import export
+from mlops_assets.ml.features import FeaturePlan, build_features
+from mlops_assets.ml.inference import open_session
+from mlops_assets.ml.preparation import PreparationPlan, prepare
+from mlops_assets.ml.simulate import write_transactions
+from mlops_assets.ml.training import train
+from mlops_assets.ml.training_config import TrainingConfig
+from resources.background import BackgroundServer
+from resources.onnx_model import save_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlops_assets.ml.artifact import ModelSignature
+
+ROW = {"amount": 120.5, "user_age": 43.0, "transaction_hour": 14.0, "merchant_id": "m007"}
+SECONDS = 4
+
+
+def artifact(folder: Path) -> tuple[Path, ModelSignature]:
+    """A small network for transactions, exported."""
+    write_transactions(folder / "rows.parquet", rows=20_000, seed=1)
+    target = Target(column="is_fraud")
+    used = tuple(Column(name=name, type="category" if name == "merchant_id" else "number") for name in ROW)
+    columns = (*used, Column(name="is_fraud", type="boolean"))
+    for name in ("prepared", "features", "out"):
+        (folder / name).mkdir()
+    report = prepare(
+        [folder / "rows.parquet"],
+        folder / "prepared",
+        PreparationPlan(columns=columns, target=target, task="binary_classification"),
+    )
+    plan = FeaturePlan(use=used, target=target, task="binary_classification", classes=report.classes)
+    build_features(folder / "prepared", folder / "features", plan)
+    config = TrainingConfig(
+        task="binary_classification", network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, epochs=2
+    )
+    train(folder / "features", folder / "out", config, FolderCheckpoints(folder / "checkpoints"))
+    signature = export("bench", folder / "features", folder / "out", config, None)
+    for name in ("weights.safetensors", "curve.json"):
+        (folder / "out" / name).unlink()
+    return folder / "out", signature
+
+
+def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tuple[str, BackgroundServer]]:
+    """The three servers."""
+    place = folder / "models/bench/1"
+    shutil.copytree(made, place)
+    served = {"folder": "1", "sha256": signature.sha256, "version": "1"}
+    (folder / "models/bench/serving.json").write_text(json.dumps({"champion": served}))
+    save_onnx(made, folder / "mlflow_model")
+    serve = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(folder / "mlflow_model"),
+        "--env-manager",
+        "local",
+    ]
+    commands = {
+        "ours": (
+            [sys.executable, "-m", "mlops_assets.serving.server", "--models", str(folder / "models")],
+            "/v2/health/live",
+        ),
+        "bare": ([sys.executable, str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx")], "/v2/health/live"),
+        "mlflow": (serve, "/ping"),
+    }
+    for port, (name, (command, health)) in enumerate(commands.items(), start=18101):
+        numbered = [*command, str(port)] if name == "bare" else [*command, "--port", str(port)]
+        variables = {"PYTHONPATH": str(PROJECT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        yield name, BackgroundServer(folder, name, port, health, numbered, variables)
+
+
+def requests_per_second(folder: Path, url: str, body: dict[str, Any]) -> float:
+    """What wrk counts, once every answer has been seen to be good."""
+    import subprocess
+
+    script = folder / "post.lua"
+    script.write_text(
+        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
+        + f"wrk.body = [=[{json.dumps(body)}]=]\n"
+    )
+    command = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "--latency", "-s", str(script), url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in text:
+        raise SystemExit(f"{url} refuses the requests of the benchmark:\n{text}")
+    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    assert found is not None
+    return float(found[1])
+
+
+def bodies() -> dict[str, dict[str, Any]]:
+    """One row in each protocol."""
+    tensors = [
+        {"name": name, "shape": [1, 1], "datatype": "BYTES" if isinstance(value, str) else "FP32", "data": [value]}
+        for name, value in ROW.items()
+    ]
+    return {
+        "v1": {"instances": [ROW]},
+        "v2": {"id": "1", "inputs": tensors},
+        "mlflow": {"inputs": {name: [[value]] for name, value in ROW.items()}},
+    }
+
+
+def one_row_us(made: Path) -> float:
+    """Microseconds of the graph itself for one row."""
+    session = open_session((made / "model.onnx").read_bytes())
+    arrays = {
+        name: pd.Series([value]).to_numpy(object if isinstance(value, str) else np.float32).reshape(1, 1)
+        for name, value in ROW.items()
+    }
+    names = ["label", "probabilities"]
+
+    def work() -> None:
+        for _ in range(5_000):
+            session.run(names, arrays)
+
+    work()
+    return seconds(work) / 5_000 * 1e6
+
+
+def measure() -> list[Result]:
+    """All figures of serving."""
+    with scratch() as folder:
+        made, signature = artifact(folder)
+        [microseconds] = in_turn(3, lambda: one_row_us(made))
+        results = [
+            result("ONNX graph, one row", microseconds, "us", "", None, goal=("<=", 60, "us")),
+            result(
+                "ONNX graph against torch",
+                signature.export_difference,
+                "max abs",
+                "",
+                None,
+                goal=("<=", 1e-6, "max abs"),
+            ),
+        ]
+        if shutil.which("wrk") is None:
+            sys.stdout.write("   wrk is not installed, so serving is not measured (apt-get install wrk)\n")
+            return results
+        running = dict(servers(folder, made, signature))
+        try:
+            urls = {name: server.ensure_running(180) for name, server in running.items()}
+            time.sleep(2)
+            paths = {"v1": "/v1/models/bench:predict", "v2": "/v2/models/bench/infer"}
+            sent = bodies()
+            for protocol, path in paths.items():
+                bare, ours = in_turn(
+                    5,
+                    lambda path=path, protocol=protocol: requests_per_second(
+                        folder, urls["bare"] + path, sent[protocol]
+                    ),
+                    lambda path=path, protocol=protocol: requests_per_second(
+                        folder, urls["ours"] + path, sent[protocol]
+                    ),
+                )
+                name = f"serving {protocol.upper()}, one row, 8 connections"
+                results.append(result(name, ours, "req/s", "bare kserve.Model", bare, goal=(">=", 0.95, "x")))
+            mlflow, ours = in_turn(
+                3,
+                lambda: requests_per_second(folder, urls["mlflow"] + "/invocations", sent["mlflow"]),
+                lambda: requests_per_second(folder, urls["ours"] + paths["v2"], sent["v2"]),
+            )
+            name = "serving, one row, 8 connections"
+            results.append(result(name, ours, "req/s", "mlflow models serve", mlflow, goal=(">=", 2, "x")))
+        finally:
+            for server in running.values():
+                server.stop()
+    return results
