@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 
 $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(DAGSTER_HOME)
-	@printf 'telemetry:\n  enabled: false\n' > $@
+	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > $@
 
 demo: setup $(DAGSTER_HOME)/dagster.yaml ## real flights in, a served prediction out
 	@$(BIN)/python -m mlops_assets.demo

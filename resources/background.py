@@ -60,7 +60,7 @@ class BackgroundServer:
         with self._alone():
             if self.pid():
                 return
-            if port_is_taken(self.port):
+            if not self._port_gets_free():
                 raise ServerError(
                     f"Port {self.port} for {self.name} is taken by another program; stop that, or choose another port "
                     f"by {self.name.upper()}_PORT."
@@ -90,6 +90,15 @@ class BackgroundServer:
                 )
             time.sleep(0.05)
         return self.url
+
+    def _port_gets_free(self, timeout_s: float = 5) -> bool:
+        """Whether nobody listens on the port: the threads of a server that was killed hold it a moment longer."""
+        deadline = time.monotonic() + timeout_s
+        while port_is_taken(self.port):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def answers(self) -> bool:
         """Whether its health address answers."""

@@ -48,8 +48,13 @@ class RegisteredVersion(Value):
 class TrackedRun:
     """The MLflow run of a model in one Dagster run. All calls name the run; there is no global active run."""
 
-    def __init__(self, client: "MlflowClient", run_id: str, url: str) -> None:
-        self.client, self.run_id, self.url = client, run_id, url
+    def __init__(self, client: "MlflowClient", run_id: str, address: str, experiment: str) -> None:
+        self.client, self.run_id, self.address = client, run_id, address
+        self.url = f"{address}/#/experiments/{experiment}/runs/{run_id}"
+
+    def artifact_url(self, name: str) -> str:
+        """Where a browser finds an artifact of the run."""
+        return f"{self.address}/get-artifact?path={name}&run_uuid={self.run_id}"
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; those that are there already stay."""
@@ -140,7 +145,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         self.client.update_run(run_id, status="RUNNING")
         experiment = self.client.get_run(run_id).info.experiment_id
         try:
-            yield TrackedRun(self.client, run_id, f"{self.address}/#/experiments/{experiment}/runs/{run_id}")
+            yield TrackedRun(self.client, run_id, self.address, experiment)
         except BaseException:
             self.client.set_terminated(run_id, "FAILED")
             raise
@@ -169,7 +174,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         if found:
             return found.experiment_id
         try:
-            return self.client.create_experiment(model)
+            return self.client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"})
         except MlflowException:  # another process has just created it
             found = self.client.get_experiment_by_name(model)
             assert found is not None
@@ -225,13 +230,17 @@ class Tracking(dg.ConfigurableResource[Any]):
         self, version: RegisteredVersion, alias: str, reason: str, actor: str, evidence: dict[str, Any]
     ) -> None:
         """Point an alias at a version and write that to the append-only ledger, unless it points there already."""
+        entries = self.lake.entries(f"{version.model}/ledger")
+        written = next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
         before = self.by_alias(version.model, alias)
-        if before and before.version == version.version:
+        if before is None or before.version != version.version:
+            self.client.set_registered_model_alias(version.model, alias, str(version.version))
+            written = before.version if before else None
+        elif written == version.version:
             return
-        self.client.set_registered_model_alias(version.model, alias, str(version.version))
+        # An alias that was moved by a run that died before it wrote so is written down by the next one
         entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason, "actor": actor}
-        entry |= {"previous_version": before.version if before else None, "evidence": evidence}
-        self.lake.append(f"{version.model}/ledger", entry)
+        self.lake.append(f"{version.model}/ledger", entry | {"previous_version": written, "evidence": evidence})
 
     def download(self, version: RegisteredVersion, folder: Path) -> Path:
         """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json."""

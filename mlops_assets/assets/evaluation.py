@@ -1,6 +1,5 @@
 """evaluation: judges the exported model, not the training object: what is measured here is what will be served."""
 
-import base64
 import tempfile
 from pathlib import Path
 
@@ -65,10 +64,12 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             metadata={
                 **{key: float(value) for key, value in report.metrics.items()},
                 "champion": verdict,
+                "plots": pictures(
+                    [run.artifact_url(f"evaluation/{plot.name}") for plot in sorted(folder.glob("*.png"))]
+                ),
                 "slices": dg.MetadataValue.md(slices_table(report, spec.gate)),
                 "model_card": dg.MetadataValue.md((folder / "model_card.md").read_text()),
                 "mlflow_run": dg.MetadataValue.url(run.url),
-                **{plot.stem: picture(plot) for plot in sorted(folder.glob("*.png"))},
             },
             check_results=[gate_check(spec.gate, report.metrics)],
         )
@@ -144,6 +145,6 @@ def slices_table(report: EvaluationReport, gate: Gate) -> str:
     return "\n".join(lines) if report.slices else "no slices"
 
 
-def picture(path: Path) -> dg.MarkdownMetadataValue:
-    """A PNG inline in the UI."""
-    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()})")
+def pictures(urls: list[str]) -> dg.MarkdownMetadataValue:
+    """Pictures by their address in MLflow; Dagster shows Markdown inline only when it is short."""
+    return dg.MetadataValue.md(" ".join(f"![plot]({url})" for url in urls))
