@@ -39,16 +39,19 @@ def render(report: EvaluationReport, predictions: Predictions, curve: Path) -> d
 
 
 def _png(draw: Callable[[Any], None]) -> bytes:
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6, 4.2), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    target = io.BytesIO()
-    figure.savefig(target, format="png", metadata={"Software": None})
+    # 420 pixels wide: what Dagster's asset page has room for
+    with rc_context({"font.size": 8}):
+        figure = Figure(figsize=(4.2, 3.2), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        target = io.BytesIO()
+        figure.savefig(target, format="png", metadata={"Software": None})
     return target.getvalue()
 
 
@@ -143,7 +146,7 @@ def _importance(axes: Any, report: EvaluationReport) -> None:
     ordered = sorted(report.importance.items(), key=lambda item: item[1])[-20:]
     axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=BLUE)
     loss = "RMSE" if report.task == "regression" else "log loss"
-    axes.set(title="Permutation importance", xlabel=f"increase of {loss} when the column is shuffled")
+    axes.set(title="Permutation importance", xlabel=f"increase of {loss} when shuffled")
 
 
 def _style(report: EvaluationReport) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tests.support import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
@@ -103,33 +104,26 @@ def picture(page: Any, name: str, **arguments: Any) -> None:
 
 
 def test_the_asset_graph(dagster_ui: str, page: Any) -> None:
-    page.goto(f"{dagster_ui}/asset-groups/~%2Fworkspace.yaml/{MODEL}")
-    page.goto(f"{dagster_ui}/asset-groups?asset-selection=group%3A%22{MODEL}%22")
-    for stage in (
-        "raw_data",
-        "prepared_data",
-        "features",
-        "trained_model",
-        "evaluation",
-        "registered_model",
-        "deployment",
-    ):
+    page.goto(f"{dagster_ui}/locations/__repository__@mlops_assets.definitions/asset-groups/{MODEL}/lineage")
+    for stage in STAGES:
         page.get_by_text(stage, exact=True).first.wait_for()
     page.wait_for_timeout(2_000)
-    picture(page, "asset-graph")
+    picture(page, "asset-graph", clip={"x": 240, "y": 400, "width": 1230, "height": 300})
     assert page.get_by_text("Failed", exact=True).count() == 0
 
 
 def test_the_evaluation_asset_shows_its_plots(dagster_ui: str, page: Any) -> None:
+    page.set_viewport_size({"width": 1500, "height": 3400})
     page.goto(f"{dagster_ui}/assets/{MODEL}/evaluation?view=overview")
-    page.get_by_text("confusion_matrix").first.wait_for()
-    plot = page.locator("img[src^='data:image/png']").first
-    shown = page.get_by_text("Show Markdown")
-    if plot.count() == 0 and shown.count():
-        shown.first.click()
-    page.wait_for_timeout(1_500)
-    picture(page, "evaluation", full_page=True)
-    assert page.get_by_text("roc_auc").count() > 0
+    page.get_by_text("roc_auc", exact=True).first.wait_for()
+    plots = page.locator("img[alt='plot']")
+    plots.first.wait_for()
+    page.wait_for_timeout(3_000)
+    widths = plots.evaluate_all("images => images.map(image => image.naturalWidth)")
+    picture(page, "evaluation", clip={"x": 240, "y": 0, "width": 1260, "height": 1900})
+    page.set_viewport_size({"width": 1500, "height": 1000})
+    assert len(widths) >= 5
+    assert all(width == 420 for width in widths)
 
 
 def test_the_mlflow_run_shows_metrics_and_plots(variables: dict[str, str], page: Any) -> None:
