@@ -6,7 +6,6 @@ amounts, at a few merchants, and more against old and very young card holders.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 100_000
 MERCHANTS = 40
 RISKY_MERCHANTS = 5
-START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def transactions(rows: int, seed: int, *, shifted: bool = False) -> Iterator[pa.RecordBatch]:
-    """Simulated transactions in batches: amount, merchant_id, user_age, transaction_hour, transaction_time, is_fraud.
+    """Simulated transactions in batches: amount, merchant_id, user_age, transaction_hour, is_fraud.
 
     1 to 3 % are fraud. With `shifted`, amounts are larger, customers younger and nights busier, as after a change of
     the business: an exercise for drift detection.
@@ -46,15 +44,12 @@ def transactions(rows: int, seed: int, *, shifted: bool = False) -> Iterator[pa.
         odds += 1.8 * np.clip(np.log(amount / 120), 0, None) + 1.6 * (age > 72) + 1.1 * (age < 21)
         odds += 2.5 * ((hour < 6) & (amount > 200))
         fraud = generator.random(count) < 1 / (1 + np.exp(-1.5 * (odds + 2.2)))
-        seconds = np.sort(generator.integers(0, 365 * 86_400, count)) // 3600 * 3600 + 0
-        times = np.datetime64(START.replace(tzinfo=None), "s") + seconds.astype("timedelta64[s]")
         yield pa.record_batch(
             {
                 "amount": amount,
                 "merchant_id": np.char.add("m", np.char.zfill(merchant.astype(str), 3)),
                 "user_age": age,
                 "transaction_hour": hour,
-                "transaction_time": times.astype("datetime64[us]"),
                 "is_fraud": fraud,
             }
         )
