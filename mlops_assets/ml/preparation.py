@@ -71,7 +71,6 @@ def prepare(
     out: Path,
     plan: PreparationPlan,
     *,
-    memory_limit_mib: int = 512,
     threads: int = 2,
     window: tuple[datetime | None, datetime | None] = (None, None),
 ) -> Preparation:
@@ -85,6 +84,8 @@ def prepare(
     """
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folders = {path.parent for path in sources} | {out}
+        # What sorting needs grows with the width of a row and not with the number of rows: the rest spills
+        memory_limit_mib = 112 + 4 * len(plan.columns)
         connection = session(folders, Path(scratch), memory_limit_mib, threads)
         connection.execute(f"CREATE VIEW source AS {contract_rows(sources, plan.columns)}")
         connection.execute(f"CREATE VIEW windowed AS SELECT * FROM source WHERE {_inside(plan.event_time, window)}")
@@ -216,7 +217,8 @@ def _write(
     text = ", ".join(f"coalesce(CAST({identifier(n)} AS VARCHAR), chr(0))" for n in [*names, plan.target.column])
     distinct = "DISTINCT" if plan.drop_duplicates else ""
     connection.execute(
-        f"CREATE VIEW kept AS SELECT {distinct} *, md5(concat_ws(chr(1), {text})) AS __key "
+        f"CREATE TEMP TABLE kept AS SELECT {distinct} *, "
+        f"md5_number(concat_ws(chr(1), '{plan.split.seed}', {text})) AS __key "
         f"FROM (SELECT {selected} FROM labelled WHERE {complete})"
     )
     test = in_test(plan.split, connection)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def in_test(split: Split, connection: Any) -> str:
-    """The SQL condition of the test rows of the view `kept`, whose column __key is the digest of a row.
+    """The SQL condition of the test rows of the table `kept`, whose column __key is the MD5 of seed and row.
 
     random: a row's digest decides, so equal rows are on the same side. group: the group's digest decides, so a group
     is on one side. time: the rows from the moment on that leaves the wanted share behind it.
@@ -22,7 +22,8 @@ def in_test(split: Split, connection: Any) -> str:
         share = 1 - split.test
         (cut,) = connection.execute(f"SELECT quantile_disc({column}, {share!r}) FROM kept").fetchone()
         return f"{column} > TIMESTAMP {quoted(f'{cut:%Y-%m-%d %H:%M:%S.%f}')}"
-    subject = "__key" if split.by == "random" else identifier(split.column or "")
-    digest = f"md5_number_lower(concat({quoted(f'{split.seed}:')}, CAST({subject} AS VARCHAR)))"
-    # The lowest 32 bits as a number from 0 to 1
-    return f"({digest} & 4294967295) < {int(split.test * 4294967296)}"
+    below = f"< {int(split.test * 2**128)}::UHUGEINT"
+    if split.by == "random":
+        return f"__key {below}"
+    group = identifier(split.column or "")
+    return f"md5_number(concat('{split.seed}:', CAST({group} AS VARCHAR))) {below}"
