@@ -3,6 +3,6 @@
 import dagster as dg
 
 from bench.stages import stages
-from mlops_assets.definitions import defs as location
+from mlops_assets import definitions
 
-defs = dg.Definitions(assets=stages, executor=location.executor)
+defs = dg.Definitions(assets=stages, executor=definitions.defs.executor)

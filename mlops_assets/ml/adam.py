@@ -31,16 +31,23 @@ class Adam:
         import torch
         from torch.optim.adam import adam
 
-        gradients = [parameter.grad for parameter in self.parameters]
-        used = [index for index, gradient in enumerate(gradients) if gradient is not None]
+        moved = zip(self.parameters, self.means, self.squares, self.steps, strict=True)
+        parameters, gradients, means, squares, steps = [], [], [], [], []
+        for parameter, mean, square, count in moved:
+            if parameter.grad is not None:
+                parameters.append(parameter)
+                gradients.append(parameter.grad)
+                means.append(mean)
+                squares.append(square)
+                steps.append(count)
         with torch.no_grad():
             adam(
-                [self.parameters[index] for index in used],
-                [gradient for gradient in gradients if gradient is not None],
-                [self.means[index] for index in used],
-                [self.squares[index] for index in used],
+                parameters,
+                gradients,
+                means,
+                squares,
                 [],
-                [self.steps[index] for index in used],
+                steps,
                 fused=True,
                 amsgrad=False,
                 beta1=BETA1,

@@ -7,6 +7,7 @@ in the checkpoint, the position (epoch, step) is all that is needed to go on bit
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml import checkpoint
@@ -112,20 +113,23 @@ class TrainingState:
         self.model.train()
         size = self.config.batch_size
         per_chunk = max(1, CHUNK_ROWS // size)
-        mixed = torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device.type == "cuda")
+        mixed = torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else nullcontext()
         while self.step < self.steps:
             # Gathering many batches at once costs as much as gathering one
             rows = order[self.step * size : (self.step + per_chunk) * size].to(self.x.device)
             x = self.x[rows].to(self.device).split(size)
             y = self.y[rows.to(self.device)].split(size)
+            losses = list[torch.Tensor]()
             for batch, target in zip(x, y, strict=True):
                 with mixed:
                     output = self.model(batch)
                 loss = self.loss(output.float(), target)
                 loss.backward()
                 self.optimizer.step(self._learning_rate())
-                self.total += loss.detach() * len(target)
+                losses.append(loss.detach())
                 self.step += 1
+            counts = torch.tensor([len(target) for target in y], dtype=torch.float64, device=self.device)
+            self.total += torch.stack(losses).double() @ counts
             yield len(rows)
 
     def _learning_rate(self) -> float:
