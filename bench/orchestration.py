@@ -18,13 +18,15 @@ def stages(module: str) -> float:
         return command_seconds([*MATERIALIZE, "-m", f"bench.stages.{module}", "--select", "*"], DAGSTER_HOME=str(home))
 
 
-def life_cycle(model: str) -> float:
-    """Seconds of a model's first life cycle on an empty machine: nothing cached, no server running."""
+def life_cycle(model: str, mlflow_runs: bool = False) -> float:
+    """Seconds of a model's first life cycle: nothing cached, no model server, no MLflow unless said."""
     with scratch() as home:
         (home / "dagster").mkdir()
         variables = {"MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), **PORTS}
         environment = Environment.read(variables)
         try:
+            if mlflow_runs:
+                environment.mlflow_server().ensure_running()
             command = [*MATERIALIZE, "-m", "mlops_assets.definitions", "--select", f"group:{model}"]
             return command_seconds(command, **variables)
         finally:
@@ -40,11 +42,12 @@ def measure() -> list[Result]:
         lambda: command_seconds([sys.executable, "-c", "import dagster"]),
         lambda: command_seconds([sys.executable, "-c", "import mlops_assets.definitions"]),
     )
-    [iris] = in_turn(3, lambda: life_cycle("iris"))
+    iris, empty = in_turn(3, lambda: life_cycle("iris", mlflow_runs=True), lambda: life_cycle("iris"))
     [flights] = in_turn(1, lambda: life_cycle("flight_delay"))
     return [
         result("8 stages that do nothing", ours, "s", "default executor", default, goal=("<=", 5, "s"), better="less"),
         result("loading the code location", location, "s", "import dagster", bare, goal=("<=", 2, "s"), better="less"),
-        result("iris, whole life cycle", iris, "s", "", None, goal=("<=", 12, "s")),
-        result("flight_delay, whole life cycle", flights, "s", "", None, goal=("<=", 60, "s")),
+        result("iris, first life cycle", iris, "s", "", None, goal=("<=", 12, "s")),
+        result("the same while MLflow makes its database", empty, "s", "", None, goal=("<=", 12, "s")),
+        result("flight_delay, first life cycle, MLflow starting", flights, "s", "", None, goal=("<=", 60, "s")),
     ]

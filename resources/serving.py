@@ -67,6 +67,10 @@ class Serving(dg.ConfigurableResource[Any]):
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
 
+    def warm_up(self) -> None:
+        """Start the server in the background, so that it answers by the time it is needed."""
+        self.server.launch()
+
     def roll_out(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
         """Serve a version: up as candidate, proved on its golden rows over HTTP, swapped in, proved again.
 

@@ -12,6 +12,7 @@ from mlops_assets.pipeline.spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake import Lake, sha256
 from resources.onnx_model import save_onnx
+from resources.serving import Serving
 from resources.tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"
@@ -34,8 +35,10 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         evaluation: Evaluation,
         lake: Lake,
         tracking: Tracking,
+        serving: Serving,
     ) -> dg.MaterializeResult:
         with told_clearly():
+            serving.warm_up()
             version = tracking.version_of(spec.model, trained_model.sha256)
             known = version is not None
             if version is None:

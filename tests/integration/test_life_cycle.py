@@ -152,7 +152,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     assert platform.run(platform.spec(train=weak, gate=gate)).success
     assert platform.run(platform.spec(train=strong, gate=gate)).success
     assert (platform.champion(), platform.served()) == (2, "2")
-    third = platform.run(platform.spec(train={**strong, "params": {"C": 1e-6}}, gate=gate))
+    third = platform.run(platform.spec(train={**weak, "params": {"alpha": 2.0}}, gate=gate))
     assert third.success
     assert (platform.champion(), platform.served()) == (2, "2")
     challenger = platform.tracking.by_alias(platform.model, "challenger")
