@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop test test-faults lint format bench lock schema clean
+.PHONY: help setup demo dev stop test test-faults test-cluster images test-images lint format bench lock schema clean
 
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -48,6 +48,21 @@ test-faults: setup ## long kill campaigns
 	@echo "== Kill campaigns: about ten minutes"
 	@$(BIN)/python -m pytest -m faults
 
+test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
+	@echo "== Cluster tests: about twenty minutes"
+	@$(BIN)/python -m pytest -m cluster
+
+CONTAINER ?= docker
+BUILD = $(CONTAINER) build $(BUILD_FLAGS) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
+images: ## the images mlops-assets and mlops-predictor (CONTAINER=podman to build with podman)
+	$(BUILD) --target platform --tag localhost/mlops-assets:latest .
+	$(BUILD) --target predictor --tag localhost/mlops-predictor:latest .
+
+test-images: images ## the images of overlays/test: the real ones, and what stands in for AWS
+	$(CONTAINER) tag localhost/mlops-predictor:latest localhost/mlops-predictor:test
+	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target services --tag localhost/mlops-postgres:test --tag localhost/mlops-moto:test .
+
 lint: setup ## style, types and import contracts
 	@echo "== ruff, pyright, import-linter"
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports
@@ -58,9 +73,14 @@ format: setup ## put the code into shape
 bench: setup ## measure every promise beside its anchor, into bench/results.json
 	@$(BIN)/python -m bench
 
+# triton (1 GB) is for torch.compile, which nothing here uses
 lock: setup ## resolve the dependencies again
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --group demo --group dev pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --no-emit-package triton -c requirements.lock pyproject.toml -o images/platform.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  -c requirements.lock --group predictor -o images/predictor.lock
 
 schema: setup ## write docs/model.schema.json for editors
 	@$(BIN)/python -m mlops_assets.pipeline.schema docs/model.schema.json

@@ -6,7 +6,7 @@ import sys
 
 from bench.measure import Result, command_seconds, in_turn, result, scratch
 from resources.environment import Environment
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 
 MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize"]
 PORTS = {"SERVING_PORT": "18085", "MLFLOW_PORT": "15005"}
@@ -31,7 +31,7 @@ def life_cycle(model: str, mlflow_runs: bool = False) -> float:
             return command_seconds(command, **variables)
         finally:
             environment.mlflow_server().stop()
-            Serving(state=str(home / "serving"), port=environment.serving_port).server.stop()
+            LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()
 
 
 def measure() -> list[Result]:

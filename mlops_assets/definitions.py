@@ -9,6 +9,7 @@ from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.errors import SpecError
 from resources.environment import Environment
 from resources.lake import Lake
+from resources.local_serving import LocalServing
 from resources.serving import Serving
 from resources.tracking import Tracking
 
@@ -38,12 +39,27 @@ def _resources(environment: Environment) -> dict[str, object]:
         "lake": lake,
         "io_manager": HandleIOManager(lake=lake),
         "tracking": Tracking(uri=environment.mlflow_uri, lake=lake),
-        "serving": Serving(state=str(environment.home / "serving"), port=environment.serving_port),
+        "serving": _serving(environment, lake),
     }
 
 
-defs = dg.Definitions.merge(
-    _models(),
-    # One process: a step costs 0.1 s here, and 3.6 s with a process each.
-    dg.Definitions(resources=_resources(Environment.read()), executor=dg.in_process_executor),
-)
+def _serving(environment: Environment, lake: Lake) -> Serving:
+    if environment.predictor_image is None:
+        return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
+    from resources.kserve_serving import KServe
+
+    return KServe(lake=lake, image=environment.predictor_image)
+
+
+def _platform(environment: Environment) -> dg.Definitions:
+    """What the models run on."""
+    if not environment.production:
+        # One process: a step costs 0.1 s here, and 3.6 s with a process each
+        return dg.Definitions(resources=_resources(environment), executor=dg.in_process_executor)
+    from resources.janitor import delete_pods_of_dead_runs
+    from resources.pod_executor import pod_executor
+
+    return dg.Definitions(resources=_resources(environment), executor=pod_executor, sensors=[delete_pods_of_dead_runs])
+
+
+defs = dg.Definitions.merge(_models(), _platform(Environment.read()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.assets.handles import Evaluation, PreparedData
 from resources.environment import Environment
 from resources.lake import Lake
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def main() -> None:
     seconds = materialize(environment.home / "demo.log")
     evaluation = Evaluation.model_validate_json(handle(lake, "evaluation"))
     prepared = PreparedData.model_validate_json(handle(lake, "prepared_data"))
-    serving = Serving(state=str(environment.home / "serving"), port=environment.serving_port)
+    serving = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
     served = serving.current(MODEL) or {}
     url = serving.server.ensure_running()
     rows = held_out(lake, prepared)

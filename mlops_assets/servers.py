@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from resources.environment import Environment
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 
 
 def main(what: str) -> None:
     """Start or stop both and say so."""
     environment = Environment.read()
-    serving = Serving(state=str(environment.home / "serving"), port=environment.serving_port)
+    serving = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
     mlflow = environment.mlflow_server()
     if what == "stop":
         for server in (serving.server, mlflow):

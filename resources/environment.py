@@ -14,6 +14,7 @@ from resources.background import BackgroundServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -26,13 +27,18 @@ class Environment(Value):
     mlflow_uri: str | None
     mlflow_port: int
     serving_port: int
+    predictor_image: str | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
         """The environment that MLOPS_* and the usual variables of MLflow and AWS describe."""
         name = variables.get("MLOPS_ENV", "local")
-        if name != "local":
-            raise SpecError(f"MLOPS_ENV is {name!r}, but the only environment is local; unset it.")
+        if name not in ("local", "production"):
+            raise SpecError(f"MLOPS_ENV is {name!r}; set it to local (or not at all) or production.")
+        if name == "production":
+            missing = [needed for needed in NEEDED_IN_PRODUCTION if not variables.get(needed)]
+            if missing:
+                raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too.")
         home = Path(variables.get("MLOPS_HOME", PROJECT / ".mlops")).absolute()
         return cls(
             home=home,
@@ -41,7 +47,13 @@ class Environment(Value):
             mlflow_uri=variables.get("MLFLOW_TRACKING_URI"),
             mlflow_port=_port(variables, "MLFLOW_PORT", 5005),
             serving_port=_port(variables, "SERVING_PORT", 8085),
+            predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
         )
+
+    @property
+    def production(self) -> bool:
+        """Whether this is a cluster: a pod for each step, and models served by KServe."""
+        return self.predictor_image is not None
 
     @property
     def state(self) -> Path:

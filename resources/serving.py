@@ -1,32 +1,24 @@
-"""The local serving target: one model server on this machine, where versions change without a failed request."""
+"""Where versions are served: what every serving target does, and the proof that a version answers as it did offline."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import sys
-import time
-import urllib.error
-import urllib.request
-import uuid
-from contextlib import contextmanager
-from pathlib import Path
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.artifact import ModelSignature
 from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.inference import largest_difference
-from resources.background import BackgroundServer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable
+    from pathlib import Path
 
-DECLARATION = "serving.json"
+    from mlops_assets.ml.artifact import ModelSignature
+
+    Post = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 class DeploymentError(MlopsError):
@@ -42,166 +34,54 @@ class Proof(Value):
     example: str
 
 
-class Serving(dg.ConfigurableResource[Any]):
-    """Rolls versions out to the model server, which is started when it does not run and outlives the Dagster run.
+class Serving(dg.ConfigurableResource[Any], ABC):
+    """A place where versions of models are served."""
 
-    `<state>/models/<model>/serving.json` declares what is served, so that a server that was killed comes back with it.
-    """
-
-    state: str
-    port: int
-
-    @property
-    def server(self) -> BackgroundServer:
-        """The process."""
-        models = self._folder("")
-        command = [
-            sys.executable,
-            "-m",
-            "mlops_assets.serving.server",
-            "--models",
-            str(models),
-            "--port",
-            str(self.port),
-        ]
-        variables = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
-
+    @abstractmethod
     def warm_up(self) -> None:
-        """Start the server in the background, so that it answers by the time it is needed."""
-        self.server.launch()
+        """Begin in the background what takes long, so that the target answers by the time it is needed."""
 
+    @abstractmethod
     def roll_out(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
         """Serve a version: up as candidate, proved on its golden rows over HTTP, swapped in, proved again.
 
         Raises:
             DeploymentError: it was refused or answered wrongly; the version that answered before still does.
         """
-        with self._alone(model):
-            before = self._declared(model)
-            served = {"folder": f"{version}-{sha256[:12]}", "sha256": sha256, "version": str(version)}
-            self._place(model, artifact, served["folder"])
-            signature = ModelSignature.model_validate_json((artifact / "model.json").read_bytes())
-            if before.get("champion") != served:
-                self._try_candidate(model, before, served, signature)
-            self._declare(model, {"champion": served, "candidate": None})
-            try:
-                self._load(model)
-                proof = self._prove(model, signature)
-            except MlopsError as error:
-                self._declare(model, {"champion": before.get("champion"), "candidate": None})
-                self._load(model)
-                raise DeploymentError(f"Version {version} of {model} was rolled back: {error}") from error
-            self._clean(model, keep={served["folder"], (before.get("champion") or served)["folder"]})
-            return proof
 
+    @abstractmethod
     def current(self, model: str) -> dict[str, str] | None:
-        """Version, digest and folder of what is served under the model's name."""
-        return self._declared(model).get("champion")
+        """Version and digest of what is served under the model's name."""
 
-    def _try_candidate(
-        self, model: str, before: dict[str, Any], served: dict[str, str], signature: ModelSignature
-    ) -> None:
-        champion = before.get("champion")
-        self._declare(model, {"champion": champion, "candidate": served})
-        try:
-            self._load(model)
-            self._prove(model, signature, f"{model}-candidate")
-        except MlopsError as error:
-            self._declare(model, {"champion": champion, "candidate": None})
-            stays = f"version {champion['version']} keeps answering" if champion else "nothing is served"
-            if champion:
-                self._load(model)
-            raise DeploymentError(
-                f"Version {served['version']} of {model} was not rolled out, {stays}: {error}"
-            ) from error
 
-    def _load(self, model: str) -> None:
-        """Have the server read the model's declaration; a server that has just started has read it already."""
-        self.server.ensure_running()
-        self._post(f"/v2/repository/models/{model}/load", {})
+def prove(post: Post, url: str, model: str, signature: ModelSignature, name: str | None = None) -> Proof:
+    """Send a model's golden rows to where it is served (as `name`) and compare the answers with the offline ones.
 
-    def _prove(self, model: str, signature: ModelSignature, name: str | None = None) -> Proof:
-        golden = signature.golden
-        kinds = {"float32": "FP32", "string": "BYTES"}
-        inputs = [
-            {
-                "name": column.name,
-                "datatype": kinds[column.dtype],
-                "shape": [len(golden.rows), 1],
-                "data": [row[column.name] for row in golden.rows],
-            }
-            for column in signature.inputs
-        ]
-        answer = self._post(f"/v2/models/{name or model}/infer", {"inputs": inputs})
-        found = {output["name"]: _shaped(output) for output in answer["outputs"]}
-        difference = largest_difference(golden.outputs, found)
-        size = max((abs(row[0]) for row in golden.outputs.get("prediction", [])), default=1.0)
-        if not difference <= signature.tolerance * max(1.0, size):
-            raise DeploymentError(
-                f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
-            )
-        url = self.server.url
-        body = json.dumps({"instances": [dict(golden.rows[0])]})
-        example = f"curl {url}/v1/models/{model}:predict -d '{body}'"
-        return Proof(url=url, rows=len(golden.rows), difference=difference, example=example)
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(
-            self.server.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
+    Raises:
+        DeploymentError: they differ by more than the model's tolerance.
+    """
+    golden = signature.golden
+    kinds = {"float32": "FP32", "string": "BYTES"}
+    inputs = [
+        {
+            "name": column.name,
+            "datatype": kinds[column.dtype],
+            "shape": [len(golden.rows), 1],
+            "data": [row[column.name] for row in golden.rows],
+        }
+        for column in signature.inputs
+    ]
+    answer = post(f"/v2/models/{name or model}/infer", {"inputs": inputs})
+    found = {output["name"]: _shaped(output) for output in answer["outputs"]}
+    difference = largest_difference(golden.outputs, found)
+    size = max((abs(row[0]) for row in golden.outputs.get("prediction", [])), default=1.0)
+    if not difference <= signature.tolerance * max(1.0, size):
+        raise DeploymentError(
+            f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
         )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                reason = json.loads(error.read() or b"{}").get("error", error.reason)
-                raise DeploymentError(str(reason)) from error
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise DeploymentError(
-                        f"the model server does not answer ({error}); see {self.server.log}"
-                    ) from error
-                self.server.ensure_running()
-
-    # ---- files ----
-    def _folder(self, model: str) -> Path:
-        return Path(self.state) / "models" / model
-
-    def _place(self, model: str, artifact: Path, name: str) -> None:
-        target = self._folder(model) / name
-        draft = self._folder(model) / f".{name}.{uuid.uuid4().hex}"
-        shutil.copytree(artifact, draft)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-
-    def _clean(self, model: str, keep: set[str]) -> None:
-        for path in self._folder(model).iterdir():
-            if path.is_dir() and path.name not in keep:
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _declared(self, model: str) -> dict[str, Any]:
-        try:
-            return json.loads((self._folder(model) / DECLARATION).read_text())
-        except FileNotFoundError:
-            return {}
-
-    def _declare(self, model: str, declaration: dict[str, Any]) -> None:
-        path = self._folder(model) / DECLARATION
-        draft = path.with_name(f".{DECLARATION}.{uuid.uuid4().hex}")
-        with draft.open("w") as file:
-            json.dump(declaration, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-
-    @contextmanager
-    def _alone(self, model: str) -> Generator[None]:
-        self._folder(model).mkdir(parents=True, exist_ok=True)
-        with (self._folder(model) / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    body = json.dumps({"instances": [dict(golden.rows[0])]})
+    example = f"curl {url}/v1/models/{model}:predict -d '{body}'"
+    return Proof(url=url, rows=len(golden.rows), difference=difference, example=example)
 
 
 def _shaped(output: dict[str, Any]) -> list[Any]:

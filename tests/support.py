@@ -19,7 +19,7 @@ from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.pipeline.load import load_spec
 from resources.lake import Lake
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Platform:
         uri = self.lake_uri or str(self.home / "lake")
         self.lake = Lake(uri=uri, cache=str(self.home / "cache"), endpoint_url=self.endpoint_url)
         self.tracking = Tracking(uri=self.mlflow_uri, lake=self.lake)
-        self.serving = Serving(state=str(self.home / "serving"), port=self.serving_port)
+        self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port)
         self.instance = dg.DagsterInstance.ephemeral()
 
     def put(self, rows: pd.DataFrame, name: str = "a.csv") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 from pydantic import BaseModel
 
+from mlops_assets.assets.pods import op_tags
 from mlops_assets.ml.errors import DataError, MlopsError
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def stage(
         "dagster_type": gives,
         "io_manager_key": "io_manager",
         "kinds": KINDS[name],
+        "op_tags": op_tags(spec, name),
+        "pool": "gpu" if name == "trained_model" and spec.train.compute.gpu else None,
     }
     return dg.asset(**arguments)
 

@@ -20,6 +20,7 @@ from mlops_assets.ml.training_config import TrainingConfig
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
+from resources.step_pod import interruption
 from resources.tracking import Tracking
 
 CODE_VERSION = "1"
@@ -117,6 +118,10 @@ def fit_and_export(
 @contextmanager
 def stop_signal() -> Generator[Callable[[], bool]]:
     """Whether SIGTERM has come; it is only noted, so that a checkpoint can be written first."""
+    if interruption.listening:
+        with interruption.heed() as requested:
+            yield requested
+        return
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -61,4 +61,5 @@ Duration = Annotated[
     timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=r"^[1-9]\d*[smhd]$")])
 ]
 ImportPath = Annotated[str, BeforeValidator(_import_path, json_schema_input_type=str)]
+Quantity = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|Ti)$", examples=["512Mi", "16Gi"])]
 Cron = Annotated[str, BeforeValidator(_cron, json_schema_input_type=str)]

@@ -12,7 +12,7 @@ from mlops_assets.ml.columns import Column, ColumnType, Split, SplitBy, Target, 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
 from mlops_assets.ml.windows import window
-from mlops_assets.pipeline.fields import Cron, Duration, ImportPath, problem
+from mlops_assets.pipeline.fields import Cron, Duration, ImportPath, Quantity, problem
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
@@ -122,6 +122,36 @@ class EarlyStopping(Value):
     min_delta: float = Field(default=0.0, ge=0)
 
 
+class Retries(Value):
+    """How often a step that died may start again, by what killed it."""
+
+    infrastructure: int = Field(default=20, ge=0, description="Spot loss, eviction, a lost node, a killed pod")
+    code: int = Field(default=1, ge=0, description="The process itself: out of memory, a crash")
+
+
+class Compute(Value):
+    """The pod of a step on Kubernetes; elsewhere it changes nothing."""
+
+    cpu: float = Field(default=1, gt=0, description="Cores that are requested; spare ones may be used too")
+    memory: Quantity = Field(default="2Gi", description="Requested, and the limit")
+    ephemeral_storage: Quantity = Field(default="10Gi", description="Disk for what the step fetches and writes")
+    start_within: Duration = Field(default=timedelta(minutes=15), description="Fail when the pod has not started then")
+    retries: Retries = Retries()
+
+
+class TrainingCompute(Compute):
+    """The pods of a training."""
+
+    gpu: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; a pod with any runs on a gpu node")
+    instance_family: str | None = Field(
+        default=None, pattern=r"^[a-z][a-z0-9-]*$", description="Only nodes of this family, such as g5"
+    )
+    shared_memory: Quantity = Field(default="1Gi", description="Size of /dev/shm, part of the memory")
+    spot: bool = Field(default=True, description="Spot nodes are taken where there are any; the last try is on demand")
+    workers: int = Field(default=1, ge=1, le=64, description="Pods that train together; more than one is a PyTorchJob")
+    grace: Duration = Field(default=timedelta(minutes=2), description="Time to write a checkpoint when a node goes")
+
+
 class Train(Value):
     """The network or estimator and how it is fitted."""
 
@@ -138,6 +168,13 @@ class Train(Value):
     early_stopping: EarlyStopping | None = None
     seed: int = Field(default=0, ge=0)
     checkpoint_every: Duration = timedelta(seconds=60)
+    compute: TrainingCompute = TrainingCompute()
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Self:
+        if self.compute.workers > 1 and self.network.startswith("sklearn."):
+            raise problem("compute.workers", "a scikit-learn estimator is fitted by one process; set workers to 1")
+        return self
 
 
 class Gate(Value):
@@ -189,6 +226,7 @@ class ModelSpec(Value):
     train: Train
     gate: Gate
     retrain: Retrain | None = None
+    compute: Compute = Field(default=Compute(), description="The pods of all stages but the training")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

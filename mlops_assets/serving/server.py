@@ -1,6 +1,9 @@
 """The model server: one KServe ModelServer for all models that DIR declares.
 
 `python -m mlops_assets.serving.server --models DIR --port 8085 [--host 127.0.0.1]`
+
+A predictor pod serves one version, which it fetches first:
+`... --fetch s3://bucket/place --model NAME --model-version 3 --sha256 DIGEST`
 """
 
 from __future__ import annotations
@@ -18,8 +21,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--fetch", help="s3:// place of an artifact to serve")
+    for name in ("--model", "--model-version", "--sha256"):
+        parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+
+    if options.fetch:
+        from mlops_assets.serving.fetch import fetch
+
+        fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)
 
     sys.argv = sys.argv[:1]  # importing kserve.model_server parses the command line
     from kserve import model_server

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resources.environment import Environment
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     yield made
     environment = Environment.read(made)
     environment.mlflow_server().stop()
-    Serving(state=str(home / "serving"), port=environment.serving_port).server.stop()
+    LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()
 
 
 @pytest.fixture(scope="module")

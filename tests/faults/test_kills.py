@@ -20,7 +20,7 @@ import yaml
 
 from resources.environment import Environment
 from resources.lake import Lake, sha256
-from resources.serving import Serving
+from resources.local_serving import LocalServing
 from resources.tracking import Tracking
 from tests.support import attributes, free_port, post, weather
 
@@ -59,7 +59,7 @@ class Machine:
         self.environment = Environment.read(self.variables)
         self.lake = Lake(uri=self.environment.lake_uri, cache=str(self.home / "cache"))
         self.tracking = Tracking(uri=self.environment.mlflow_server().url, lake=self.lake)
-        self.serving = Serving(state=str(self.home / "serving"), port=self.environment.serving_port)
+        self.serving = LocalServing(state=str(self.home / "serving"), port=self.environment.serving_port)
 
     def configure(self, seed: int) -> None:
         """Write the model's YAML; another seed gives another model, and the whole life cycle after the features."""

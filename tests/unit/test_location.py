@@ -97,7 +97,8 @@ def test_a_mistake_in_a_yaml_is_told_in_one_line_when_the_location_loads(tmp_pat
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"MLOPS_ENV": "production"}, "the only environment is local"),
+        ({"MLOPS_ENV": "cloud"}, "set it to local .* or production"),
+        ({"MLOPS_ENV": "production"}, "needs LAKE_URI, MLFLOW_TRACKING_URI, MLOPS_PREDICTOR_IMAGE"),
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
     ],

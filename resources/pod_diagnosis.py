@@ -1,0 +1,212 @@
+"""Why a pod does not start, or why it died, in words: from the objects Kubernetes keeps about it.
+
+All objects are dicts as the API gives them in JSON. Nothing here talks to a cluster.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from mlops_assets.ml.columns import Value
+
+Objects = list[dict[str, Any]]
+
+# How long a state may last before it is taken for final: each of them may be met for a moment in a healthy start.
+UNKNOWN_NODE_S = 60
+IMAGE_S = 45
+CONFIG_S = 20
+ADMISSION_S = 20
+KILLED, TERMINATED = 137, 143
+
+
+class Waiting(Value):
+    """A pod that has not started."""
+
+    cause: str
+    remedy: str = ""
+    final: bool = False
+
+    def text(self, waited_s: float, limit_s: float) -> str:
+        """One line for the run's log."""
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{self.cause}, {waited_s:.0f} s of at most {limit_s:.0f} s{remedy}"
+
+
+class Death(Value):
+    """How a pod ended, and whose budget that costs."""
+
+    budget: Literal["infrastructure", "code"]
+    cause: str
+    remedy: str = ""
+    pod: str = ""
+    node: str = ""
+    exit_code: int | None = None
+
+
+def waiting(
+    needs: str, job_events: Objects, pod: dict[str, Any] | None, pod_events: Objects, claims: Objects
+) -> Waiting:
+    """What a step waits for that asked for `needs`; `claims` are Karpenter's NodeClaims."""
+    if pod is None:
+        return _not_created(job_events)
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") != "True":
+        return _not_scheduled(needs, scheduled, pod_events, claims)
+    return _not_running(pod, pod_events)
+
+
+def _not_created(events: Objects) -> Waiting:
+    failed = _latest(events, "FailedCreate")
+    if failed is None:
+        return Waiting(cause="waiting for Kubernetes to create the pod")
+    message: str = failed["message"]
+    if "exceeded quota" in message:
+        return Waiting(
+            cause=f"waiting for quota: {message}",
+            remedy="Wait until other runs end, ask for less in the YAML's compute, or raise the ResourceQuota",
+        )
+    final = _age(failed) >= ADMISSION_S
+    remedy = "Correct what it names in k8s/ or helm-values/, apply that, and run again"
+    return Waiting(cause=f"Kubernetes refuses the pod: {message}", remedy=remedy, final=final)
+
+
+def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claims: Objects) -> Waiting:
+    nominated = _latest(events, "Nominated")
+    refused = _latest(events, "FailedScheduling", "karpenter")
+    if nominated and (refused is None or _time(nominated) >= _time(refused)):
+        by_name = {claim["metadata"]["name"]: claim for claim in claims}
+        names = [part.strip(",") for part in nominated["message"].replace("nodeclaim/", " ").split()]
+        claim = next((by_name[name] for name in names if name in by_name), None)
+        if claim is None:
+            return Waiting(cause=f"waiting for {needs}: {nominated['message']}")
+        labels: dict[str, str] = claim["metadata"].get("labels", {})
+        kind = labels.get("node.kubernetes.io/instance-type", "a node")
+        capacity = labels.get("karpenter.sh/capacity-type", "")
+        return Waiting(cause=f"waiting for {needs}: Karpenter is launching {kind} {capacity}".rstrip())
+    if refused:
+        message: str = refused["message"]
+        if "limits" in message or "exceed" in message:
+            remedy = "Wait until other runs end, or raise spec.limits of the NodePool"
+            return Waiting(cause=f"waiting for {needs}: {message}", remedy=remedy)
+        first = refused.get("firstTimestamp") or scheduled.get("lastTransitionTime")
+        return Waiting(
+            cause=f"no node type offers {needs}: {message}",
+            remedy="Ask for another train.compute.gpu or instance_family in the YAML, or add the type to the NodePool",
+            final=seconds_since(first) >= UNKNOWN_NODE_S,
+        )
+    reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
+    return Waiting(cause=f"waiting for {needs}: {reason}")
+
+
+def _not_running(pod: dict[str, Any], events: Objects) -> Waiting:
+    node = pod["spec"].get("nodeName", "?")
+    status = pod.get("status", {})
+    since = seconds_since(_condition(pod, "PodScheduled").get("lastTransitionTime"))
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        held = container.get("state", {}).get("waiting") or {}
+        reason, message = held.get("reason", ""), held.get("message", "")
+        image = container.get("image") or pod["spec"]["containers"][0]["image"]
+        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            return Waiting(
+                cause=f"the image {image} cannot be pulled on {node} ({reason}: {message})",
+                remedy="Push the image, or correct its name and the node's rights to pull it",
+                final=reason == "InvalidImageName" or since >= IMAGE_S,
+            )
+        if reason == "CreateContainerConfigError":
+            return Waiting(
+                cause=f"the container cannot be configured: {message}",
+                remedy="Create the Secret or ConfigMap it names (ExternalSecrets make them in production)",
+                final=since >= CONFIG_S,
+            )
+        if reason in ("CreateContainerError", "RunContainerError", "CrashLoopBackOff"):
+            return Waiting(
+                cause=f"the container cannot be started ({reason}: {message})",
+                remedy="Correct what the message names, and run again",
+                final=since >= CONFIG_S,
+            )
+    failed = _latest(events, "FailedMount")
+    if failed:
+        remedy = "Create what it names" if "not found" in failed["message"] else ""
+        final = bool(remedy) and since >= UNKNOWN_NODE_S
+        return Waiting(cause=f"a volume cannot be mounted: {failed['message']}", remedy=remedy, final=final)
+    return Waiting(cause=f"starting on {node}: the image is being pulled or the container made")
+
+
+def death(job: dict[str, Any] | None, pod: dict[str, Any] | None) -> Death:
+    """How the pod of a failed Job ended, told by conditions and exit codes alone."""
+    # The Job's pod failure policy matches the DisruptionTarget condition, and is there still when the pod is not
+    by_policy = any(c.get("reason") == "PodFailurePolicy" for c in (job or {}).get("status", {}).get("conditions", []))
+    if pod is None:
+        cause = "the pod's node was taken away" if by_policy else "the pod is gone, and left no reason"
+        return Death(budget="infrastructure", cause=cause)
+    state = _terminated(pod)
+    code: int | None = state.get("exitCode")
+    disrupted = _condition(pod, "DisruptionTarget")
+    budget, cause, remedy = "code", f"the process ended with exit code {code}", "See its last lines"
+    if by_policy or disrupted.get("status") == "True":
+        why = disrupted.get("reason") or "its node was taken away"
+        budget, cause, remedy = "infrastructure", f"the pod was disrupted ({why})", ""
+    elif state.get("reason") == "OOMKilled":
+        memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
+        cause, remedy = (
+            f"the process needed more memory than {memory} (OOMKilled)",
+            "Raise memory in the YAML's compute",
+        )
+    elif pod.get("status", {}).get("reason") == "Evicted":
+        cause = f"the pod was evicted: {pod['status'].get('message', '')}"
+        remedy = "Raise ephemeral_storage or memory in the YAML's compute"
+    elif code in (KILLED, TERMINATED):
+        signal = "SIGKILL" if code == KILLED else "SIGTERM"
+        budget, cause, remedy = "infrastructure", f"the process was ended by {signal}", ""
+    elif code is None:
+        cause = "the process ended without telling Dagster how"
+    node = pod["spec"].get("nodeName", "")
+    return Death(budget=budget, cause=cause, remedy=remedy, pod=pod["metadata"]["name"], node=node, exit_code=code)
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event as one line."""
+    return f"{event.get('type', '')} {event.get('reason', '')}: {event.get('message', '')}"
+
+
+def started(pod: dict[str, Any]) -> bool:
+    """Whether the pod's process has run, be it running or ended."""
+    return pod.get("status", {}).get("phase") not in (None, "Pending")
+
+
+def _terminated(pod: dict[str, Any] | None) -> dict[str, Any]:
+    for container in (pod or {}).get("status", {}).get("containerStatuses", []):
+        state = container.get("state", {}).get("terminated")
+        if state:
+            return state
+    return {}
+
+
+def _condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next((c for c in pod.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
+
+
+def _latest(events: Objects, reason: str, source: str = "") -> dict[str, Any] | None:
+    def of_source(event: dict[str, Any]) -> bool:
+        names = (event.get("reportingComponent") or "", (event.get("source") or {}).get("component") or "")
+        return any(source in name for name in names)
+
+    found = [event for event in events if event.get("reason") == reason and of_source(event)]
+    return max(found, key=_time, default=None)
+
+
+def _time(event: dict[str, Any]) -> str:
+    return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
+
+
+def _age(event: dict[str, Any]) -> float:
+    return seconds_since(event.get("firstTimestamp") or event.get("eventTime"))
+
+
+def seconds_since(time: str | None) -> float:
+    """Seconds since a time as Kubernetes writes it, or 0 when there is none."""
+    if not time:
+        return 0.0
+    then = datetime.fromisoformat(time.replace("Z", "+00:00"))
+    return (datetime.now(then.tzinfo) - then).total_seconds()

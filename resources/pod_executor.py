@@ -1,0 +1,217 @@
+"""The executor of a cluster: dagster-k8s's, one pod a step, which also tells why a pod waits and why one died.
+
+Retries have one owner, this executor: a step's Job never makes a second pod. There are two budgets, told apart by the
+pod's DisruptionTarget condition and exit code: interruptions (many) and crashes (few). The last try after interruptions
+asks for an on-demand node.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.executor import K8sStepHandler
+from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
+from dagster_shared.error import SerializableErrorInfo
+
+from resources.pod_diagnosis import Death, Waiting, death, event_line, seconds_since, started, waiting
+from resources.pods import Pods
+
+if TYPE_CHECKING:
+    from dagster._core.executor.init import InitExecutorContext
+    from dagster._core.executor.step_delegating import StepHandlerContext
+
+POLICY = "mlops.dev/pod"
+DEFAULT_POLICY = {"start_within_s": 900.0, "infrastructure": 20, "code": 1, "needs": "a cpu node"}
+LOOK_EVERY_S = 5
+SILENT_S = 30
+INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
+
+STEP_POD: dict[str, Any] = {
+    # Dagster's own process, with SIGTERM kept from it
+    "container_config": {"command": ["python", "-m", "resources.step_pod"]},
+    "job_spec_config": {
+        "backoff_limit": 0,
+        # The Job remembers that its pod was disrupted, also when the pod has gone with its node
+        "pod_failure_policy": {
+            "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+    },
+}
+
+
+@dg.executor(
+    name="kubernetes",
+    config_schema={
+        "max_concurrent": dg.Field(int, is_required=False, description="Steps of one run at a time"),
+        "step_k8s_config": dg.Field(
+            USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
+            is_required=False,
+            description="Of this run's step pods; assets override",
+        ),
+    },
+    requirements=multiple_process_executor_requirements(),
+)
+def pod_executor(init_context: InitExecutorContext) -> PodExecutor:
+    """One pod for each step, made as the asset's `op_tags` say."""
+    config: Any = init_context.executor_config
+    return PodExecutor(config.get("max_concurrent"), config.get("step_k8s_config", {}))
+
+
+class PodStepHandler(K8sStepHandler):
+    """Starts and watches step pods."""
+
+    def __init__(self, step_k8s_config: dict[str, Any]) -> None:
+        super().__init__(
+            image=None,
+            container_context=_context(STEP_POD).merge(_context(step_k8s_config)),
+            load_incluster_config=True,
+            kubeconfig_file=None,
+            # A run pod that is deleted takes its steps with it; the run that resumes starts them again
+            enable_owner_references=True,
+        )
+        self.ends: dict[str, Death | Waiting] = {}
+        self.details: dict[str, dict[str, str]] = {}
+        self._told: dict[str, str] = {}
+
+    def policy(self, context: StepHandlerContext) -> dict[str, Any]:
+        """What the asset says about its pod beyond Kubernetes' own fields."""
+        return policy_of(context.step_tags[self._get_step_key(context)])
+
+    def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
+        context = super()._get_container_context(step_handler_context)
+        step_key = self._get_step_key(step_handler_context)
+        interruptions = past_deaths(step_handler_context.instance, step_handler_context.dagster_run.run_id, step_key)
+        if interruptions[INTERRUPTED] < max(1, self.policy(step_handler_context)["infrastructure"]):
+            return context
+        on_demand = {"pod_spec_config": {"node_selector": {"karpenter.sh/capacity-type": "on-demand"}}}
+        return context.merge(_context(on_demand))
+
+    def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        step_key = self._get_step_key(step_handler_context)
+        job_name = self._get_k8s_step_job_name(step_handler_context)
+        namespace = super()._get_container_context(step_handler_context).namespace
+        pods = Pods(str(namespace))
+        job = pods.job(job_name)
+        pod = pods.of_job(job_name)
+        failed = job is None or any(
+            c["type"] in ("Failed", "FailureTarget") and c["status"] == "True"
+            for c in job.get("status", {}).get("conditions", [])
+        )
+        if pod is not None:
+            self._remember(step_key, pods, pod)
+        if failed or _silent(pod):
+            return self._ended(step_key, death(job, pod))
+        if job is not None and (pod is None or not started(pod)):
+            return self._check_waiting(step_handler_context, pods, job, pod)
+        return CheckStepHealthResult.healthy()
+
+    def _check_waiting(
+        self, context: StepHandlerContext, pods: Pods, job: dict[str, Any], pod: dict[str, Any] | None
+    ) -> CheckStepHealthResult:
+        step_key = self._get_step_key(context)
+        policy = self.policy(context)
+        job_events = [] if pod else pods.events(job["metadata"]["name"])
+        pod_events = pods.events(pod["metadata"]["name"]) if pod else []
+        found = waiting(policy["needs"], job_events, pod, pod_events, pods.node_claims())
+        waited = pods.age_s(job)
+        if found.final or waited > policy["start_within_s"]:
+            pods.delete_job(job["metadata"]["name"])
+            return self._ended(step_key, found)
+        if self._told.get(step_key) != found.cause:
+            self._told[step_key] = found.cause
+            text = found.text(waited, policy["start_within_s"])
+            DagsterEvent.engine_event(context.get_step_context(step_key), text, EngineEventData())
+        return CheckStepHealthResult.healthy()
+
+    def _remember(self, step_key: str, pods: Pods, pod: dict[str, Any]) -> None:
+        """Keep what will be asked for when the pod has gone, which a drained node does within seconds."""
+        details = self.details.setdefault(step_key, {})
+        details |= {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
+        ending = "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+        if ending:
+            details["events"] = "\n".join(event_line(event) for event in pods.events(pod["metadata"]["name"])[-8:])
+            details["last log lines"] = pods.log(pod["metadata"]["name"])
+
+    def _ended(self, step_key: str, end: Death | Waiting) -> CheckStepHealthResult:
+        self.ends[step_key] = end
+        return CheckStepHealthResult.unhealthy(reason=f"{end.cause}. {end.remedy}".rstrip())
+
+
+class PodExecutor(StepDelegatingExecutor):
+    """Decides by what killed a pod whether its step starts again."""
+
+    def __init__(self, max_concurrent: int | None, step_k8s_config: dict[str, Any]) -> None:
+        self.handler = PodStepHandler(step_k8s_config)
+        super().__init__(
+            self.handler,
+            retries=RetryMode.ENABLED,
+            check_step_health_interval_seconds=LOOK_EVERY_S,
+            max_concurrent=max_concurrent,
+            # Dagster's check against pods that a Job makes anew would refuse the steps of a run that resumes. Jobs make
+            # none here: no back-off, and with a failure policy no replacement before the pod has failed.
+            should_verify_step=False,
+        )
+
+    def log_failure_or_retry_event_after_error(
+        self, step_context: Any, err_info: SerializableErrorInfo, known_state: Any
+    ) -> DagsterEvent:
+        step_key = step_context.step.key
+        end = self.handler.ends.pop(step_key, None)
+        details = self.handler.details.pop(step_key, {})
+        policy = policy_of(step_context.step.tags)
+        message = err_info.message
+        if isinstance(end, Death):
+            past = past_deaths(step_context.instance, step_context.run_id, step_key)
+            name = INTERRUPTED if end.budget == "infrastructure" else CRASHED
+            used, allowed = past[name] + 1, policy[end.budget]
+            count = f"{end.budget} failure {used} of {allowed} that are retried"
+            where = f"Pod {end.pod or details.get('pod', '?')} on node {end.node or details.get('node', '?')}"
+            message = f"{where}: {end.cause} ({count}). {end.remedy}".rstrip()
+            error = SerializableErrorInfo(message=message, stack=[], cls_name=name)
+            if used <= allowed:
+                return DagsterEvent.step_retry_event(step_context, StepRetryData(error=error, seconds_to_wait=None))
+            details = {"exit code": str(end.exit_code), **details}
+        elif isinstance(end, Waiting):
+            message = f"The pod of {step_key} did not start: {end.cause}. {end.remedy}".rstrip()
+        error = SerializableErrorInfo(message=message, stack=[], cls_name=err_info.cls_name)
+        metadata = {name: dg.MetadataValue.text(text) for name, text in details.items() if text}
+        failure = UserFailureData(label="pod", description=message, metadata=metadata)
+        return DagsterEvent.step_failure_event(step_context, StepFailureData(error=error, user_failure_data=failure))
+
+
+def _context(config: dict[str, Any]) -> K8sContainerContext:
+    return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config))
+
+
+def _silent(pod: dict[str, Any] | None) -> bool:
+    """Whether the process ended well some time ago, although the step's end is not in the event log."""
+    for container in (pod or {}).get("status", {}).get("containerStatuses", []):
+        state = container.get("state", {}).get("terminated")
+        if state and state.get("exitCode") == 0 and state.get("finishedAt"):
+            return seconds_since(state["finishedAt"]) > SILENT_S
+    return False
+
+
+def policy_of(tags: Any) -> dict[str, Any]:
+    """The policy that `mlops_assets.assets.pods` put on the asset, or the default for other assets."""
+    return DEFAULT_POLICY | json.loads(tags.get(POLICY, "{}"))
+
+
+def past_deaths(instance: dg.DagsterInstance, run_id: str, step_key: str) -> Counter[str]:
+    """How often a step was interrupted and how often it crashed; from the event log, so that a resumed run knows."""
+    events = instance.all_logs(run_id, of_type=DagsterEventType.STEP_UP_FOR_RETRY)
+    found: Counter[str] = Counter()
+    for event in events:
+        if event.dagster_event is not None and event.dagster_event.step_key == step_key:
+            error = event.dagster_event.step_retry_data.error
+            found[(error.cls_name if error else None) or ""] += 1
+    return found

@@ -1,0 +1,114 @@
+"""What this project asks of the Kubernetes API about Jobs and their pods. Objects are dicts, as JSON has them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+LOG_LINES = 30
+
+
+def in_cluster() -> str:
+    """Talk to the API server as this pod's service account; its namespace."""
+    from kubernetes.config import load_incluster_config
+
+    load_incluster_config()
+    return Path(NAMESPACE_FILE).read_text().strip()
+
+
+class Pods:
+    """Jobs and pods of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        from kubernetes import client as untyped
+
+        client: Any = untyped
+        self.namespace = namespace
+        self._core, self._batch, self._apps = client.CoreV1Api(), client.BatchV1Api(), client.AppsV1Api()
+        self._custom = client.CustomObjectsApi()
+        self._plain = client.ApiClient().sanitize_for_serialization
+
+    def job(self, name: str) -> dict[str, Any] | None:
+        """A Job, or None when there is none."""
+        return self._or_none(lambda: self._batch.read_namespaced_job(name, self.namespace))
+
+    def of_job(self, name: str) -> dict[str, Any] | None:
+        """The newest pod of a Job."""
+        return self.newest(f"job-name={name}")
+
+    def newest(self, selector: str) -> dict[str, Any] | None:
+        """The newest pod that a label selector finds."""
+        found = self._core.list_namespaced_pod(self.namespace, label_selector=selector).items
+        newest = max(found, key=lambda pod: pod.metadata.creation_timestamp, default=None)
+        return self._plain(newest) if newest is not None else None
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Events about an object, oldest first."""
+        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
+        plain: list[dict[str, Any]] = [self._plain(event) for event in found]
+        return sorted(plain, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    def rolled_out(self, deployment: str) -> bool:
+        """Whether a Deployment has its newest pods, all available, and no others."""
+        found = self._or_none(lambda: self._apps.read_namespaced_deployment(deployment, self.namespace))
+        if found is None:
+            return False
+        wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
+        seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
+        counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+        return seen and counts == [wanted] * 3
+
+    def log(self, pod: str, previous: bool = False) -> str:
+        """The last lines a pod has written (before its last restart), or why they cannot be read."""
+        from kubernetes.client import ApiException
+
+        try:
+            return self._core.read_namespaced_pod_log(pod, self.namespace, tail_lines=LOG_LINES, previous=previous)
+        except ApiException as error:
+            return f"(no log: {error.reason})"
+
+    def node_claims(self) -> list[dict[str, Any]]:
+        """Karpenter's NodeClaims; none where there is no Karpenter or no right to look."""
+        from kubernetes.client import ApiException
+
+        try:
+            return self._custom.list_cluster_custom_object("karpenter.sh", "v1", "nodeclaims")["items"]
+        except ApiException:
+            return []
+
+    def age_s(self, item: dict[str, Any]) -> float:
+        """Seconds since an object was created."""
+        created = datetime.fromisoformat(item["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+        return (datetime.now(UTC) - created).total_seconds()
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job with its pods, if it is there."""
+        self._or_none(lambda: self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background"))
+
+    def run_ids(self) -> set[str]:
+        """Dagster runs of which there are step Jobs."""
+        found = self._batch.list_namespaced_job(
+            self.namespace, label_selector="app.kubernetes.io/component=step_worker"
+        )
+        return {job.metadata.labels["dagster/run-id"] for job in found.items}
+
+    def delete_steps(self, run_id: str) -> list[str]:
+        """Delete the step Jobs of a run, and give their names."""
+        selector = f"dagster/run-id={run_id},app.kubernetes.io/component=step_worker"
+        found = self._batch.list_namespaced_job(self.namespace, label_selector=selector).items
+        names: list[str] = [job.metadata.name for job in found]
+        for name in names:
+            self.delete_job(name)
+        return names
+
+    def _or_none(self, ask: Any) -> Any:
+        from kubernetes.client import ApiException
+
+        try:
+            return self._plain(ask())
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
