@@ -58,10 +58,11 @@ images: ## the images mlops-assets and mlops-predictor (CONTAINER=podman to buil
 	$(BUILD) --target platform --tag localhost/mlops-assets:latest .
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:latest .
 
-test-images: images ## the images of overlays/test: the real ones, and what stands in for AWS
-	$(CONTAINER) tag localhost/mlops-predictor:latest localhost/mlops-predictor:test
+test-images: ## the images of the cluster tests
+	$(BUILD) --target predictor --tag localhost/mlops-predictor:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-assets:test .
-	$(BUILD) -f tests/cluster/images/Dockerfile --target services --tag localhost/mlops-postgres:test --tag localhost/mlops-moto:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target postgres --tag localhost/mlops-postgres:test .
+	$(CONTAINER) tag localhost/mlops-assets:test localhost/mlops-moto:test
 
 lint: setup ## style, types and import contracts
 	@echo "== ruff, pyright, import-linter"

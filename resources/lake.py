@@ -115,7 +115,7 @@ class Lake(dg.ConfigurableResource[Any]):
         if isinstance(self.store, FolderStore):
             return self.store.root / manifest.folder
         target = self._scratch() / manifest.folder
-        if not (target / ".complete").exists():
+        if not target.exists():
             self._fetch_into(manifest, target)
         return target
 
@@ -126,7 +126,6 @@ class Lake(dg.ConfigurableResource[Any]):
             self.store.download(listed[f"{manifest.folder}/{file.name}"], draft / file.name)
             if sha256(draft / file.name) != file.sha256:
                 raise DataError(f"{manifest.folder}/{file.name} does not have the digest its manifest gives; refused.")
-        (draft / ".complete").touch()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.rename(target)

@@ -26,6 +26,8 @@ from resources.pod_diagnosis import Death, Waiting, death, event_line, seconds_s
 from resources.pods import Pods
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dagster._core.executor.init import InitExecutorContext
     from dagster._core.executor.step_delegating import StepHandlerContext
 
@@ -33,6 +35,7 @@ POLICY = "mlops.dev/pod"
 DEFAULT_POLICY = {"start_within_s": 900.0, "infrastructure": 20, "code": 1, "needs": "a cpu node"}
 LOOK_EVERY_S = 5
 SILENT_S = 30
+GONE_WITHIN_S = 60
 INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
 
 STEP_POD: dict[str, Any] = {
@@ -94,6 +97,12 @@ class PodStepHandler(K8sStepHandler):
             return context
         on_demand = {"pod_spec_config": {"node_selector": {"karpenter.sh/capacity-type": "on-demand"}}}
         return context.merge(_context(on_demand))
+
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        # A run that resumes starts an attempt again whose Job may still be there
+        namespace = str(super()._get_container_context(step_handler_context).namespace)
+        Pods(namespace).delete_job(self._get_k8s_step_job_name(step_handler_context), wait_s=GONE_WITHIN_S)
+        yield from super().launch_step(step_handler_context)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step_key = self._get_step_key(step_handler_context)

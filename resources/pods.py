@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,12 @@ class Pods:
         created = datetime.fromisoformat(item["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
         return (datetime.now(UTC) - created).total_seconds()
 
-    def delete_job(self, name: str) -> None:
-        """Delete a Job with its pods, if it is there."""
+    def delete_job(self, name: str, wait_s: float = 0) -> None:
+        """Delete a Job with its pods, if it is there, and wait until it has gone."""
+        deadline = time.monotonic() + wait_s
         self._or_none(lambda: self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background"))
+        while time.monotonic() < deadline and self.job(name) is not None:
+            time.sleep(0.5)
 
     def run_ids(self) -> set[str]:
         """Dagster runs of which there are step Jobs."""

@@ -33,3 +33,16 @@ def platform(tmp_path: Path, mlflow_uri: str) -> Iterator[Platform]:
     made = Platform(tmp_path, mlflow_uri)
     yield made
     made.serving.server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 API on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -22,7 +22,8 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
     """`dagster-k8s/config` of the step's pod, and what our executor must know about its retries."""
     compute = spec.train.compute if stage == "trained_model" else spec.compute
     pod: dict[str, Any] = {"service_account_name": ACCOUNTS.get(stage, "dagster-step")}
-    pod["automount_service_account_token"] = stage in ACCOUNTS
+    # Dagster's run launcher, which every step makes, wants a token, also one without any rights
+    pod["automount_service_account_token"] = True
     container: dict[str, Any] = {"resources": _resources(compute.cpu, compute.memory, compute.ephemeral_storage, 0)}
     policy: dict[str, Any] = {
         "start_within_s": compute.start_within.total_seconds(),
@@ -42,7 +43,7 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
         ]
         pod["termination_grace_period_seconds"] = int(compute.grace.total_seconds())
         if compute.workers > 1:
-            pod |= {"service_account_name": "dagster-trainer", "automount_service_account_token": True}
+            pod["service_account_name"] = "dagster-trainer"
         if gpus:
             pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
             terms = [{"key": NODEPOOL, "operator": "In", "values": ["gpu"]}]

@@ -20,7 +20,7 @@ from mlops_assets.ml.training_config import TrainingConfig
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
-from resources.step_pod import interruption
+from resources.step_pod import STOP, leave
 from resources.tracking import Tracking
 
 CODE_VERSION = "1"
@@ -117,20 +117,24 @@ def fit_and_export(
 
 @contextmanager
 def stop_signal() -> Generator[Callable[[], bool]]:
-    """Whether SIGTERM has come; it is only noted, so that a checkpoint can be written first."""
-    if interruption.listening:
-        with interruption.heed() as requested:
-            yield requested
-        return
-    asked = threading.Event()
+    """Whether this process was asked to go; it is only noted, so that a checkpoint can be written first.
+
+    On SIGTERM the step fails after that. On STOP, which a step pod gets, the process ends without a word to Dagster.
+    """
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield lambda: False
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    before = {
+        number: signal.signal(number, lambda number, _: asked.append(number)) for number in (signal.SIGTERM, STOP)
+    }
     try:
-        yield asked.is_set
+        yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if STOP in asked:
+            leave()
 
 
 def training_config(spec: ModelSpec) -> TrainingConfig:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
+import boto3
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support import TORCH, check_results, failure, messages, weather
+from tests.support import TORCH, Platform, check_results, failure, messages, weather
 
 if TYPE_CHECKING:
-    from tests.support import Platform
+    from pathlib import Path
 
 
 def test_from_source_objects_to_a_served_prediction(platform: Platform) -> None:
@@ -27,6 +29,22 @@ def test_from_source_objects_to_a_served_prediction(platform: Platform) -> None:
     )["predictions"]
     assert (wet["label"], dry["label"]) == (1, 0)
     assert wet["probabilities"][1] > 0.7 > dry["probabilities"][1]
+
+
+def test_the_life_cycle_on_a_lake_in_s3(tmp_path: Path, mlflow_uri: str, s3_endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="life-cycle")
+    platform = Platform(tmp_path, mlflow_uri, lake_uri="s3://life-cycle/lake", endpoint_url=s3_endpoint)
+    try:
+        platform.put(weather())
+        result = platform.run(platform.spec(train=TORCH))
+        assert result.success, messages(result)
+        assert platform.served() == "1"
+        shutil.rmtree(platform.lake.cache)
+        assert platform.run(platform.spec(train=TORCH)).success
+        assert platform.champion() == 1
+    finally:
+        platform.serving.server.stop()
 
 
 def test_an_unknown_category_and_a_missing_value_are_answered(platform: Platform) -> None:

@@ -62,7 +62,6 @@ def test_other_stages_stay_off_gpu_nodes_and_have_no_rights(stage: str) -> None:
     assert "nvidia.com/gpu" not in pod["container_config"]["resources"]["limits"]
     assert pod["container_config"]["resources"]["limits"]["memory"] == "3Gi"
     assert pod["pod_spec_config"]["service_account_name"] == "dagster-step"
-    assert pod["pod_spec_config"]["automount_service_account_token"] is False
 
 
 def test_only_the_deployment_may_talk_to_kubernetes() -> None:
@@ -206,30 +205,34 @@ def test_a_death_is_told_by_conditions_and_exit_codes(job: Any, pod: Any, budget
 
 
 STEP = """
-import sys, threading, time, signal
-from resources.step_pod import interruption
-interruption.listen()
+import signal, sys, time
+from mlops_assets.assets.trained_model import stop_signal
 signal.signal(signal.SIGTERM, lambda *_: print("Dagster heard it", flush=True))
-def work():
-    print("ready", flush=True)
-    time.sleep(60)
-if sys.argv[1] == "heeds":
-    with interruption.heed() as requested:
+if sys.argv[1] == "training":
+    with stop_signal() as asked:
         print("ready", flush=True)
-        while not requested():
+        while not asked():
             time.sleep(0.01)
         print("checkpoint", flush=True)
 else:
-    work()
+    print("ready", flush=True)
+    time.sleep(60)
 print("went on", flush=True)
 """
 
 
-@pytest.mark.parametrize(("kind", "last"), [("heeds", "ready\ncheckpoint\n"), ("does not", "ready\n")])
+@pytest.mark.parametrize(("kind", "last"), [("training", "ready\ncheckpoint\n"), ("any other", "ready\n")])
 def test_a_step_that_is_told_to_go_writes_its_checkpoint_and_says_nothing_to_dagster(kind: str, last: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", STEP, kind], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "resources.step_pod", sys.executable, "-c", STEP, kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         said += process.stdout.read()
     assert (process.returncode, said) == (143, last)
+
+
+@pytest.mark.parametrize(("code", "exits"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
+def test_a_step_pod_ends_as_its_process_did(code: str, exits: int) -> None:
+    command = [sys.executable, "-m", "resources.step_pod", sys.executable, "-c", code]
+    assert subprocess.run(command, check=False).returncode == exits

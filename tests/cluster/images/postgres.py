@@ -4,11 +4,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-import pgserver
-
-BIN = Path(pgserver.__file__).parent / "pginstall" / "bin"
+BIN = Path(find_spec("pgserver").submodule_search_locations[0]) / "pginstall" / "bin"
 DATA = Path(os.environ.get("PGDATA", "/var/lib/postgresql/data/pgdata"))
 SOCKETS = "/var/run/postgresql"
 
@@ -34,7 +33,7 @@ def initialise(user: str) -> None:
         rules.write("host all all all scram-sha-256\n")
     options = f"-c listen_addresses='' -k {SOCKETS}"
     subprocess.run([BIN / "pg_ctl", "-D", draft, "-o", options, "-w", "-l", "/tmp/init.log", "start"], check=True)
-    for script in sorted(Path("/docker-entrypoint-initdb.d").glob("*")):
+    for script in sorted(path for path in Path("/docker-entrypoint-initdb.d").glob("*.*") if path.is_file()):
         command = [BIN / "psql", "-h", SOCKETS, "-U", user, "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-f", script]
         if script.suffix == ".sh":
             command = ["bash", script]
