@@ -147,6 +147,8 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None) -> Death:
     if by_policy or disrupted.get("status") == "True":
         why = disrupted.get("reason") or "its node was taken away"
         budget, cause, remedy = "infrastructure", f"the pod was disrupted ({why})", ""
+    elif "deletionTimestamp" in pod["metadata"]:
+        budget, cause, remedy = "infrastructure", "the pod was deleted, as when its node is taken away", ""
     elif state.get("reason") == "OOMKilled":
         memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
         cause, remedy = (

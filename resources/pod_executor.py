@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 POLICY = "mlops.dev/pod"
 DEFAULT_POLICY = {"start_within_s": 900.0, "infrastructure": 20, "code": 1, "needs": "a cpu node"}
-LOOK_EVERY_S = 5
+LOOK_EVERY_S = 2
 SILENT_S = 30
 GONE_WITHIN_S = 60
 INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
@@ -84,6 +84,7 @@ class PodStepHandler(K8sStepHandler):
         self.ends: dict[str, Death | Waiting] = {}
         self.details: dict[str, dict[str, str]] = {}
         self._told: dict[str, str] = {}
+        self._last: dict[str, dict[str, Any]] = {}
 
     def policy(self, context: StepHandlerContext) -> dict[str, Any]:
         """What the asset says about its pod beyond Kubernetes' own fields."""
@@ -110,13 +111,17 @@ class PodStepHandler(K8sStepHandler):
         namespace = super()._get_container_context(step_handler_context).namespace
         pods = Pods(str(namespace))
         job = pods.job(job_name)
-        pod = pods.of_job(job_name)
+        found = pods.of_job(job_name)
+        if found is not None:
+            self._last[job_name] = found
         failed = job is None or any(
             c["type"] in ("Failed", "FailureTarget") and c["status"] == "True"
             for c in job.get("status", {}).get("conditions", [])
         )
-        if pod is not None:
-            self._remember(step_key, pods, pod)
+        # A pod that goes with its node is soon gone; what it looked like last tells why
+        pod = self._last.get(job_name)
+        if found is not None:
+            self._remember(step_key, pods, found)
         if failed or _silent(pod):
             return self._ended(step_key, death(job, pod))
         if job is not None and (pod is None or not started(pod)):

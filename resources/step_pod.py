@@ -1,8 +1,8 @@
 """The first process of a step pod: it runs Dagster's as its child, and keeps SIGTERM from it.
 
 Dagster would record an interrupted step as failed. Here a step that is told to go says nothing, so that its executor,
-who alone sees why the pod went, decides. The child gets SIGUSR1 instead, which ends it at once. A training handles it: it
-writes a checkpoint first, and `leave` is its last word.
+who alone sees why the pod went, decides. The child gets SIGUSR1 instead, which ends it at once. A training handles it:
+it writes a checkpoint first, and `leave` is its last word.
 """
 
 from __future__ import annotations

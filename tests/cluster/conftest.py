@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +16,7 @@ from tests.cluster.platform import NAMESPACE, Platform, kubectl, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEPLOYMENTS = ("statefulset/postgres", *(f"deployment/{n}" for n in ("moto", "mlflow", "dagster-code")))
-DEPLOYMENTS += ("deployment/dagster-daemon", "deployment/dagster-webserver")
+DEPLOYMENTS = ("moto", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +43,7 @@ def platform() -> Iterator[Platform]:
         delete(documents)
         until("the namespace of an earlier test has gone", gone, 180)
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(documents))
-    for name in DEPLOYMENTS:
+    for name in ("statefulset/postgres", *(f"deployment/{name}" for name in DEPLOYMENTS)):
         kubectl("rollout", "status", "-n", NAMESPACE, name, "--timeout=300s")
     deployed = Platform()
     yield deployed
@@ -53,6 +52,6 @@ def platform() -> Iterator[Platform]:
         delete(documents)
 
 
-def delete(documents: dict[str, object]) -> None:
+def delete(documents: dict[str, Any]) -> None:
     """Delete what was deployed, whatever of it is there."""
     kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=json.dumps(documents))

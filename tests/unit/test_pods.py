@@ -191,6 +191,7 @@ BY_LIMIT = {"status": {"conditions": [{"type": "Failed", "status": "True", "reas
         (BY_POLICY, None, "infrastructure", "node was taken away"),
         (BY_POLICY, dead(143), "infrastructure", "disrupted"),
         (BY_LIMIT, dead(1, conditions=(DISRUPTED,)), "infrastructure", "EvictionByEvictionAPI"),
+        (BY_LIMIT, {**dead(143), "metadata": {"name": "pod-1", "deletionTimestamp": NOW}}, "infrastructure", "deleted"),
         (BY_LIMIT, dead(137), "infrastructure", "SIGKILL"),
         (BY_LIMIT, dead(143), "infrastructure", "SIGTERM"),
         (BY_LIMIT, dead(137, reason="OOMKilled"), "code", "more memory than 2Gi"),

@@ -6,6 +6,7 @@ import sys
 import time
 
 import sqlalchemy
+from sqlalchemy.exc import OperationalError
 
 LOCK = 0x6D6C666C6F77
 WAIT_S = 300
@@ -17,7 +18,7 @@ def connected(uri: str) -> sqlalchemy.Connection:
     while True:
         try:
             return sqlalchemy.create_engine(uri).connect()
-        except sqlalchemy.exc.OperationalError as error:
+        except OperationalError as error:
             if time.monotonic() > deadline:
                 raise
             sys.stderr.write(f"waiting for the database: {str(error.orig).strip()}\n")

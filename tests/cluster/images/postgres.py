@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
-BIN = Path(find_spec("pgserver").submodule_search_locations[0]) / "pginstall" / "bin"
+BIN = Path(str(files("pgserver"))) / "pginstall" / "bin"
 DATA = Path(os.environ.get("PGDATA", "/var/lib/postgresql/data/pgdata"))
 SOCKETS = "/var/run/postgresql"
 
