@@ -53,7 +53,7 @@ def waiting(
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") != "True":
         return _not_scheduled(needs, scheduled, pod_events, claims)
-    return _not_running(pod, pod_events)
+    return _not_running(pod, pod_events, claims)
 
 
 def _not_created(events: Objects) -> Waiting:
@@ -80,10 +80,7 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
         claim = next((by_name[name] for name in names if name in by_name), None)
         if claim is None:
             return Waiting(cause=f"waiting for {needs}: {nominated['message']}")
-        labels: dict[str, str] = claim["metadata"].get("labels", {})
-        kind = labels.get("node.kubernetes.io/instance-type", "a node")
-        capacity = labels.get("karpenter.sh/capacity-type", "")
-        return Waiting(cause=f"waiting for {needs}: Karpenter is launching {kind} {capacity}".rstrip())
+        return Waiting(cause=f"waiting for {needs}: Karpenter is launching {_kind(claim)}")
     if refused:
         message: str = refused["message"]
         if "limits" in message or "exceed" in message:
@@ -99,8 +96,10 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
     return Waiting(cause=f"waiting for {needs}: {reason}")
 
 
-def _not_running(pod: dict[str, Any], events: Objects) -> Waiting:
+def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiting:
     node = pod["spec"].get("nodeName", "?")
+    launched = [_kind(claim) for claim in claims if claim.get("status", {}).get("nodeName") == node]
+    node = f"{node} ({launched[0]})" if launched else node
     status = pod.get("status", {})
     since = seconds_since(_condition(pod, "PodScheduled").get("lastTransitionTime"))
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
@@ -131,6 +130,13 @@ def _not_running(pod: dict[str, Any], events: Objects) -> Waiting:
         final = bool(remedy) and since >= UNKNOWN_NODE_S
         return Waiting(cause=f"a volume cannot be mounted: {failed['message']}", remedy=remedy, final=final)
     return Waiting(cause=f"starting on {node}: the image is being pulled or the container made")
+
+
+def _kind(claim: dict[str, Any]) -> str:
+    """What a NodeClaim gives, such as `g5.xlarge spot`."""
+    labels: dict[str, str] = claim["metadata"].get("labels", {})
+    names = ("node.kubernetes.io/instance-type", "karpenter.sh/capacity-type")
+    return " ".join(labels[name] for name in names if name in labels) or "a node"
 
 
 def death(job: dict[str, Any] | None, pod: dict[str, Any] | None) -> Death:

@@ -115,8 +115,7 @@ class PodStepHandler(K8sStepHandler):
         if found is not None:
             self._last[job_name] = found
         failed = job is None or any(
-            c["type"] in ("Failed", "FailureTarget") and c["status"] == "True"
-            for c in job.get("status", {}).get("conditions", [])
+            c["type"] == "Failed" and c["status"] == "True" for c in job.get("status", {}).get("conditions", [])
         )
         # A pod that goes with its node is soon gone; what it looked like last tells why
         pod = self._last.get(job_name)

@@ -109,10 +109,11 @@ def pending(scheduled: bool, container: dict[str, Any] | None = None) -> dict[st
 
 
 CLAIM = {
+    "status": {"nodeName": "node-7"},
     "metadata": {
         "name": "gpu-x7",
         "labels": {"node.kubernetes.io/instance-type": "g5.xlarge", "karpenter.sh/capacity-type": "spot"},
-    }
+    },
 }
 REFUSED = 'incompatible with nodepool "gpu", no instance type met the requirements'
 
@@ -158,7 +159,7 @@ REFUSED = 'incompatible with nodepool "gpu", no instance type met the requiremen
             True,
         ),
         ([], pending(True), [event("FailedMount", 'configmap "c" not found')], "volume", "Create", True),
-        ([], pending(True, {"reason": "ContainerCreating"}), [], "starting on node-7", "", False),
+        ([], pending(True, {"reason": "ContainerCreating"}), [], "starting on node-7 (g5.xlarge spot)", "", False),
     ],
 )
 def test_a_pod_that_waits_is_explained(
