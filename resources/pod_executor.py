@@ -8,6 +8,8 @@ asks for an on-demand node.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from resources.pod_diagnosis import Death, Waiting, death, event_line, seconds_s
 from resources.pods import Pods
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from dagster._core.executor.init import InitExecutorContext
     from dagster._core.executor.step_delegating import StepHandlerContext
@@ -36,6 +38,7 @@ DEFAULT_POLICY = {"start_within_s": 900.0, "infrastructure": 20, "code": 1, "nee
 LOOK_EVERY_S = 2
 SILENT_S = 30
 GONE_WITHIN_S = 60
+EXIT_DATABASE = 75  # EX_TEMPFAIL of sysexits.h
 INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
 
 STEP_POD: dict[str, Any] = {
@@ -173,6 +176,20 @@ class PodExecutor(StepDelegatingExecutor):
             # none here: no back-off, and with a failure policy no replacement before the pod has failed.
             should_verify_step=False,
         )
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Generator[DagsterEvent]:
+        """Execute a run. When Dagster's database is away for long, this pod ends, and run monitoring starts another.
+
+        Recorded as an exception, the same would fail the run.
+        """
+        from dagster_postgres.utils import DagsterPostgresException
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            yield from super().execute(plan_context, execution_plan)
+        except (DagsterPostgresException, DBAPIError) as error:
+            print(f"The database of Dagster is away: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(EXIT_DATABASE)
 
     def log_failure_or_retry_event_after_error(
         self, step_context: Any, err_info: SerializableErrorInfo, known_state: Any
