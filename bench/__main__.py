@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.measure import Result, say
 
-PARTS = ("training", "preparation", "serving", "orchestration")
+PARTS = ("training", "preparation", "serving", "orchestration", "cluster")
 FOLDER = Path(__file__).parent
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, ModelSignature
@@ -13,7 +11,7 @@ from mlops_assets.ml.errors import MlopsError
 from resources.lake import Lake
 from resources.pod_diagnosis import Waiting, waiting
 from resources.pods import Pods, in_cluster
-from resources.serving import DeploymentError, Proof, Serving, prove
+from resources.serving import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,16 +229,7 @@ def _head() -> dict[str, str]:
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            reason = json.loads(error.read() or b"{}").get("error", error.reason)
-            raise DeploymentError(str(reason)) from error
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise DeploymentError(f"{url} does not answer: {error}") from error
-            time.sleep(1)
+    try:
+        return post(url, body, absent=lambda: time.sleep(1))
+    except OSError as error:
+        raise DeploymentError(f"{url} does not answer: {error}") from error

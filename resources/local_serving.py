@@ -7,9 +7,6 @@ import json
 import os
 import shutil
 import sys
-import time
-import urllib.error
-import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.ml.artifact import ModelSignature
 from mlops_assets.ml.errors import MlopsError
 from resources.background import BackgroundServer
-from resources.serving import DeploymentError, Proof, Serving, prove
+from resources.serving import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -109,23 +106,10 @@ class LocalServing(Serving):
         return prove(self._post, self.server.url, model, signature, name)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(
-            self.server.url + path, json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                reason = json.loads(error.read() or b"{}").get("error", error.reason)
-                raise DeploymentError(str(reason)) from error
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise DeploymentError(
-                        f"the model server does not answer ({error}); see {self.server.log}"
-                    ) from error
-                self.server.ensure_running()
+        try:
+            return post(self.server.url + path, body, absent=self.server.ensure_running)
+        except OSError as error:
+            raise DeploymentError(f"the model server does not answer ({error}); see {self.server.log}") from error
 
     # ---- files ----
     def _folder(self, model: str) -> Path:

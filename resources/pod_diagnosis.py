@@ -139,8 +139,11 @@ def _kind(claim: dict[str, Any]) -> str:
     return " ".join(labels[name] for name in names if name in labels) or "a node"
 
 
-def death(job: dict[str, Any] | None, pod: dict[str, Any] | None) -> Death:
-    """How the pod of a failed Job ended, told by conditions and exit codes alone."""
+def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = False) -> Death:
+    """How the pod of a failed Job ended, told by conditions and exit codes alone.
+
+    A pod that is `gone` is given as it was seen last, which may have been while it ran.
+    """
     # The Job's pod failure policy matches the DisruptionTarget condition, and is there still when the pod is not
     by_policy = any(c.get("reason") == "PodFailurePolicy" for c in (job or {}).get("status", {}).get("conditions", []))
     if pod is None:
@@ -153,7 +156,7 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None) -> Death:
     if by_policy or disrupted.get("status") == "True":
         why = disrupted.get("reason") or "its node was taken away"
         budget, cause, remedy = "infrastructure", f"the pod was disrupted ({why})", ""
-    elif "deletionTimestamp" in pod["metadata"]:
+    elif "deletionTimestamp" in pod["metadata"] or (gone and not state):
         budget, cause, remedy = "infrastructure", "the pod was deleted, as when its node is taken away", ""
     elif state.get("reason") == "OOMKilled":
         memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")

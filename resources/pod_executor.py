@@ -125,7 +125,7 @@ class PodStepHandler(K8sStepHandler):
         if found is not None:
             self._remember(step_key, pods, found)
         if failed or _silent(pod):
-            return self._ended(step_key, death(job, pod))
+            return self._ended(step_key, death(job, pod, gone=found is None))
         if job is not None and (pod is None or not started(pod)):
             return self._check_waiting(step_handler_context, pods, job, pod)
         return CheckStepHealthResult.healthy()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from mlops_assets.ml.artifact import ModelSignature
 
     Post = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+PATIENCE_S = 60
 
 
 class DeploymentError(MlopsError):
@@ -82,6 +88,28 @@ def prove(post: Post, url: str, model: str, signature: ModelSignature, name: str
     body = json.dumps({"instances": [dict(golden.rows[0])]})
     example = f"curl {url}/v1/models/{model}:predict -d '{body}'"
     return Proof(url=url, rows=len(golden.rows), difference=difference, example=example)
+
+
+def post(url: str, body: dict[str, Any], absent: Callable[[], object]) -> dict[str, Any]:
+    """The answer to a JSON request; for a minute, `absent` is called and the request repeated when nobody answers.
+
+    Raises:
+        DeploymentError: the server refused the request.
+        OSError: nobody answers.
+    """
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            reason = json.loads(error.read() or b"{}").get("error", error.reason)
+            raise DeploymentError(str(reason)) from error
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            absent()
 
 
 def _shaped(output: dict[str, Any]) -> list[Any]:

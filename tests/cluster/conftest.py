@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,8 @@ def reachable_cluster() -> None:
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """overlays/test in an empty namespace, deleted afterwards; with MLOPS_KEEP it is kept and used again."""
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the test images have Python 3.11 and use this environment's packages; set it up with Python 3.11")
     keep = os.environ.get("MLOPS_KEEP")
     documents = {"apiVersion": "v1", "kind": "List", "items": with_packages(overlay("test"), NAMESPACE)}
 

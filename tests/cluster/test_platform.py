@@ -108,6 +108,16 @@ def weights(model: str) -> str:
     return digest
 
 
+def mlflow_runs(run_id: str) -> list[str]:
+    """The states of the MLflow runs that belong to a Dagster run."""
+    script = (
+        "import sys,mlflow;c=mlflow.MlflowClient();"
+        "ids=[e.experiment_id for e in c.search_experiments()];"
+        "print(*[r.info.status for r in c.search_runs(ids,f\"tags.dagster_run_id='{sys.argv[1]}'\")])"
+    )
+    return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, run_id).split()
+
+
 def kill_process(pod: dict[str, Any]) -> None:
     """kill -9 of the step's process."""
     script = (
@@ -125,7 +135,7 @@ def delete_node(pod: dict[str, Any]) -> None:
     kubectl("delete", "nodeclaim", claim["metadata"]["name"], "--wait=false")
 
 
-INTERRUPTIONS = 10
+INTERRUPTIONS = 10  # as many as the model's YAML allows
 
 
 def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(platform: Platform) -> None:
@@ -160,6 +170,10 @@ def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(pla
     assert told(run, "was disrupted") or told(run, "the pod was deleted")
     assert told(run, "ended by SIGKILL")
     assert weights("disturbed") == weights("undisturbed")
+    assert mlflow_runs(run_id) == ["FINISHED"]
+    last = platform.step_pod(run_id, name)
+    assert last is not None
+    assert last["spec"]["nodeSelector"] == {"karpenter.sh/capacity-type": "on-demand"}, "the last try is on demand"
 
 
 def test_a_run_whose_pod_is_killed_goes_on(platform: Platform) -> None:

@@ -206,6 +206,12 @@ def test_a_death_is_told_by_conditions_and_exit_codes(job: Any, pod: Any, budget
     assert told in found.cause
 
 
+def test_a_pod_that_was_last_seen_running_and_is_gone_was_deleted() -> None:
+    assert death(BY_LIMIT, dead(None), gone=True).budget == "infrastructure"
+    assert death(BY_LIMIT, dead(None), gone=False).budget == "code"
+    assert death(BY_LIMIT, dead(1), gone=True).budget == "code"
+
+
 STEP = """
 import signal, sys, time
 from mlops_assets.assets.trained_model import stop_signal
