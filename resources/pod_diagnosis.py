@@ -67,7 +67,7 @@ def _not_created(events: Objects) -> Waiting:
             remedy="Wait until other runs end, ask for less in the YAML's compute, or raise the ResourceQuota",
         )
     final = _age(failed) >= ADMISSION_S
-    remedy = "Correct what it names in k8s/ or helm-values/, apply that, and run again"
+    remedy = "Correct what it names in k8s/, apply that, and run again"
     return Waiting(cause=f"Kubernetes refuses the pod: {message}", remedy=remedy, final=final)
 
 

@@ -34,16 +34,13 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
     terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
     pod["termination_grace_period_seconds"] = GRACE_S
     if isinstance(compute, TrainingCompute):
-        # With workers, this pod only watches over the job; its own work is the export.
-        gpus = compute.gpu if compute.workers == 1 else 0
+        gpus = compute.gpu
         container["resources"] = _resources(compute.cpu, compute.memory, compute.ephemeral_storage, gpus)
         container["volume_mounts"] = [{"name": "shared-memory", "mount_path": "/dev/shm"}]  # noqa: S108
         pod["volumes"] = [
             {"name": "shared-memory", "empty_dir": {"medium": "Memory", "size_limit": compute.shared_memory}}
         ]
         pod["termination_grace_period_seconds"] = int(compute.grace.total_seconds())
-        if compute.workers > 1:
-            pod["service_account_name"] = "dagster-trainer"
         if gpus:
             pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
             terms = [{"key": NODEPOOL, "operator": "In", "values": ["gpu"]}]

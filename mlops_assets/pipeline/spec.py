@@ -140,15 +140,14 @@ class Compute(Value):
 
 
 class TrainingCompute(Compute):
-    """The pods of a training."""
+    """The pod of a training."""
 
-    gpu: int = Field(default=0, ge=0, le=16, description="GPUs of each pod; a pod with any runs on a gpu node")
+    gpu: int = Field(default=0, ge=0, le=16, description="GPUs of the pod; with any it runs on a gpu node")
     instance_family: str | None = Field(
         default=None, pattern=r"^[a-z][a-z0-9-]*$", description="Only nodes of this family, such as g5"
     )
     shared_memory: Quantity = Field(default="1Gi", description="Size of /dev/shm, part of the memory")
     spot: bool = Field(default=True, description="Spot nodes are taken where there are any; the last try is on demand")
-    workers: int = Field(default=1, ge=1, le=64, description="Pods that train together; more than one is a PyTorchJob")
     grace: Duration = Field(default=timedelta(minutes=2), description="Time to write a checkpoint when a node goes")
 
 
@@ -169,12 +168,6 @@ class Train(Value):
     seed: int = Field(default=0, ge=0)
     checkpoint_every: Duration = timedelta(seconds=60)
     compute: TrainingCompute = TrainingCompute()
-
-    @model_validator(mode="after")
-    def _workers_fit(self) -> Self:
-        if self.compute.workers > 1 and self.network.startswith("sklearn."):
-            raise problem("compute.workers", "a scikit-learn estimator is fitted by one process; set workers to 1")
-        return self
 
 
 class Gate(Value):

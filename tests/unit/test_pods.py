@@ -68,12 +68,6 @@ def test_only_the_deployment_may_talk_to_kubernetes() -> None:
     assert config(spec(), "deployment")["pod_spec_config"]["service_account_name"] == "dagster-deployer"
 
 
-def test_workers_ask_for_the_gpus_and_the_pod_that_watches_them_for_none() -> None:
-    pod = training_pod(gpu=1, workers=3)
-    assert "nvidia.com/gpu" not in pod["container_config"]["resources"]["limits"]
-    assert pod["pod_spec_config"]["service_account_name"] == "dagster-trainer"
-
-
 def test_the_config_stands_on_every_asset_where_all_ways_to_start_find_it() -> None:
     model = spec(train={**TORCH, "compute": {"gpu": 1, "start_within": "5m", "retries": {"infrastructure": 7}}})
     for stage in STAGES:
