@@ -1,0 +1,48 @@
+# Passwords that k8s/components/external-secrets brings into the cluster. They are generated while terraform runs and are
+# neither in its state nor in a plan.
+
+locals {
+  passwords = toset(concat(
+    ["dagster", "mlflow", "mlflow-admin", "mlflow-session"],
+    # The superuser of the server in the cluster; Aurora's is made by RDS
+    var.aurora == null ? ["postgres"] : [],
+  ))
+  secrets = merge(
+    {
+      dagster-postgresql = { password = "dagster" }
+      mlflow-database    = { password = "mlflow" }
+      mlflow-auth        = { password = "mlflow-admin", secret_key = "mlflow-session" }
+    },
+    var.aurora == null ? { postgres = { password = "postgres" } } : {},
+  )
+  # What stands beside the passwords
+  plain = {
+    mlflow-database = { host = local.database_host }
+    mlflow-auth     = { username = "admin" }
+  }
+  # The Service in the cluster where there is no Aurora
+  database_host = var.aurora == null ? "postgres" : aws_rds_cluster.this[0].endpoint
+}
+
+ephemeral "aws_secretsmanager_random_password" "this" {
+  for_each        = local.passwords
+  password_length = 40
+  # They stand in SQL, in URIs and in an ini file
+  exclude_punctuation = true
+}
+
+resource "aws_secretsmanager_secret" "this" {
+  for_each                = local.secrets
+  name                    = "${local.name}/${each.key}"
+  recovery_window_in_days = var.deletion_protection ? 30 : 0
+}
+
+resource "aws_secretsmanager_secret_version" "this" {
+  for_each  = local.secrets
+  secret_id = aws_secretsmanager_secret.this[each.key].id
+  secret_string_wo = jsonencode(merge(
+    lookup(local.plain, each.key, {}),
+    { for key, password in each.value : key => ephemeral.aws_secretsmanager_random_password.this[password].random_password },
+  ))
+  secret_string_wo_version = var.secrets_version
+}

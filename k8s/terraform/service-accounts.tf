@@ -1,0 +1,126 @@
+# A role for each kind of pod, which its service accounts take on by their token (IRSA). The overlays and helm-values name them.
+
+locals {
+  service_accounts = {
+    # Code location, daemon, webserver, run pods and step pods
+    pipeline         = [for account in ["dagster", "dagster-webserver", "dagster-run", "dagster-step", "dagster-deployer", "dagster-trainer"] : "${local.name}:${account}"]
+    mlflow           = ["${local.name}:mlflow"]
+    predictor        = ["${local.name}:predictor"]
+    external-secrets = ["${local.name}:external-secrets"]
+    workflows        = ["${local.name}:argo-workflow"]
+    karpenter        = ["kube-system:karpenter"]
+    ebs-csi          = ["kube-system:ebs-csi-controller-sa"]
+  }
+
+  # What each may do below which prefixes of the bucket
+  prefixes = {
+    # MLflow's clients write artifacts themselves
+    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [] }
+    # The server shows artifacts in its UI
+    mlflow    = { write = [], read = ["mlflow"] }
+    predictor = { write = [], read = ["lake"] }
+    workflows = { write = ["argo"], read = [] }
+  }
+
+  issuer = trimprefix(aws_eks_cluster.this.identity[0].oidc[0].issuer, "https://")
+}
+
+data "aws_iam_policy_document" "service_account_trust" {
+  for_each = local.service_accounts
+
+  statement {
+    actions = ["sts:AssumeRoleWithWebIdentity"]
+
+    principals {
+      type        = "Federated"
+      identifiers = [aws_iam_openid_connect_provider.cluster.arn]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "${local.issuer}:aud"
+      values   = ["sts.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "${local.issuer}:sub"
+      values   = [for account in each.value : "system:serviceaccount:${account}"]
+    }
+  }
+}
+
+resource "aws_iam_role" "service_account" {
+  for_each           = local.service_accounts
+  name               = "${local.name}-${each.key}"
+  assume_role_policy = data.aws_iam_policy_document.service_account_trust[each.key].json
+}
+
+data "aws_iam_policy_document" "bucket_access" {
+  for_each = local.prefixes
+
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket"]
+    resources = [aws_s3_bucket.this.arn]
+
+    # The lake asks for objects that may not be there yet. With a condition on the prefix S3 answers 403 to that, and not 404.
+    dynamic "condition" {
+      for_each = each.key == "pipeline" ? [] : [concat(each.value.write, each.value.read)]
+      content {
+        test     = "StringLike"
+        variable = "s3:prefix"
+        values   = flatten([for prefix in condition.value : [prefix, "${prefix}/*"]])
+      }
+    }
+  }
+
+  statement {
+    sid       = "Read"
+    actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+    resources = [for prefix in concat(each.value.write, each.value.read) : "${aws_s3_bucket.this.arn}/${prefix}/*"]
+  }
+
+  dynamic "statement" {
+    for_each = length(each.value.write) > 0 ? [each.value.write] : []
+    content {
+      sid = "Write"
+      # Older versions stay out of reach: who deletes here deletes nothing for good
+      actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+      resources = [for prefix in statement.value : "${aws_s3_bucket.this.arn}/${prefix}/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "pipeline" && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    content {
+      sid       = "ReadSources"
+      actions   = ["s3:ListBucket", "s3:GetObject", "s3:GetObjectVersion"]
+      resources = flatten([for arn in statement.value : [arn, "${arn}/*"]])
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "bucket_access" {
+  for_each = local.prefixes
+  name     = "bucket"
+  role     = aws_iam_role.service_account[each.key].id
+  policy   = data.aws_iam_policy_document.bucket_access[each.key].json
+}
+
+# One environment's secrets, and none of what RDS or others keep there
+data "aws_iam_policy_document" "secrets_access" {
+  statement {
+    actions   = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
+    resources = ["arn:${local.partition}:secretsmanager:${var.region}:${local.account}:secret:${local.name}/*"]
+  }
+}
+
+resource "aws_iam_role_policy" "secrets_access" {
+  name   = "secrets"
+  role   = aws_iam_role.service_account["external-secrets"].id
+  policy = data.aws_iam_policy_document.secrets_access.json
+}
+
+resource "aws_iam_role_policy_attachment" "ebs_csi" {
+  role       = aws_iam_role.service_account["ebs-csi"].name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"
+}

@@ -1,0 +1,189 @@
+variable "environment" {
+  description = "Which overlay this is for. One environment has a cluster of its own."
+  type        = string
+
+  validation {
+    condition     = contains(["staging", "production"], var.environment)
+    error_message = "There are overlays for staging and production."
+  }
+}
+
+variable "region" {
+  description = "AWS region. The overlays say us-east-1; change it there too."
+  type        = string
+  default     = "us-east-1"
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "A region looks like us-east-1."
+  }
+}
+
+variable "vpc_id" {
+  description = "An existing VPC with DNS hostnames switched on."
+  type        = string
+
+  validation {
+    condition     = can(regex("^vpc-[0-9a-f]{8,17}$", var.vpc_id))
+    error_message = "A VPC's id looks like vpc-0123456789abcdef0."
+  }
+}
+
+variable "private_subnet_ids" {
+  description = "Private subnets in at least two zones, with a way out for image pulls and AWS's APIs. More zones give more spot capacity."
+  type        = list(string)
+
+  validation {
+    condition     = length(distinct(var.private_subnet_ids)) >= 2 && length(distinct(var.private_subnet_ids)) == length(var.private_subnet_ids)
+    error_message = "EKS and Aurora want at least two different subnets."
+  }
+
+  validation {
+    condition     = alltrue([for id in var.private_subnet_ids : can(regex("^subnet-[0-9a-f]{8,17}$", id))])
+    error_message = "A subnet's id looks like subnet-0123456789abcdef0."
+  }
+}
+
+variable "kubernetes_version" {
+  description = "Of the control plane. 1.36 is the first with the MutatingAdmissionPolicy that k8s/base/training-operator uses."
+  type        = string
+  default     = "1.36"
+
+  validation {
+    condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version)) && try(tonumber(split(".", var.kubernetes_version)[1]) >= 36, false)
+    error_message = "Give 1.36 or newer, without a patch number."
+  }
+}
+
+variable "admin_role_arns" {
+  description = "IAM roles whose holders administer the cluster. Whoever runs this must be able to take on one of them."
+  type        = set(string)
+
+  validation {
+    condition     = length(var.admin_role_arns) > 0 && alltrue([for arn in var.admin_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", arn))])
+    error_message = "Give at least one role, such as arn:aws:iam::111122223333:role/platform. Users and the root account cannot be given."
+  }
+}
+
+variable "viewer_role_arns" {
+  description = "IAM roles whose holders may look at the environment's namespace, Secrets excepted."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.viewer_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", arn))])
+    error_message = "A role looks like arn:aws:iam::111122223333:role/data-science."
+  }
+}
+
+variable "public_access_cidrs" {
+  description = "Networks that may reach the cluster's API over the internet. None: only the VPC and what is connected to it."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.public_access_cidrs : can(cidrhost(cidr, 0)) && !endswith(cidr, "/0")])
+    error_message = "Give networks such as 203.0.113.0/24, not the whole internet."
+  }
+}
+
+variable "system_instance_types" {
+  description = "Of the nodes that carry CoreDNS, Karpenter and the operators. Everything else runs on nodes that Karpenter makes."
+  type        = list(string)
+  default     = ["m7i.large"]
+}
+
+variable "system_nodes" {
+  description = "How many of them. Karpenter runs two replicas on different nodes."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.system_nodes >= 2 && var.system_nodes <= 10 && floor(var.system_nodes) == var.system_nodes
+    error_message = "Give 2 to 10."
+  }
+}
+
+variable "aurora" {
+  description = "Aurora PostgreSQL in ACUs of 2 GiB. Not needed in staging, where PostgreSQL runs in the cluster: null."
+  type = object({
+    min_acu        = optional(number, 0.5)
+    max_acu        = optional(number, 8)
+    readers        = optional(number, 1)
+    engine_version = optional(string, "17.5")
+    backup_days    = optional(number, 14)
+  })
+  default = {}
+
+  validation {
+    condition     = var.aurora == null || try(var.aurora.min_acu >= 0.5 && var.aurora.max_acu >= var.aurora.min_acu && var.aurora.max_acu <= 256, false)
+    error_message = "ACUs go from 0.5 to 256. With 0 the database would pause, and a paused one fails Dagster's heartbeats."
+  }
+
+  validation {
+    condition     = var.aurora == null || try(var.aurora.readers >= 0 && var.aurora.readers <= 15, false)
+    error_message = "Aurora has up to 15 readers. One makes a failover a matter of seconds."
+  }
+
+  validation {
+    condition     = var.aurora == null || try(var.aurora.backup_days >= 1 && var.aurora.backup_days <= 35, false)
+    error_message = "Backups are kept for 1 to 35 days."
+  }
+}
+
+variable "source_bucket_arns" {
+  description = "Buckets that models' source data is read from, beyond the lake's own."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.source_bucket_arns : can(regex("^arn:[a-z-]+:s3:::[a-z0-9.-]+$", arn))])
+    error_message = "Give bucket ARNs without a path, such as arn:aws:s3:::flights."
+  }
+}
+
+variable "compute_log_days" {
+  description = "How long stdout and stderr of steps are kept."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.compute_log_days >= 1
+    error_message = "Give at least one day."
+  }
+}
+
+variable "secrets_version" {
+  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production.md."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.secrets_version >= 1 && floor(var.secrets_version) == var.secrets_version
+    error_message = "Give 1, 2, 3 and so on."
+  }
+}
+
+variable "create_repositories" {
+  description = "False where another environment of this account and region has made the ECR repositories."
+  type        = bool
+  default     = true
+}
+
+variable "create_spot_role" {
+  description = "True in an account that has never run spot instances. `aws iam get-role --role-name AWSServiceRoleForEC2Spot` tells."
+  type        = bool
+  default     = false
+}
+
+variable "deletion_protection" {
+  description = "Whether Aurora, its last snapshot and the bucket survive a destroy. Switch it off only to take an experiment down."
+  type        = bool
+  default     = true
+}
+
+variable "tags" {
+  description = "Further tags of everything, for example a cost centre."
+  type        = map(string)
+  default     = {}
+}
