@@ -12,6 +12,7 @@ from resources.lake import Lake
 from resources.local_serving import LocalServing
 from resources.serving import Serving
 from resources.tracking import Tracking
+from resources.training_jobs import TrainingJobs
 
 
 def _models() -> dg.Definitions:
@@ -32,14 +33,13 @@ def _models() -> dg.Definitions:
 
 
 def _resources(environment: Environment) -> dict[str, object]:
-    lake = Lake(
-        uri=environment.lake_uri, cache=str(environment.home / "cache"), endpoint_url=environment.s3_endpoint_url
-    )
+    lake = environment.lake()
     return {
         "lake": lake,
         "io_manager": HandleIOManager(lake=lake),
         "tracking": Tracking(uri=environment.mlflow_uri, lake=lake),
         "serving": _serving(environment, lake),
+        "training_jobs": TrainingJobs(available=environment.production),
     }
 
 

@@ -14,6 +14,8 @@ from resources.background import BackgroundServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resources.lake import Lake
+
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +61,12 @@ class Environment(Value):
     def state(self) -> Path:
         """Pid, log and lock of the MLflow server."""
         return self.home / "run"
+
+    def lake(self) -> Lake:
+        """The lake, with its cache on this machine."""
+        from resources.lake import Lake
+
+        return Lake(uri=self.lake_uri, cache=str(self.home / "cache"), endpoint_url=self.s3_endpoint_url)
 
     def mlflow_server(self) -> BackgroundServer:
         """The embedded MLflow server: SQLite, artifacts in a folder, this machine only."""

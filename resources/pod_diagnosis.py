@@ -57,7 +57,8 @@ def waiting(
 
 
 def _not_created(events: Objects) -> Waiting:
-    failed = _latest(events, "FailedCreate")
+    # FailedCreatePod is the Training Operator's
+    failed = _latest(events, "FailedCreate") or _latest(events, "FailedCreatePod")
     if failed is None:
         return Waiting(cause="waiting for Kubernetes to create the pod")
     message: str = failed["message"]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mlops_assets.ml.errors import TrainingError
+
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 LOG_LINES = 30
 
@@ -27,13 +29,29 @@ class Pods:
 
         client: Any = untyped
         self.namespace = namespace
-        self._core, self._batch, self._apps = client.CoreV1Api(), client.BatchV1Api(), client.AppsV1Api()
+        self.core, self._batch, self._apps = client.CoreV1Api(), client.BatchV1Api(), client.AppsV1Api()
         self._custom = client.CustomObjectsApi()
+        self._training_jobs = ("kubeflow.org", "v1", namespace, "pytorchjobs")
         self._plain = client.ApiClient().sanitize_for_serialization
 
     def job(self, name: str) -> dict[str, Any] | None:
         """A Job, or None when there is none."""
         return self._or_none(lambda: self._batch.read_namespaced_job(name, self.namespace))
+
+    def pod(self, name: str) -> dict[str, Any]:
+        """A pod that is there."""
+        return self._plain(self.core.read_namespaced_pod(name, self.namespace))
+
+    def matching(self, selector: str) -> list[dict[str, Any]]:
+        """The pods that a label selector finds."""
+        return self._plain(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+
+    def pod_spec(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A pod's spec from names as dagster-k8s's config has them."""
+        from dagster_k8s.models import k8s_model_from_dict
+        from kubernetes.client import V1PodSpec
+
+        return self._plain(k8s_model_from_dict(V1PodSpec, config))
 
     def of_job(self, name: str) -> dict[str, Any] | None:
         """The newest pod of a Job."""
@@ -41,13 +59,11 @@ class Pods:
 
     def newest(self, selector: str) -> dict[str, Any] | None:
         """The newest pod that a label selector finds."""
-        found = self._core.list_namespaced_pod(self.namespace, label_selector=selector).items
-        newest = max(found, key=lambda pod: pod.metadata.creation_timestamp, default=None)
-        return self._plain(newest) if newest is not None else None
+        return max(self.matching(selector), key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Events about an object, oldest first."""
-        found = self._core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
+        found = self.core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
         plain: list[dict[str, Any]] = [self._plain(event) for event in found]
         return sorted(plain, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
@@ -66,7 +82,7 @@ class Pods:
         from kubernetes.client import ApiException
 
         try:
-            return self._core.read_namespaced_pod_log(pod, self.namespace, tail_lines=LOG_LINES, previous=previous)
+            return self.core.read_namespaced_pod_log(pod, self.namespace, tail_lines=LOG_LINES, previous=previous)
         except ApiException as error:
             return f"(no log: {error.reason})"
 
@@ -78,6 +94,35 @@ class Pods:
             return self._custom.list_cluster_custom_object("karpenter.sh", "v1", "nodeclaims")["items"]
         except ApiException:
             return []
+
+    def training_job(self, name: str) -> dict[str, Any] | None:
+        """A PyTorchJob, or None when there is none."""
+        return self._or_none(lambda: self._custom.get_namespaced_custom_object(*self._training_jobs, name))
+
+    def create_training_job(self, manifest: dict[str, Any]) -> None:
+        """Create a PyTorchJob.
+
+        Raises:
+            TrainingError: the cluster does not take it.
+        """
+        from kubernetes.client import ApiException
+
+        try:
+            self._custom.create_namespaced_custom_object(*self._training_jobs, manifest)
+        except ApiException as error:
+            cause = "it knows no PyTorchJob" if error.status == 404 else f"it refuses the PyTorchJob: {error.body}"
+            raise TrainingError(
+                f"train.compute.workers needs the Kubeflow Training Operator in the cluster, and {cause}. Install it "
+                "(docs/production.md, Charts), or set workers to 1."
+            ) from error
+
+    def delete_training_jobs(self, selector: str) -> None:
+        """Delete PyTorchJobs with their pods."""
+        listed = self._custom.list_namespaced_custom_object
+        found = self._or_none(lambda: listed(*self._training_jobs, label_selector=selector))
+        for job in (found or {}).get("items", []):
+            name = job["metadata"]["name"]
+            self._or_none(lambda name=name: self._custom.delete_namespaced_custom_object(*self._training_jobs, name))
 
     def age_s(self, item: dict[str, Any]) -> float:
         """Seconds since an object was created."""

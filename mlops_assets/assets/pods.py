@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.pipeline.spec import TrainingCompute
+from resources.training_jobs import WorkerPods
 
 if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec
+    from mlops_assets.pipeline.spec import Compute, ModelSpec, TrainingCompute
 
 POLICY = "mlops.dev/pod"
 GPU = "nvidia.com/gpu"
@@ -20,39 +20,18 @@ GRACE_S = 30
 
 def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
     """`dagster-k8s/config` of the step's pod, and what our executor must know about its retries."""
-    compute = spec.train.compute if stage == "trained_model" else spec.compute
-    pod: dict[str, Any] = {"service_account_name": ACCOUNTS.get(stage, "dagster-step")}
+    training = spec.train.compute if stage == "trained_model" else None
+    account, compute = ACCOUNTS.get(stage, "dagster-step"), training or spec.compute
+    if training is None:
+        container, pod, needs = _cpu_pod(spec.compute, GRACE_S)
+    elif training.workers == 1:
+        container, pod, needs = _training_pod(training)
+    else:
+        # It only watches; its workers get the time to write a checkpoint, and it waits for that
+        account = "dagster-trainer"
+        container, pod, needs = _cpu_pod(spec.compute, int(training.grace.total_seconds()) + GRACE_S)
     # Dagster's run launcher, which every step makes, wants a token, also one without any rights
-    pod["automount_service_account_token"] = True
-    container: dict[str, Any] = {"resources": _resources(compute.cpu, compute.memory, compute.ephemeral_storage, 0)}
-    policy: dict[str, Any] = {
-        "start_within_s": compute.start_within.total_seconds(),
-        "infrastructure": compute.retries.infrastructure,
-        "code": compute.retries.code,
-        "needs": "a cpu node",
-    }
-    terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
-    pod["termination_grace_period_seconds"] = GRACE_S
-    if isinstance(compute, TrainingCompute):
-        gpus = compute.gpu
-        container["resources"] = _resources(compute.cpu, compute.memory, compute.ephemeral_storage, gpus)
-        container["volume_mounts"] = [{"name": "shared-memory", "mount_path": "/dev/shm"}]  # noqa: S108
-        pod["volumes"] = [
-            {"name": "shared-memory", "empty_dir": {"medium": "Memory", "size_limit": compute.shared_memory}}
-        ]
-        pod["termination_grace_period_seconds"] = int(compute.grace.total_seconds())
-        if gpus:
-            pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
-            terms = [{"key": NODEPOOL, "operator": "In", "values": ["gpu"]}]
-            policy["needs"] = f"a gpu node ({gpus} GPU{'s' if gpus > 1 else ''})"
-        if compute.instance_family:
-            family = {"key": "karpenter.k8s.aws/instance-family", "operator": "In", "values": [compute.instance_family]}
-            terms.append(family)
-            policy["needs"] += f" of family {compute.instance_family}"
-        if not compute.spot:
-            pod["node_selector"] = {CAPACITY_TYPE: "on-demand"}
-    required = {"node_selector_terms": [{"match_expressions": terms}]}
-    pod["affinity"] = {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}
+    pod |= {"service_account_name": account, "automount_service_account_token": True}
     config = {
         "container_config": container,
         "pod_spec_config": pod,
@@ -61,7 +40,69 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
             "labels": labels(spec, stage),
         },
     }
+    policy = {
+        "start_within_s": compute.start_within.total_seconds(),
+        "infrastructure": compute.retries.infrastructure,
+        "code": compute.retries.code,
+        "needs": needs,
+    }
     return {"dagster-k8s/config": config, POLICY: policy}
+
+
+def worker_pods(spec: ModelSpec) -> WorkerPods:
+    """The pods of a training by several."""
+    compute = spec.train.compute
+    container, pod, needs = _training_pod(compute)
+    pod |= {"service_account_name": "dagster-step", "automount_service_account_token": False}
+    return WorkerPods(
+        count=compute.workers,
+        processes=max(1, compute.gpu),
+        container=container,
+        pod=pod,
+        needs=needs,
+        start_within_s=compute.start_within.total_seconds(),
+        grace_s=compute.grace.total_seconds(),
+    )
+
+
+def _cpu_pod(compute: Compute, grace_s: int) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Container, pod and what it needs, for a step that needs no GPU."""
+    resources = _resources(compute.cpu, compute.memory, compute.ephemeral_storage, 0)
+    terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
+    pod = {"affinity": _affinity(terms), "termination_grace_period_seconds": grace_s}
+    return {"resources": resources}, pod, "a cpu node"
+
+
+def _training_pod(compute: TrainingCompute) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Container, pod and what it needs, for a pod that trains."""
+    gpus = compute.gpu
+    container = {
+        "resources": _resources(compute.cpu, compute.memory, compute.ephemeral_storage, gpus),
+        "volume_mounts": [{"name": "shared-memory", "mount_path": "/dev/shm"}],  # noqa: S108
+    }
+    memory = {"medium": "Memory", "size_limit": compute.shared_memory}
+    pod: dict[str, Any] = {
+        "volumes": [{"name": "shared-memory", "empty_dir": memory}],
+        "termination_grace_period_seconds": int(compute.grace.total_seconds()),
+    }
+    needs = "a cpu node"
+    terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
+    if gpus:
+        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+        terms = [{"key": NODEPOOL, "operator": "In", "values": ["gpu"]}]
+        needs = f"a gpu node ({gpus} GPU{'s' if gpus > 1 else ''})"
+    if compute.instance_family:
+        family = {"key": "karpenter.k8s.aws/instance-family", "operator": "In", "values": [compute.instance_family]}
+        terms.append(family)
+        needs += f" of family {compute.instance_family}"
+    if not compute.spot:
+        pod["node_selector"] = {CAPACITY_TYPE: "on-demand"}
+    return container, pod | {"affinity": _affinity(terms)}, needs
+
+
+def _affinity(terms: list[dict[str, Any]]) -> dict[str, Any]:
+    required = {"node_selector_terms": [{"match_expressions": terms}]}
+    return {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}
 
 
 def labels(spec: ModelSpec, stage: str) -> dict[str, str]:

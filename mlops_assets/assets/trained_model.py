@@ -10,18 +10,22 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, TrainedModel
+from mlops_assets.assets.pods import worker_pods
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.artifact import ModelSignature
+from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.estimators import fit
 from mlops_assets.ml.export import export
 from mlops_assets.ml.networks import find, is_torch, source_digest
-from mlops_assets.ml.training import train
+from mlops_assets.ml.training import collect, train
 from mlops_assets.ml.training_config import TrainingConfig
 from mlops_assets.pipeline.spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
 from resources.step_pod import STOP, leave
 from resources.tracking import Tracking
+from resources.training_jobs import TrainingJobs
+from resources.training_worker import TrainingOrder
 
 CODE_VERSION = "1"
 
@@ -41,7 +45,11 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         description="One ONNX graph, raw columns to prediction",
     )
     def trained_model(
-        context: dg.AssetExecutionContext, features: Features, lake: Lake, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        features: Features,
+        lake: Lake,
+        tracking: Tracking,
+        training_jobs: TrainingJobs,
     ) -> dg.MaterializeResult:
         config = training_config(spec)
         version = version_of(CODE_VERSION, features.version, config, source_digest(config.network))
@@ -51,7 +59,14 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
             with snapshot(lake, context, place, version) as (folder, missing):
                 if missing:
                     checkpoints = LakeCheckpoints(lake, f"{place}/{version}/checkpoints")
-                    fit_and_export(spec, config, source, folder, checkpoints, context)
+                    if spec.train.compute.workers > 1 and training_jobs.available:
+                        train_together(spec, config, features, folder, checkpoints, context, training_jobs)
+                    elif is_torch(find(config.network)):
+                        train_here(spec, config, source, folder, checkpoints, context)
+                    estimator = None if is_torch(find(config.network)) else fit(source, folder, config)
+                    export(spec.model, source, folder, config, estimator)
+                    for checkpoint in checkpoints.names():
+                        checkpoints.delete(checkpoint)
                 signature = read_json(ModelSignature, folder / "model.json")
                 curve = json.loads((folder / "curve.json").read_text())
             with tracking.run(spec.model, context) as run:
@@ -84,7 +99,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
     return trained_model
 
 
-def fit_and_export(
+def train_here(
     spec: ModelSpec,
     config: TrainingConfig,
     features: Path,
@@ -92,27 +107,45 @@ def fit_and_export(
     checkpoints: LakeCheckpoints,
     context: dg.AssetExecutionContext,
 ) -> None:
-    """Train into `folder`, from a checkpoint where one lies, and export."""
-    if is_torch(find(config.network)):
+    """Train a network in this process, from a checkpoint where one lies."""
+    with stop_signal() as stop_requested:
+        result = train(
+            features,
+            folder,
+            config,
+            checkpoints,
+            checkpoint_every_s=spec.train.checkpoint_every.total_seconds(),
+            say=context.log.info,
+            stop_requested=stop_requested,
+        )
+    speed = f"{result.rows_per_second:,.0f} rows/s on {result.device}"
+    context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {speed}")
+
+
+def train_together(
+    spec: ModelSpec,
+    config: TrainingConfig,
+    features: Features,
+    folder: Path,
+    checkpoints: LakeCheckpoints,
+    context: dg.AssetExecutionContext,
+    training_jobs: TrainingJobs,
+) -> None:
+    """Train a network in several pods, from a checkpoint where one lies."""
+    if not is_torch(find(config.network)):
+        raise TrainingError(f"{config.network} is no torch network, which several workers need; set workers to 1.")
+    order = TrainingOrder(
+        features_place=features.place,
+        features_version=features.version,
+        checkpoints=checkpoints.place,
+        checkpoint_every=spec.train.checkpoint_every,
+        config=config,
+    )
+    if not collect(checkpoints, folder):
         with stop_signal() as stop_requested:
-            every = spec.train.checkpoint_every.total_seconds()
-            result = train(
-                features,
-                folder,
-                config,
-                checkpoints,
-                checkpoint_every_s=every,
-                say=context.log.info,
-                stop_requested=stop_requested,
-            )
-        speed = f"{result.rows_per_second:,.0f} rows/s on {result.device}"
-        context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {speed}")
-        estimator = None
-    else:
-        estimator = fit(features, folder, config)
-    export(spec.model, features, folder, config, estimator)
-    for checkpoint in checkpoints.names():
-        checkpoints.delete(checkpoint)
+            training_jobs.train(context, order, worker_pods(spec), stop_requested)
+        if not collect(checkpoints, folder):
+            raise TrainingError("The workers have ended without a result; materialize again.")
 
 
 @contextmanager

@@ -21,5 +21,9 @@ class TrainingError(MlopsError):
     """Training cannot start or go on."""
 
 
+class TrainingInterrupted(TrainingError):
+    """Training was asked to stop; a checkpoint lies ready to go on from."""
+
+
 class ArtifactError(MlopsError):
     """A model artifact is refused: wrong format, wrong digest or wrong content."""

@@ -5,24 +5,26 @@ from __future__ import annotations
 import gc
 import json
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.checkpoint import latest
 from mlops_assets.ml.columns import Value
-from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.training_state import EpochMetrics, TrainingState
+from mlops_assets.ml.distributed import Workers
+from mlops_assets.ml.errors import TrainingInterrupted
+from mlops_assets.ml.training_state import EpochMetrics, TrainingState, below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
+
+    import torch
 
     from mlops_assets.ml.checkpoint import CheckpointStore
     from mlops_assets.ml.training_config import TrainingConfig
 
 SAY_EVERY_S = 5.0
-
-
-class TrainingInterrupted(TrainingError):
-    """Training was asked to stop; a checkpoint lies ready to go on from."""
+ALONE = Workers()
 
 
 class TrainingResult(Value):
@@ -56,30 +58,61 @@ def train(
         TrainingInterrupted: `stop_requested` said so; a checkpoint was written first.
         TrainingError: the network cannot be made, or the loss is not finite any more.
     """
-    import torch
+    with _training(features, config, ALONE) as training:
+        result = _run(training, checkpoints, _Clock(checkpoint_every_s), on_epoch, say, stop_requested)
+    _write(out, training.best, [point.model_dump() for point in training.curve])
+    return result
+
+
+def train_share(
+    features: Path,
+    config: TrainingConfig,
+    checkpoints: CheckpointStore,
+    workers: Workers,
+    *,
+    checkpoint_every_s: float = 60.0,
+    say: Callable[[str], None] = lambda _: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """One worker's part of a training by several. It ends with a checkpoint, from which `collect` takes the result.
+
+    When one worker is asked to stop, all do. Errors are those of `train`.
+    """
+    with _training(features, config, workers) as training:
+        result = _run(training, checkpoints, _Clock(checkpoint_every_s), lambda _: None, say, stop_requested)
+        if workers.rank == 0:
+            training.save(checkpoints)
+    return result
+
+
+def collect(checkpoints: CheckpointStore, out: Path) -> bool:
+    """Write into `out` what `train` writes, if the newest checkpoint is of a training that was finished."""
+    found = latest(checkpoints)
+    if found is None or not found[2]["finished"]:
+        return False
+    _, tensors, state = found
+    _write(out, below("best.", tensors), state["curve"])
+    return True
+
+
+def _write(out: Path, weights: Mapping[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
     from safetensors.torch import save_file
+
+    (out / "curve.json").write_text(json.dumps(curve, indent=1))
+    save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, out / "weights.safetensors")
+
+
+@contextmanager
+def _training(features: Path, config: TrainingConfig, workers: Workers) -> Generator[TrainingState]:
+    import torch
 
     threads = torch.get_num_threads()
     gc.freeze()  # the steps make much garbage, and searching what the libraries have loaded for more takes long
     try:
-        training = TrainingState(features, config)
-        resumed_from = training.restore(checkpoints)
-        if resumed_from:
-            say(f"resuming at epoch {resumed_from[0] + 1}, step {resumed_from[1]}, from a checkpoint")
-        clock = _Clock(checkpoint_every_s)
-        _run(training, checkpoints, clock, on_epoch, say, stop_requested)
+        yield TrainingState(features, config, workers)
     finally:
         torch.set_num_threads(threads)
         gc.unfreeze()
-    (out / "curve.json").write_text(json.dumps([point.model_dump() for point in training.curve], indent=1))
-    save_file({name: tensor.cpu().contiguous() for name, tensor in training.best.items()}, out / "weights.safetensors")
-    return TrainingResult(
-        curve=tuple(training.curve),
-        best_epoch=training.best_epoch,
-        rows_per_second=clock.rate,
-        device=training.device.type,
-        resumed_from=resumed_from,
-    )
 
 
 def _run(
@@ -89,24 +122,35 @@ def _run(
     on_epoch: Callable[[EpochMetrics], None],
     say: Callable[[str], None],
     stop_requested: Callable[[], bool],
-) -> None:
+) -> TrainingResult:
     """Train to the end, or to the checkpoint that is written when a stop is requested."""
+    workers = training.workers
+    resumed_from = training.restore(checkpoints)
+    if resumed_from:
+        say(f"resuming at epoch {resumed_from[0] + 1}, step {resumed_from[1]}, from a checkpoint")
     while not training.finished:
         for rows in training.epoch():
             clock.count(rows)
-            stopping = stop_requested()
-            if stopping or clock.checkpoint_is_due():
+            stopping = workers.any(stop_requested(), training.device)
+            if (stopping or clock.checkpoint_is_due()) and workers.rank == 0:
                 training.save(checkpoints)
-                if stopping:
-                    raise TrainingInterrupted(
-                        f"Training was asked to stop and can go on from epoch {training.epochs_done + 1}."
-                    )
+            if stopping:
+                raise TrainingInterrupted(
+                    f"Training was asked to stop and can go on from epoch {training.epochs_done + 1}."
+                )
             if clock.report_is_due():
                 say(training.progress(clock.rate))
         metrics = training.end_epoch()
         on_epoch(metrics)
         losses = f"loss {metrics.train_loss:.5f}, validation {metrics.validation_loss:.5f}"
         say(f"epoch {metrics.epoch}: {losses}, {clock.rate:,.0f} rows/s")
+    return TrainingResult(
+        curve=tuple(training.curve),
+        best_epoch=training.best_epoch,
+        rows_per_second=clock.rate,
+        device=training.device.type,
+        resumed_from=resumed_from,
+    )
 
 
 class _Clock:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml import checkpoint
 from mlops_assets.ml.adam import Adam
 from mlops_assets.ml.columns import Value
-from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features import FeatureSet, load_arrays
 from mlops_assets.ml.networks import construct, find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import torch
 
     from mlops_assets.ml.checkpoint import CheckpointStore
+    from mlops_assets.ml.distributed import Share, Workers
     from mlops_assets.ml.training_config import TrainingConfig
 
 ON_DEVICE_BYTES = 4 << 30
@@ -43,9 +44,10 @@ class EpochMetrics(Value):
 class TrainingState:
     """The state of a training between two steps."""
 
-    def __init__(self, features: Path, config: TrainingConfig) -> None:
+    def __init__(self, features: Path, config: TrainingConfig, workers: Workers) -> None:
         import torch
 
+        self.workers = workers
         self.config, self.set = config, FeatureSet.model_validate_json((features / "features.json").read_bytes())
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
@@ -62,6 +64,7 @@ class TrainingState:
         self.y = self._targets(torch.from_numpy(y.copy()))
         self.model = construct(find(config.network), config.params, inputs=x.shape[1], outputs=self.outputs)
         self.model = self.model.to(self.device)
+        self.forward = workers.wrap(self.model)
         if (
             self.device.type == "cpu"
             and sum(map(torch.numel, self.model.parameters())) * config.batch_size < SMALL_STEP
@@ -116,21 +119,33 @@ class TrainingState:
         mixed = torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else nullcontext()
         while self.step < self.steps:
             # Gathering many batches at once costs as much as gathering one
-            rows = order[self.step * size : (self.step + per_chunk) * size].to(self.x.device)
-            x = self.x[rows].to(self.device).split(size)
-            y = self.y[rows.to(self.device)].split(size)
+            chunk = order[self.step * size : (self.step + per_chunk) * size]
+            share = None if self.workers.alone else self._share(chunk.split(size))
+            rows = (chunk if share is None else share.rows).to(self.x.device)
+            sizes = size if share is None else share.sizes
+            x = self.x[rows].to(self.device).split(sizes)
+            y = self.y[rows.to(self.device)].split(sizes)
             losses = list[torch.Tensor]()
-            for batch, target in zip(x, y, strict=True):
+            for index, (batch, target) in enumerate(zip(x, y, strict=True)):
                 with mixed:
-                    output = self.model(batch)
+                    output = self.forward(batch)
                 loss = self.loss(output.float(), target)
-                loss.backward()
+                (loss if share is None else loss * share.weights[index]).backward()
                 self.optimizer.step(self._learning_rate())
                 losses.append(loss.detach())
                 self.step += 1
-            counts = torch.tensor([len(target) for target in y], dtype=torch.float64, device=self.device)
-            self.total += torch.stack(losses).double() @ counts
-            yield len(rows)
+            counts = [len(target) for target in y] if share is None else share.counts
+            total = torch.stack(losses).double() @ torch.tensor(counts, dtype=torch.float64, device=self.device)
+            self.total += self.workers.total(total)
+            yield len(chunk)
+
+    def _share(self, batches: Sequence[torch.Tensor]) -> Share:
+        import torch
+
+        # A checkpoint holds the random state of one worker, so that of each begins anew from where the training is
+        position = (self.config.seed * 1_000_003 + self.epochs_done) * 1_000_003 + self.step
+        torch.manual_seed((position * self.workers.count + self.workers.rank) % 2**63)
+        return self.workers.share(batches)
 
     def _learning_rate(self) -> float:
         if self.config.schedule == "constant":
@@ -160,13 +175,18 @@ class TrainingState:
 
         self.model.eval()
         total = 0.0
+        first, last = (
+            self.rows + self.validation_rows * rank // self.workers.count
+            for rank in (self.workers.rank, self.workers.rank + 1)
+        )
         with torch.inference_mode():
-            for start in range(self.rows, self.rows + self.validation_rows, EVALUATION_ROWS):
-                end = min(start + EVALUATION_ROWS, self.rows + self.validation_rows)
+            for start in range(first, last, EVALUATION_ROWS):
+                end = min(start + EVALUATION_ROWS, last)
                 output = self.model(self.x[start:end].to(self.device))
                 loss = self.loss(output, self.y[start:end])
                 total += float(loss) * (end - start)
-        return total / self.validation_rows
+            of_all = self.workers.total(torch.tensor(total, dtype=torch.float64, device=self.device))
+        return float(of_all) / self.validation_rows
 
     def progress(self, rate: float) -> str:
         """Where training is, how fast it goes, and how long it takes at most."""
@@ -195,6 +215,7 @@ class TrainingState:
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
             "threads": torch.get_num_threads(),
+            "finished": self.finished,
         }
         checkpoint.save(checkpoints, self.saved, tensors, state)
 
@@ -203,14 +224,16 @@ class TrainingState:
         import torch
 
         found = checkpoint.latest(checkpoints)
+        if not self.workers.same(found[0] if found else 0, self.device):
+            raise TrainingInterrupted("The workers have found different checkpoints; another try settles it.")
         if found is None:
             return None
         self.saved, tensors, state = found
         # Sums over several threads depend on how many there are
         torch.set_num_threads(state["threads"])
-        self.model.load_state_dict(_below("model.", tensors))
-        self.optimizer.load(_below("optimizer.", tensors))
-        self.best = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
+        self.model.load_state_dict(below("model.", tensors))
+        self.optimizer.load(below("optimizer.", tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in below("best.", tensors).items()}
         self.total = tensors["total"].to(self.device)
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
@@ -221,6 +244,6 @@ class TrainingState:
         return self.epochs_done, self.step
 
 
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors whose name begins with the prefix, by the rest of their name."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -142,6 +142,7 @@ class Compute(Value):
 class TrainingCompute(Compute):
     """The pod of a training."""
 
+    workers: int = Field(default=1, ge=1, le=64, description="Pods that train together, each with what is asked here")
     gpu: int = Field(default=0, ge=0, le=16, description="GPUs of the pod; with any it runs on a gpu node")
     instance_family: str | None = Field(
         default=None, pattern=r"^[a-z][a-z0-9-]*$", description="Only nodes of this family, such as g5"
@@ -168,6 +169,12 @@ class Train(Value):
     seed: int = Field(default=0, ge=0)
     checkpoint_every: Duration = timedelta(seconds=60)
     compute: TrainingCompute = TrainingCompute()
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Self:
+        if self.compute.workers > 1 and self.network.startswith("sklearn."):
+            raise problem("compute.workers", "several workers need a torch network; set it to 1 for scikit-learn")
+        return self
 
 
 class Gate(Value):

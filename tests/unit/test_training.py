@@ -14,9 +14,9 @@ import pytest
 from mlops_assets.ml import checkpoint
 from mlops_assets.ml.checkpoint import FolderCheckpoints
 from mlops_assets.ml.columns import Column
-from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features import FeatureSet
-from mlops_assets.ml.training import TrainingInterrupted, train
+from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -1,0 +1,113 @@
+"""Data-parallel training: each worker takes its share of every batch, and all make the same step.
+
+A batch is the same set of rows, and its loss the same mean, whatever the number of workers. So the learning rate needs
+no change, and results differ by rounding alone from those of one process (apart from dropout and from batch
+normalisation, which looks at one worker's share).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import torch
+
+SILENT_FOR = timedelta(minutes=5)  # a peer that says nothing for so long is taken for lost
+
+
+@dataclass(frozen=True)
+class Share:
+    """A worker's part of some batches: its rows, how many of each batch, and what weight its mean loss has."""
+
+    rows: torch.Tensor
+    sizes: list[int]
+    counts: list[int]
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that train together; alone by default."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether one process does it all."""
+        return self.count == 1
+
+    def share(self, batches: Sequence[torch.Tensor]) -> Share:
+        """Contiguous parts of batches of row numbers, equal but for one row.
+
+        Where a batch has fewer rows than there are workers, some get a row with weight 0, since all must take part in
+        the exchange of gradients. Weights are relative to the mean over workers, which is what DDP computes.
+        """
+        import torch
+
+        parts: list[torch.Tensor] = []
+        counts: list[int] = []
+        for batch in batches:
+            start, end = (len(batch) * rank // self.count for rank in (self.rank, self.rank + 1))
+            counts.append(end - start)
+            parts.append(batch[start:end] if end > start else batch[:1])
+        weights = [count * self.count / len(batch) for count, batch in zip(counts, batches, strict=True)]
+        return Share(torch.cat(parts), [len(part) for part in parts], counts, weights)
+
+    def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model, with gradients that are averaged over the workers."""
+        if self.alone:
+            return model
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(model)
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all workers, the same in each."""
+        if not self.alone:
+            import torch.distributed as dist
+
+            dist.all_reduce(value)
+        return value
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any worker says so."""
+        if self.alone:
+            return flag
+        import torch
+
+        return bool(self.total(torch.tensor([float(flag)], device=device)) > 0)
+
+    def same(self, number: int, device: torch.device) -> bool:
+        """Whether all workers have the same number."""
+        if self.alone:
+            return True
+        import torch
+
+        mine = torch.zeros(self.count, dtype=torch.int64, device=device)
+        mine[self.rank] = number
+        return bool((self.total(mine) == number).all())
+
+
+@contextmanager
+def joined() -> Generator[Workers]:
+    """Join the workers that torchrun's environment variables describe: by NCCL with GPUs, by gloo without."""
+    import torch
+    import torch.distributed as dist
+
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "nccl"
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    options: dict[str, Any] = {"backend": backend, "timeout": SILENT_FOR}
+    dist.init_process_group(**options)
+    try:
+        yield Workers(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,250 @@
+"""Training by several pods: a PyTorchJob that a step starts, explains while it waits, follows, and deletes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_assets.ml.columns import Value
+from mlops_assets.ml.errors import TrainingError
+from resources.pod_diagnosis import death, started, waiting
+from resources.pods import Pods, in_cluster
+from resources.step_pod import EXIT_TERMINATED, leave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from resources.training_worker import TrainingOrder
+
+LOOK_EVERY_S = 2
+SETTLE_S = 15  # one lost worker takes the others with it; what killed the first decides
+COMPONENT = "app.kubernetes.io/component"
+# What admission gave this pod for its own service account
+IDENTITY = (
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+
+
+class WorkerPods(Value):
+    """The pods of a training by several; container and pod as dagster-k8s's config has them."""
+
+    count: int
+    processes: int
+    container: dict[str, Any]
+    pod: dict[str, Any]
+    needs: str
+    start_within_s: float
+    grace_s: float
+
+
+class TrainingJobs(dg.ConfigurableResource[Any]):
+    """Starts PyTorchJobs from a step pod, where there is a cluster."""
+
+    available: bool
+
+    def train(
+        self,
+        context: dg.AssetExecutionContext,
+        order: TrainingOrder,
+        workers: WorkerPods,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        """Train to the end; the result is then the newest checkpoint.
+
+        When workers are lost, or this step is asked to stop, this process ends as such a pod does, so that the executor
+        retries it as it retries others.
+
+        Raises:
+            TrainingError: the training cannot start, or a worker says what is wrong.
+        """
+        from dagster._core.pipes.utils import PipesEnvContextInjector, open_pipes_session
+        from dagster_k8s import PipesK8sPodLogsMessageReader
+
+        pods = Pods(in_cluster())
+        reader = PipesK8sPodLogsMessageReader()
+        extras = order.model_dump(mode="json")
+        with open_pipes_session(context, PipesEnvContextInjector(), reader, extras=extras) as session:
+            job = _Job(context, pods, reader, workers)
+            try:
+                job.start(session.get_bootstrap_env_vars())
+                code = job.follow(stop_requested)
+            finally:
+                job.delete()
+            errors = [message["error"] for message in session.get_custom_messages()]
+        if errors and code not in (0, EXIT_TERMINATED):
+            raise TrainingError(errors[0])
+        if code:
+            leave(code)
+
+
+class _Job:
+    """One PyTorchJob."""
+
+    def __init__(self, context: dg.AssetExecutionContext, pods: Pods, reader: Any, workers: WorkerPods) -> None:
+        self.context, self.pods, self.reader, self.workers = context, pods, reader, workers
+        self.me = pods.pod(os.uname().nodename)
+        labels: dict[str, str] = self.me["metadata"]["labels"]
+        self.name = labels["job-name"]
+        self.labels = {
+            key: labels[key]
+            for key in ("dagster/run-id", "dagster/op", "mlops.dev/model", "mlops.dev/stage", "mlops.dev/owner")
+        } | {COMPONENT: "training_worker"}
+        self.seen: dict[str, dict[str, Any]] = {}
+        self.created = time.monotonic()
+        self.told = ""
+        self.logs: threading.Thread | None = None
+
+    @property
+    def selector(self) -> str:
+        """Finds the pods and PyTorchJobs of this step, those of earlier tries too."""
+        return ",".join(f"{key}={self.labels[key]}" for key in ("dagster/run-id", "dagster/op", COMPONENT))
+
+    def start(self, variables: Mapping[str, str]) -> None:
+        """Create the PyTorchJob, when no worker of an earlier try is left that might write checkpoints."""
+        self.delete()
+        self.pods.create_training_job(self._manifest(variables))
+        self.created = time.monotonic()
+        self.context.log.info(f"PyTorchJob {self.name} trains with {self.workers.count} workers")
+
+    def follow(self, stop_requested: Callable[[], bool]) -> int:
+        """The exit code with which this step ends, once all workers have ended or one is lost."""
+        while True:
+            if stop_requested():
+                self.context.log.info("asked to stop; the workers write a checkpoint")
+                return EXIT_TERMINATED
+            job = self.pods.training_job(self.name)
+            now = self._look()
+            if _has(job, "Succeeded"):
+                if self.logs:
+                    self.logs.join()
+                return 0
+            if job is None or _has(job, "Failed") or self._lost(now):
+                return self._diagnose(job)
+            if len(now) < self.workers.count or not all(map(started, now.values())):
+                self._explain(job, now)
+            time.sleep(LOOK_EVERY_S)
+
+    def delete(self) -> None:
+        """Delete PyTorchJobs of this step, and wait until their pods have had the time to write a checkpoint."""
+        deadline = time.monotonic() + self.workers.grace_s + SETTLE_S
+        self.pods.delete_training_jobs(self.selector)
+        while self.pods.matching(self.selector) and time.monotonic() < deadline:
+            time.sleep(1)
+
+    def _look(self) -> dict[str, dict[str, Any]]:
+        now = {pod["metadata"]["name"]: pod for pod in self.pods.matching(self.selector)}
+        self.seen |= now
+        master = now.get(f"{self.name}-master-0")
+        if master and self.logs is None and started(master):
+            arguments = (self.context, self.pods.core, master["metadata"]["name"], self.pods.namespace)
+            self.logs = threading.Thread(target=self.reader.consume_pod_logs, args=arguments, daemon=True)
+            self.logs.start()
+        return now
+
+    def _lost(self, now: dict[str, dict[str, Any]]) -> bool:
+        return bool(self.seen.keys() - now.keys()) or any(
+            pod.get("status", {}).get("phase") == "Failed" for pod in now.values()
+        )
+
+    def _diagnose(self, job: dict[str, Any] | None) -> int:
+        deadline = time.monotonic() + SETTLE_S
+        now = self._look()
+        while any(not _ended(pod) for pod in now.values()) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+            now = self._look()
+        ended = [
+            death(job, pod, gone=name not in now) for name, pod in self.seen.items() if name not in now or _ended(pod)
+        ]
+        if not ended:
+            self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
+            return EXIT_TERMINATED
+        first = min(ended, key=lambda end: end.budget != "infrastructure")
+        text = f"worker {first.pod} on node {first.node or '?'}: {first.cause}. {first.remedy}".rstrip()
+        self.context.log.warning(text)
+        return EXIT_TERMINATED if first.budget == "infrastructure" else 1
+
+    def _explain(self, job: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
+        """Say what the workers wait for, once, and give up when that is final or has lasted too long."""
+        waits = next((pod for pod in now.values() if not started(pod)), None)
+        # A worker waits in its init container until the master's name can be resolved
+        if waits and waits["metadata"]["name"] != f"{self.name}-master-0" and _scheduled(waits):
+            waits = now.get(f"{self.name}-master-0", waits)
+            if started(waits):
+                return
+        events = self.pods.events(waits["metadata"]["name"] if waits else job["metadata"]["name"])
+        claims = self.pods.node_claims()
+        found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
+        waited = time.monotonic() - self.created
+        if found.final or waited > self.workers.start_within_s:
+            raise TrainingError(f"The workers did not start: {found.cause}. {found.remedy}".rstrip())
+        if found.cause != self.told:
+            self.told = found.cause
+            self.context.log.info(found.text(waited, self.workers.start_within_s))
+
+    def _manifest(self, variables: Mapping[str, str]) -> dict[str, Any]:
+        owner = {key: self.me["metadata"][key] for key in ("name", "uid")} | {"apiVersion": "v1", "kind": "Pod"}
+        annotations = {"karpenter.sh/do-not-disrupt": "true"}
+        template = {"metadata": {"labels": self.labels, "annotations": annotations}, "spec": self._pod(variables)}
+        replica = {"restartPolicy": "Never", "template": template}
+        replicas = {"Master": {"replicas": 1, **replica}, "Worker": {"replicas": self.workers.count - 1, **replica}}
+        return {
+            "apiVersion": "kubeflow.org/v1",
+            "kind": "PyTorchJob",
+            "metadata": {"name": self.name, "labels": self.labels, "ownerReferences": [owner]},
+            "spec": {
+                "nprocPerNode": str(self.workers.processes),
+                # What ended a worker is read from its pod; who retries is Dagster's executor
+                "runPolicy": {"cleanPodPolicy": "None", "backoffLimit": 0},
+                "pytorchReplicaSpecs": replicas,
+            },
+        }
+
+    def _pod(self, variables: Mapping[str, str]) -> dict[str, Any]:
+        """This step's own pod without what makes it Dagster's, with what the YAML asks for its workers."""
+        spec: dict[str, Any] = self.me["spec"]
+        mine: dict[str, Any] = spec["containers"][0]
+        tokens = {volume["name"] for volume in spec["volumes"] if _is_token(volume)}
+        wanted = self.pods.pod_spec({**self.workers.pod, "containers": [{"name": "pytorch", **self.workers.container}]})
+        [container] = wanted["containers"]
+        variable_list = [
+            variable
+            for variable in mine.get("env", [])
+            if variable["name"] not in IDENTITY and not variable["name"].startswith("DAGSTER_")
+        ] + [{"name": name, "value": value} for name, value in variables.items()]
+        kept = ("image", "imagePullPolicy", "envFrom", "securityContext", "workingDir")
+        container |= {key: mine[key] for key in kept if key in mine}
+        container["command"] = ["python", "-m", "resources.training_worker"]
+        container["env"] = variable_list
+        mounts = [mount for mount in mine["volumeMounts"] if mount["name"] not in tokens]
+        container["volumeMounts"] = [*mounts, *container.get("volumeMounts", [])]
+        kept = ("imagePullSecrets", "securityContext", "priorityClassName", "enableServiceLinks")
+        wanted |= {key: spec[key] for key in kept if key in spec}
+        volumes = [volume for volume in spec["volumes"] if volume["name"] not in tokens]
+        wanted["volumes"] = [*volumes, *wanted.get("volumes", [])]
+        # The executor sends the last try after interruptions to on-demand nodes
+        wanted["nodeSelector"] = {**wanted.get("nodeSelector", {}), **spec.get("nodeSelector", {})}
+        return wanted
+
+
+def _has(job: dict[str, Any] | None, condition: str) -> bool:
+    conditions = (job or {}).get("status", {}).get("conditions") or []
+    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
+
+
+def _ended(pod: dict[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def _scheduled(pod: dict[str, Any]) -> bool:
+    return bool(pod["spec"].get("nodeName"))
+
+
+def _is_token(volume: dict[str, Any]) -> bool:
+    return any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
