@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlops_assets.assets.pods import POLICY, op_tags
+from mlops_assets.assets.pods import POLICY, op_tags, worker_pods
 from mlops_assets.pipeline.component import STAGES
 from resources.pod_diagnosis import death, waiting
 from resources.pod_executor import policy_of
@@ -66,6 +66,22 @@ def test_other_stages_stay_off_gpu_nodes_and_have_no_rights(stage: str) -> None:
 
 def test_only_the_deployment_may_talk_to_kubernetes() -> None:
     assert config(spec(), "deployment")["pod_spec_config"]["service_account_name"] == "dagster-deployer"
+
+
+def test_a_step_with_several_workers_only_watches_and_outlives_their_grace() -> None:
+    model = spec(train={**TORCH, "compute": {"workers": 3, "gpu": 2, "grace": "3m", "retries": {"infrastructure": 7}}})
+    step = config(model, "trained_model")
+    assert "nvidia.com/gpu" not in step["container_config"]["resources"]["limits"]
+    assert {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": ["gpu"]} in terms(step)
+    assert step["pod_spec_config"]["service_account_name"] == "dagster-trainer"
+    assert step["pod_spec_config"]["termination_grace_period_seconds"] > 180
+    assert op_tags(model, "trained_model")[POLICY]["infrastructure"] == 7
+
+    workers = worker_pods(model)
+    assert (workers.count, workers.processes, workers.grace_s) == (3, 2, 180)
+    assert workers.container["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert workers.pod["automount_service_account_token"] is False
+    assert workers.needs == "a gpu node (2 GPUs)"
 
 
 def test_the_config_stands_on_every_asset_where_all_ways_to_start_find_it() -> None:

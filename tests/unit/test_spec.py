@@ -107,6 +107,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("duration", attributes(train__checkpoint_every="1 minute"), "train.checkpoint_every", "such as 60s or 7d"),
     ("memory", attributes(train__compute={"memory": "16GB"}), "train.compute.memory", "(Mi|Gi|Ti)"),
     ("gpus", attributes(train__compute={"gpu": -1}), "train.compute.gpu", "greater than or equal to 0"),
+    (
+        "workers of an estimator",
+        attributes(train={"network": "sklearn.linear_model.LogisticRegression", "compute": {"workers": 2}}),
+        "train.compute.workers",
+        "need a torch network",
+    ),
     ("no gpu here", attributes(compute={"gpu": 1}), "compute.gpu", "there is no such field"),
     ("no grace", attributes(train__compute={"grace": "0s"}), "train.compute.grace", "such as 60s or 7d"),
     ("cores", attributes(compute={"cpu": 0}), "compute.cpu", "greater than 0"),
