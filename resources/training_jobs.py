@@ -159,13 +159,14 @@ class _Job:
         while any(not _ended(pod) for pod in now.values()) and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
             now = self._look()
-        ended = [
-            death(job, pod, gone=name not in now) for name, pod in self.seen.items() if name not in now or _ended(pod)
-        ]
+        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or _ended(pod)]
+        # The others end because one does: a pod that was taken away comes first, one that stopped on request last
+        over.sort(key=lambda item: not item[1] and "deletionTimestamp" not in item[0]["metadata"])
+        ended = [death(job, pod, gone) for pod, gone in over]
         if not ended:
             self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
             return EXIT_TERMINATED
-        first = min(ended, key=lambda end: end.budget != "infrastructure")
+        first = min(ended, key=lambda end: (end.budget != "infrastructure", end.exit_code == EXIT_TERMINATED))
         text = f"worker {first.pod} on node {first.node or '?'}: {first.cause}. {first.remedy}".rstrip()
         self.context.log.warning(text)
         return EXIT_TERMINATED if first.budget == "infrastructure" else 1

@@ -67,7 +67,7 @@ class TrainingState:
         self.forward = workers.wrap(self.model)
         if (
             self.device.type == "cpu"
-            and sum(map(torch.numel, self.model.parameters())) * config.batch_size < SMALL_STEP
+            and sum(map(torch.numel, self.model.parameters())) * config.batch_size < SMALL_STEP * workers.count
         ):
             torch.set_num_threads(1)
         self.optimizer = Adam(self.model.parameters(), config.weight_decay)
