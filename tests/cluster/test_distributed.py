@@ -37,7 +37,7 @@ def training(platform: Platform, run_id: str, seen: set[str]) -> list[dict[str, 
     seen |= {pod["metadata"]["uid"] for pod in pods}
     [master] = [pod for pod in pods if pod["metadata"]["name"].endswith("master-0")]
     log = ["logs", "-n", NAMESPACE, master["metadata"]["name"]]
-    until("a checkpoint", lambda: checkpoints(), 240)
+    until("a checkpoint", checkpoints, 240)
     until("the training goes on", lambda: kubectl(*log, check=False).strip(), 120)
     return pods
 

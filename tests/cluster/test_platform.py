@@ -118,6 +118,17 @@ def mlflow_runs(run_id: str) -> list[str]:
     return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, run_id).split()
 
 
+def compute_logs(run_id: str) -> str:
+    """What the steps of a run wrote, as far as it was uploaded."""
+    script = (
+        "import sys,boto3;c=boto3.client('s3');"
+        "keys=[o['Key'] for p in c.get_paginator('list_objects_v2').paginate(Bucket='mlops',Prefix='compute-logs/') "
+        "for o in p.get('Contents',[]) if sys.argv[1] in o['Key']];"
+        "[print(c.get_object(Bucket='mlops',Key=k)['Body'].read().decode()) for k in keys]"
+    )
+    return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, run_id)
+
+
 def kill_process(pod: dict[str, Any]) -> None:
     """kill -9 of the step's process."""
     script = (
@@ -149,10 +160,12 @@ def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(pla
     run_id = platform.launch("disturbed/trained_model")
     seen: set[str] = set()
     ways = []
+    claims = [0]
     while len(ways) < INTERRUPTIONS:
 
         def next_pod() -> dict[str, Any] | None:
             assert platform.run(run_id).status not in ("SUCCESS", "FAILURE"), platform.run(run_id).text
+            claims.append(len(gpu_claims()))
             pod = running_pod(platform, run_id, name)
             return pod if pod is not None and pod["metadata"]["name"] not in seen else None
 
@@ -161,6 +174,8 @@ def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(pla
         log = ["logs", "-n", NAMESPACE, pod["metadata"]["name"]]
         until("the training goes on", lambda log=log: "rows/s" in kubectl(*log, check=False), 120)
         way = delete_node if len(ways) % 2 == 0 else kill_process
+        if way is kill_process and len(ways) == 1:
+            until("lines of the step in S3", lambda: "rows/s" in compute_logs(run_id), 60)
         way(pod)
         ways.append(way.__name__)
     run = platform.finished(run_id, 900)
@@ -171,6 +186,8 @@ def test_a_training_that_is_interrupted_ten_times_ends_with_the_same_weights(pla
     assert told(run, "ended by SIGKILL")
     assert weights("disturbed") == weights("undisturbed")
     assert mlflow_runs(run_id) == ["FINISHED"]
+    assert max(claims) <= 2, "one node that goes and one that comes, however often pods die"
+    assert "rows/s" in compute_logs(run_id), "what a killed step wrote can still be read"
     last = platform.step_pod(run_id, name)
     assert last is not None
     assert last["spec"]["nodeSelector"] == {"karpenter.sh/capacity-type": "on-demand"}, "the last try is on demand"
@@ -212,6 +229,21 @@ def test_a_pod_that_cannot_start_fails_with_cause_and_remedy(
     assert run.status == "FAILURE"
     assert told(run, cause)
     assert told(run, remedy)
+
+
+def test_a_step_that_dies_tells_where_how_and_its_last_lines(platform: Platform) -> None:
+    crash = "{command: [sh, -c, 'echo the last words; exit 3']}"
+    run = platform.finished(platform.launch("iris/raw_data", config=OVERRIDE % crash), 180)
+    assert run.status == "FAILURE"
+    assert told(run, "the process ended with exit code 3 (code failure 1 of 1 that are retried)")
+    [failure] = [event for event in run.events if event["__typename"] == "ExecutionStepFailureEvent"]
+    entries = {entry["label"]: entry.get("text", "") for entry in failure["failureMetadata"]["metadataEntries"]}
+    pod = entries["pod"]
+    assert pod.startswith("dagster-step-")
+    assert entries["node"] in {node["metadata"]["name"] for node in objects("nodes")}
+    assert entries["exit code"] == "3"
+    assert "Started" in entries["events"]
+    assert "the last words" in entries["last log lines"]
 
 
 @pytest.mark.parametrize(
