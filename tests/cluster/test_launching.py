@@ -107,7 +107,7 @@ def test_an_asset_started_four_ways_has_the_same_pod(platform: Platform) -> None
         platform.query(STOP, id=sensor["id"])
 
     job_set = {"partitionSetName": f"{MODEL}_by_month_partition_set", "repositorySelector": REPOSITORY}
-    params = {"selector": job_set, "partitionNames": ["2013-06-01"]}
+    params = {"selector": job_set, "partitionNames": ["2013-06"]}
     backfill = platform.query(BACKFILL, params=params)["launchPartitionBackfill"]
     assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
     ways["a backfill"] = next_pod("a backfill")
