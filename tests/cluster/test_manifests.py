@@ -279,7 +279,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         "pods/log": "get",
         "events": "list",
     },
-    "dagster-trainer": {
+    "dagster-trainer": NODES
+    | {
         "pytorchjobs.kubeflow.org": "get list watch create delete",
         "pods": "get list watch",
         "pods/log": "get",
@@ -338,7 +339,7 @@ def pairs(table: dict[str, str]) -> set[tuple[str, str]]:
 def test_accounts_may_do_what_they_need_and_nothing_else(environment: Copy, account: str) -> None:
     home = environment.namespace
     assert rights(account, home, home) == pairs(ALLOWED[account])
-    cluster_wide = pairs(NODES) if account == "dagster-run" else set()
+    cluster_wide = pairs(NODES) if account in ("dagster-run", "dagster-trainer") else set()
     assert rights(account, home, "kube-system") == cluster_wide
 
 
