@@ -21,6 +21,7 @@ from mlops_assets.pipeline.load import load_spec
 from resources.lake import Lake
 from resources.local_serving import LocalServing
 from resources.tracking import Tracking
+from resources.training_jobs import TrainingJobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,6 +127,7 @@ class Platform:
             "lake": self.lake,
             "io_manager": HandleIOManager(lake=self.lake),
             "tracking": self.tracking,
+            "training_jobs": TrainingJobs(available=False),
             "serving": self.serving,
         }
         made = ModelPipeline(model).build_defs(None)  # pyright: ignore[reportArgumentType]

@@ -15,6 +15,7 @@ import pytest
 from mlops_assets.assets.handles import HandleIOManager
 from resources.lake import Lake
 from resources.tracking import Tracking
+from resources.training_jobs import TrainingJobs
 from tests.support import TORCH, Platform, check_results, failure, free_port, weather
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def with_lake(platform: Platform, lake: Lake, tracking: Tracking | None = None) 
         "lake": lake,
         "io_manager": HandleIOManager(lake=lake),
         "tracking": tracking or Tracking(uri=platform.mlflow_uri, lake=lake),
+        "training_jobs": TrainingJobs(available=False),
         "serving": platform.serving,
     }
     definitions = platform.definitions(platform.spec())
