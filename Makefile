@@ -64,9 +64,10 @@ test-images: ## the images of the cluster tests
 	$(BUILD) -f tests/cluster/images/Dockerfile --target postgres --tag localhost/mlops-postgres:test .
 	$(CONTAINER) tag localhost/mlops-assets:test localhost/mlops-moto:test
 
-lint: setup ## style, types and import contracts
-	@echo "== ruff, pyright, import-linter"
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports
+lint: setup ## style, types, import contracts and Dockerfiles
+	@echo "== ruff, pyright, import-linter, hadolint"
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
+	  $(BIN)/hadolint Dockerfile tests/cluster/images/Dockerfile
 
 format: setup ## put the code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -17,6 +17,8 @@ import pandas as pd
 
 from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
+from mlops_assets.ml.columns import Column
+from mlops_assets.ml.features import FeatureSet
 from mlops_assets.pipeline.load import load_spec
 from resources.lake import Lake
 from resources.local_serving import LocalServing
@@ -84,6 +86,27 @@ def weather(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     humidity[generator.random(rows) < 0.05] = np.nan
     place = generator.choice(["Bern", "Genève", "Zürich"], rows)
     return pd.DataFrame({"place": place, "pressure": pressure, "humidity": humidity, "rain": wet})
+
+
+def write_features(folder: Path, rows: int, width: int) -> None:
+    """A snapshot of features whose label follows from them."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, width)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, rows) > 0).astype(np.int64)
+    np.save(folder / "x_train.npy", x)
+    np.save(folder / "y_train.npy", y)
+    names = tuple(f"c{index}" for index in range(width))
+    made = FeatureSet(
+        inputs=tuple(Column(name=name, type="number") for name in names),
+        feature_names=names,
+        train_rows=rows,
+        test_rows=0,
+        classes=(0, 1),
+        target_mean=0.0,
+        target_std=1.0,
+        non_finite={},
+    )
+    (folder / "features.json").write_text(made.model_dump_json())
 
 
 def free_port() -> int:

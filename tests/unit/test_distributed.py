@@ -21,16 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from mlops_assets.ml.columns import Column
 from mlops_assets.ml.distributed import Workers
-from mlops_assets.ml.features import FeatureSet
 from mlops_assets.ml.training import collect, train
 from mlops_assets.ml.training_config import TrainingConfig
 from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
 from resources.step_pod import EXIT_TERMINATED
 from resources.training_worker import TrainingOrder
-from tests.support import free_port
+from tests.support import free_port, write_features
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +74,7 @@ class Training:
         self.lake = Environment.read(self.variables).lake()
         self.checkpoints = LakeCheckpoints(self.lake, CHECKPOINTS)
         with self.lake.publishing("model/features", "v") as folder:
-            write_features(folder)
+            write_features(folder, ROWS, WIDTH)
         self.features = self.lake.fetch("model/features", "v")
 
     def start(self, workers: int, every: timedelta = timedelta(minutes=1)) -> subprocess.Popen[bytes]:
@@ -116,26 +114,6 @@ class Training:
         out.mkdir()
         assert collect(self.checkpoints, out), "the training was not finished"
         return load_file(out / "weights.safetensors"), json.loads((out / "curve.json").read_text())
-
-
-def write_features(folder: Path) -> None:
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(ROWS, WIDTH)).astype(np.float32)
-    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, ROWS) > 0).astype(np.int64)
-    np.save(folder / "x_train.npy", x)
-    np.save(folder / "y_train.npy", y)
-    names = tuple(f"c{index}" for index in range(WIDTH))
-    made = FeatureSet(
-        inputs=tuple(Column(name=name, type="number") for name in names),
-        feature_names=names,
-        train_rows=ROWS,
-        test_rows=0,
-        classes=(0, 1),
-        target_mean=0.0,
-        target_std=1.0,
-        non_finite={},
-    )
-    (folder / "features.json").write_text(made.model_dump_json())
 
 
 def worker(agent: int, rank: int) -> psutil.Process:

@@ -13,11 +13,10 @@ import pytest
 
 from mlops_assets.ml import checkpoint
 from mlops_assets.ml.checkpoint import FolderCheckpoints
-from mlops_assets.ml.columns import Column
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
-from mlops_assets.ml.features import FeatureSet
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
+from tests.support import write_features
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,25 +36,9 @@ CONFIG = TrainingConfig(
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
     """Arrays of 1,000 rows whose label follows from the features."""
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(ROWS, WIDTH)).astype(np.float32)
-    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, ROWS) > 0).astype(np.int64)
     folder = tmp_path / "features"
     folder.mkdir()
-    np.save(folder / "x_train.npy", x)
-    np.save(folder / "y_train.npy", y)
-    names = tuple(f"c{index}" for index in range(WIDTH))
-    made = FeatureSet(
-        inputs=tuple(Column(name=name, type="number") for name in names),
-        feature_names=names,
-        train_rows=ROWS,
-        test_rows=0,
-        classes=(0, 1),
-        target_mean=0.0,
-        target_std=1.0,
-        non_finite={},
-    )
-    (folder / "features.json").write_text(made.model_dump_json())
+    write_features(folder, ROWS, WIDTH)
     return folder
 
 
