@@ -187,6 +187,16 @@ def started(pod: dict[str, Any]) -> bool:
     return pod.get("status", {}).get("phase") not in (None, "Pending")
 
 
+def ended(pod: dict[str, Any]) -> bool:
+    """Whether all of the pod's processes have ended."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def holds(item: dict[str, Any], kind: str) -> bool:
+    """Whether a condition of a pod or a job is true."""
+    return _condition(item, kind).get("status") == "True"
+
+
 def _terminated(pod: dict[str, Any] | None) -> dict[str, Any]:
     for container in (pod or {}).get("status", {}).get("containerStatuses", []):
         state = container.get("state", {}).get("terminated")

@@ -24,7 +24,7 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 
-from resources.pod_diagnosis import Death, Waiting, death, event_line, seconds_since, started, waiting
+from resources.pod_diagnosis import Death, Waiting, death, ended, event_line, holds, seconds_since, started, waiting
 from resources.pods import Pods
 
 if TYPE_CHECKING:
@@ -117,9 +117,7 @@ class PodStepHandler(K8sStepHandler):
         found = pods.of_job(job_name)
         if found is not None:
             self._last[job_name] = found
-        failed = job is None or any(
-            c["type"] == "Failed" and c["status"] == "True" for c in job.get("status", {}).get("conditions", [])
-        )
+        failed = job is None or holds(job, "Failed")
         # A pod that goes with its node is soon gone; what it looked like last tells why
         pod = self._last.get(job_name)
         if found is not None:
@@ -152,8 +150,7 @@ class PodStepHandler(K8sStepHandler):
         """Keep what will be asked for when the pod has gone, which a drained node does within seconds."""
         details = self.details.setdefault(step_key, {})
         details |= {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName", "")}
-        ending = "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
-        if ending:
+        if "deletionTimestamp" in pod["metadata"] or ended(pod):
             details["events"] = "\n".join(event_line(event) for event in pods.events(pod["metadata"]["name"])[-8:])
             details["last log lines"] = pods.log(pod["metadata"]["name"])
 

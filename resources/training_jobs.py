@@ -11,7 +11,7 @@ import dagster as dg
 
 from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError
-from resources.pod_diagnosis import death, started, waiting
+from resources.pod_diagnosis import death, ended, holds, started, waiting
 from resources.pods import Pods, in_cluster
 from resources.step_pod import EXIT_TERMINATED, leave
 
@@ -121,11 +121,11 @@ class _Job:
                 return EXIT_TERMINATED
             job = self.pods.training_job(self.name)
             now = self._look()
-            if _has(job, "Succeeded"):
+            if job is not None and holds(job, "Succeeded"):
                 if self.logs:
                     self.logs.join()
                 return 0
-            if job is None or _has(job, "Failed") or self._lost(now):
+            if job is None or holds(job, "Failed") or self._lost(now):
                 return self._diagnose(job)
             if len(now) < self.workers.count or not all(map(started, now.values())):
                 self._explain(job, now)
@@ -156,17 +156,17 @@ class _Job:
     def _diagnose(self, job: dict[str, Any] | None) -> int:
         deadline = time.monotonic() + SETTLE_S
         now = self._look()
-        while any(not _ended(pod) for pod in now.values()) and time.monotonic() < deadline:
+        while any(not ended(pod) for pod in now.values()) and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
             now = self._look()
-        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or _ended(pod)]
+        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
         # The others end because one does: a pod that was taken away comes first, one that stopped on request last
         over.sort(key=lambda item: not item[1] and "deletionTimestamp" not in item[0]["metadata"])
-        ended = [death(job, pod, gone) for pod, gone in over]
-        if not ended:
+        deaths = [death(job, pod, gone) for pod, gone in over]
+        if not deaths:
             self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
             return EXIT_TERMINATED
-        first = min(ended, key=lambda end: (end.budget != "infrastructure", end.exit_code == EXIT_TERMINATED))
+        first = min(deaths, key=lambda end: (end.budget != "infrastructure", end.exit_code == EXIT_TERMINATED))
         text = f"worker {first.pod} on node {first.node or '?'}: {first.cause}. {first.remedy}".rstrip()
         self.context.log.warning(text)
         return EXIT_TERMINATED if first.budget == "infrastructure" else 1
@@ -232,15 +232,6 @@ class _Job:
         # The executor sends the last try after interruptions to on-demand nodes
         wanted["nodeSelector"] = {**wanted.get("nodeSelector", {}), **spec.get("nodeSelector", {})}
         return wanted
-
-
-def _has(job: dict[str, Any] | None, condition: str) -> bool:
-    conditions = (job or {}).get("status", {}).get("conditions") or []
-    return any(c["type"] == condition and c["status"] == "True" for c in conditions)
-
-
-def _ended(pod: dict[str, Any]) -> bool:
-    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _scheduled(pod: dict[str, Any]) -> bool:
