@@ -41,7 +41,7 @@ stop: ## end the model server and MLflow
 	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.servers stop; fi
 
 test: setup ## all tests that need no cluster
-	@echo "== Tests: about five minutes"
+	@echo "== Tests: about seven minutes"
 	@$(BIN)/python -m pytest -m "not faults and not cluster"
 
 test-faults: setup ## long kill campaigns
@@ -49,7 +49,7 @@ test-faults: setup ## long kill campaigns
 	@$(BIN)/python -m pytest -m faults
 
 test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
-	@echo "== Cluster tests: about twenty minutes"
+	@echo "== Cluster tests: about half an hour"
 	@$(BIN)/python -m pytest -m cluster
 
 CONTAINER ?= docker

@@ -10,6 +10,7 @@ import yaml
 
 from tests.cluster.platform import kubectl
 
+TEST_IMAGE = "localhost/mlops-assets:test"
 K8S = Path(__file__).parents[2] / "k8s"
 
 
@@ -29,8 +30,8 @@ def write_secrets(folder: Path = K8S / "overlays" / "test") -> None:
             file.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
 
 
-def overlay(name: str) -> list[dict[str, Any]]:
-    """The objects of an overlay."""
+def overlay(name: str, image: str = TEST_IMAGE) -> list[dict[str, Any]]:
+    """The objects of an overlay; `image` stands where overlays/test names the test image."""
     if name == "test":
         write_secrets()
-    return list(yaml.safe_load_all(kubectl("kustomize", str(K8S / "overlays" / name))))
+    return list(yaml.safe_load_all(kubectl("kustomize", str(K8S / "overlays" / name)).replace(TEST_IMAGE, image)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.cluster import overlay
+from tests.cluster.cluster import TEST_IMAGE, overlay
 from tests.cluster.packages import with_packages
 from tests.cluster.platform import NAMESPACE, Platform, kubectl, until
 
@@ -33,11 +33,15 @@ def reachable_cluster() -> None:
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
-    """overlays/test in an empty namespace, deleted afterwards; with MLOPS_KEEP it is kept and used again."""
+    """overlays/test in an empty namespace, deleted afterwards; with MLOPS_KEEP it is kept and used again.
+
+    MLOPS_IMAGE names the production image, to run that in place of the test image.
+    """
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the test images have Python 3.11 and use this environment's packages; set it up with Python 3.11")
     keep = os.environ.get("MLOPS_KEEP")
-    documents = {"apiVersion": "v1", "kind": "List", "items": with_packages(overlay("test"), NAMESPACE)}
+    manifests = overlay("test", os.environ.get("MLOPS_IMAGE", TEST_IMAGE))
+    documents = {"apiVersion": "v1", "kind": "List", "items": with_packages(manifests, NAMESPACE)}
 
     def gone() -> bool:
         return not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")

@@ -23,7 +23,7 @@ def with_packages(documents: list[dict[str, Any]], namespace: str) -> list[dict[
             container.setdefault("volumeMounts", []).append(MOUNT)
         if users:
             pod.setdefault("volumes", []).append(VOLUME)
-        if document["kind"] == "Deployment" and document["metadata"]["name"] == "dagster-code":
+        if users and document["kind"] == "Deployment" and document["metadata"]["name"] == "dagster-code":
             context = {"k8s": {"volumes": [VOLUME], "volume_mounts": [MOUNT]}}
             variable = {"name": "DAGSTER_CONTAINER_CONTEXT", "value": json.dumps(context)}
             users[0].setdefault("env", []).append(variable)
