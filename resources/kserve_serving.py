@@ -201,7 +201,8 @@ class KServe(Serving):
             found = self._why_not_ready(pods, name)
             if found.final or time.monotonic() > deadline:
                 told = conditions.get("PredictorReady", {}).get("message", "")
-                raise DeploymentError(f"the InferenceService {name} is not ready: {found.cause} {told}".rstrip())
+                reasons = ". ".join(part for part in (found.cause, found.remedy, told) if part)
+                raise DeploymentError(f"the InferenceService {name} is not ready: {reasons}")
             time.sleep(1)
 
     def _why_not_ready(self, pods: Pods, name: str) -> Waiting:

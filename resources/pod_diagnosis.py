@@ -18,6 +18,8 @@ IMAGE_S = 45
 CONFIG_S = 20
 ADMISSION_S = 20
 KILLED, TERMINATED = 137, 143
+# Kubelet's reasons not to take a pod that the scheduler has bound to it: OutOfcpu, OutOfnvidia.com/gpu, ...
+REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
 
 
 class Waiting(Value):
@@ -150,27 +152,31 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = F
     if pod is None:
         cause = "the pod's node was taken away" if by_policy else "the pod is gone, and left no reason"
         return Death(budget="infrastructure", cause=cause)
-    state = _terminated(pod)
+    container, state = _terminated(pod)
     code: int | None = state.get("exitCode")
     disrupted = _condition(pod, "DisruptionTarget")
-    budget, cause, remedy = "code", f"the process ended with exit code {code}", "See its last lines"
+    reason: str = pod.get("status", {}).get("reason", "")
+    budget, cause, remedy = "code", f"{container} ended with exit code {code}", "See its last lines"
     if by_policy or disrupted.get("status") == "True":
         why = disrupted.get("reason") or "its node was taken away"
         budget, cause, remedy = "infrastructure", f"the pod was disrupted ({why})", ""
     elif "deletionTimestamp" in pod["metadata"] or (gone and not state):
         budget, cause, remedy = "infrastructure", "the pod was deleted, as when its node is taken away", ""
+    elif not state and reason.startswith(REFUSED_BY_NODE):
+        # As when a pod is bound while the device plugin of a new node has not counted its GPUs yet
+        budget, cause, remedy = "infrastructure", f"its node refused the pod ({reason}: {_message(pod)})", ""
     elif state.get("reason") == "OOMKilled":
         memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
         cause, remedy = (
             f"the process needed more memory than {memory} (OOMKilled)",
             "Raise memory in the YAML's compute",
         )
-    elif pod.get("status", {}).get("reason") == "Evicted":
-        cause = f"the pod was evicted: {pod['status'].get('message', '')}"
+    elif reason == "Evicted":
+        cause = f"the pod was evicted: {_message(pod)}"
         remedy = "Raise ephemeral_storage or memory in the YAML's compute"
     elif code in (KILLED, TERMINATED):
         signal = "SIGKILL" if code == KILLED else "SIGTERM"
-        budget, cause, remedy = "infrastructure", f"the process was ended by {signal}", ""
+        budget, cause, remedy = "infrastructure", f"{container} was ended by {signal}", ""
     elif code is None:
         cause = "the process ended without telling Dagster how"
     node = pod["spec"].get("nodeName", "")
@@ -197,12 +203,22 @@ def holds(item: dict[str, Any], kind: str) -> bool:
     return _condition(item, kind).get("status") == "True"
 
 
-def _terminated(pod: dict[str, Any] | None) -> dict[str, Any]:
-    for container in (pod or {}).get("status", {}).get("containerStatuses", []):
+def _terminated(pod: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What ended in a pod, and how; an init container that failed comes first, for nothing started after it."""
+    status = pod.get("status", {})
+    for container in status.get("initContainerStatuses", []):
+        state = container.get("state", {}).get("terminated") or {}
+        if state.get("exitCode"):
+            return f"the init container {container['name']}", state
+    for container in status.get("containerStatuses", []):
         state = container.get("state", {}).get("terminated")
         if state:
-            return state
-    return {}
+            return "the process", state
+    return "the process", {}
+
+
+def _message(pod: dict[str, Any]) -> str:
+    return pod.get("status", {}).get("message", "")
 
 
 def _condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -191,6 +191,22 @@ def dead(code: int | None, reason: str = "Error", conditions: tuple[Any, ...] = 
     }
 
 
+def refused(reason: str) -> dict[str, Any]:
+    pod = dead(None)
+    pod["status"] |= {"reason": reason, "message": "Node didn't have enough resource", "containerStatuses": []}
+    return pod
+
+
+def dead_in_init(code: int) -> dict[str, Any]:
+    pod = dead(None)
+    ended, held = {"terminated": {"exitCode": code}}, {"waiting": {"reason": "PodInitializing"}}
+    pod["status"] |= {
+        "initContainerStatuses": [{"name": "fetch", "state": ended}],
+        "containerStatuses": [{"state": held}],
+    }
+    return pod
+
+
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
 BY_POLICY = {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}}
 BY_LIMIT = {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}}
@@ -207,6 +223,10 @@ BY_LIMIT = {"status": {"conditions": [{"type": "Failed", "status": "True", "reas
         (BY_LIMIT, dead(143), "infrastructure", "SIGTERM"),
         (BY_LIMIT, dead(137, reason="OOMKilled"), "code", "more memory than 2Gi"),
         (BY_LIMIT, dead(1), "code", "exit code 1"),
+        (BY_LIMIT, dead_in_init(7), "code", "the init container fetch ended with exit code 7"),
+        (BY_LIMIT, dead_in_init(137), "infrastructure", "the init container fetch was ended by SIGKILL"),
+        (BY_LIMIT, refused("OutOfnvidia.com/gpu"), "infrastructure", "its node refused the pod (OutOfnvidia.com/gpu"),
+        (BY_LIMIT, refused("UnexpectedAdmissionError"), "infrastructure", "its node refused the pod"),
         (None, None, "infrastructure", "gone"),
     ],
 )
