@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop test test-faults test-cluster images test-images lint format bench lock schema clean
+.PHONY: help setup demo dev stop test test-faults test-cluster images test-images test-images-whole lint format bench lock schema clean
 
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,16 +53,27 @@ test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deplo
 	@$(BIN)/python -m pytest -m cluster
 
 CONTAINER ?= docker
-BUILD = $(CONTAINER) build $(BUILD_FLAGS) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
+# Times in an image are those of the last change of its packages: the same commit gives the same image, and a commit that
+# changes code alone leaves the layer of 6 GB as it is in registries and on nodes
+EPOCH = $(shell git log -1 --format=%ct -- Dockerfile images 2>/dev/null || echo 0)
+BUILD = SOURCE_DATE_EPOCH=$(EPOCH) $(CONTAINER) build $(if $(findstring podman,$(CONTAINER)),--timestamp $(EPOCH)) $(BUILD_FLAGS) \
+  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
 images: ## the images mlops-assets and mlops-predictor (CONTAINER=podman to build with podman)
 	$(BUILD) --target platform --tag localhost/mlops-assets:latest .
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:latest .
 
-test-images: ## the images of the cluster tests
+test-images: ## the images of the cluster tests, for nodes that share this machine's disk
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-assets:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target postgres --tag localhost/mlops-postgres:test .
 	$(CONTAINER) tag localhost/mlops-assets:test localhost/mlops-moto:test
+
+test-images-whole: images ## the same from the production image, for any nodes; REGISTRY names where they will be pushed
+	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example.com/folder is missing"; exit 2; }
+	$(CONTAINER) tag localhost/mlops-predictor:latest $(REGISTRY)/mlops-predictor:test
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-postgres --tag $(REGISTRY)/mlops-postgres:test .
+	$(CONTAINER) tag $(REGISTRY)/mlops-assets:test $(REGISTRY)/mlops-moto:test
 
 lint: setup ## style, types, import contracts and Dockerfiles
 	@echo "== ruff, pyright, import-linter, hadolint"
@@ -83,6 +94,8 @@ lock: setup ## resolve the dependencies again
 	  --no-emit-package triton -c requirements.lock pyproject.toml -o images/platform.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  -c requirements.lock --group predictor -o images/predictor.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
 schema: setup ## write docs/model.schema.json for editors
 	@$(BIN)/python -m mlops_assets.pipeline.schema docs/model.schema.json

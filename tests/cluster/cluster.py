@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import yaml
 
 from tests.cluster.platform import kubectl
 
-TEST_IMAGE = "localhost/mlops-assets:test"
+# Images of this registry have the packages by a volume on the disk of this machine; others have them inside
+LOCAL = "localhost"
+REGISTRY = os.environ.get("MLOPS_TEST_REGISTRY", LOCAL)
+NODE_CLASS = os.environ.get("MLOPS_NODE_CLASS", "karpenter.kwok.sh/KWOKNodeClass/default")
 K8S = Path(__file__).parents[2] / "k8s"
 
 
@@ -30,8 +34,15 @@ def write_secrets(folder: Path = K8S / "overlays" / "test") -> None:
             file.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
 
 
-def overlay(name: str, image: str = TEST_IMAGE) -> list[dict[str, Any]]:
-    """The objects of an overlay; `image` stands where overlays/test names the test image."""
-    if name == "test":
-        write_secrets()
-    return list(yaml.safe_load_all(kubectl("kustomize", str(K8S / "overlays" / name)).replace(TEST_IMAGE, image)))
+def overlay(name: str) -> list[dict[str, Any]]:
+    """The objects of an overlay; that of the tests with images from REGISTRY and nodes of NODE_CLASS."""
+    if name != "test":
+        return list(yaml.safe_load_all(kubectl("kustomize", str(K8S / "overlays" / name))))
+    write_secrets()
+    text = kubectl("kustomize", str(K8S / "overlays" / name))
+    objects = list(yaml.safe_load_all(text.replace(f"{LOCAL}/mlops-", f"{REGISTRY}/mlops-")))
+    node_class = dict(zip(("group", "kind", "name"), NODE_CLASS.split("/"), strict=True))
+    for item in objects:
+        if item["kind"] == "NodePool":
+            item["spec"]["template"]["spec"]["nodeClassRef"] = node_class
+    return objects

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.cluster import TEST_IMAGE, overlay
+from tests.cluster.cluster import LOCAL, REGISTRY, overlay
 from tests.cluster.packages import with_packages
 from tests.cluster.platform import NAMESPACE, Platform, kubectl, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NEEDED = ("nodepools.karpenter.sh", "inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org")
 DEPLOYMENTS = ("moto", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver")
 
 
@@ -33,15 +34,20 @@ def reachable_cluster() -> None:
 
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
-    """overlays/test in an empty namespace, deleted afterwards; with MLOPS_KEEP it is kept and used again.
-
-    MLOPS_IMAGE names the production image, to run that in place of the test image.
-    """
-    if sys.version_info[:2] != (3, 11):
-        pytest.skip("the test images have Python 3.11 and use this environment's packages; set it up with Python 3.11")
+    """overlays/test in an empty namespace, deleted afterwards; with MLOPS_KEEP it is kept and used again."""
+    absent = [kind for kind in NEEDED if not kubectl("get", "crd", kind, "--ignore-not-found")]
+    if absent:
+        pytest.skip(f"the cluster lacks {', '.join(absent)}: it needs Karpenter, KServe and the Training Operator")
     keep = os.environ.get("MLOPS_KEEP")
-    manifests = overlay("test", os.environ.get("MLOPS_IMAGE", TEST_IMAGE))
-    documents = {"apiVersion": "v1", "kind": "List", "items": with_packages(manifests, NAMESPACE)}
+    manifests = overlay("test")
+    refuse_foreign_pools(manifests)
+    if REGISTRY == LOCAL:
+        if sys.version_info[:2] != (3, 11):
+            pytest.skip(
+                "the test images have Python 3.11 and use this environment's packages; set it up with Python 3.11"
+            )
+        manifests = with_packages(manifests, NAMESPACE)
+    documents = {"apiVersion": "v1", "kind": "List", "items": manifests}
 
     def gone() -> bool:
         return not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")
@@ -57,6 +63,21 @@ def platform() -> Iterator[Platform]:
     deployed.close()
     if not keep:
         delete(documents)
+
+
+def refuse_foreign_pools(manifests: list[dict[str, Any]]) -> None:
+    """NodePools are cluster-wide: those of another environment would be changed and then deleted."""
+    ours = [item for item in manifests if item["kind"] == "NodePool"]
+    names = [item["metadata"]["name"] for item in ours]
+    found = json.loads(kubectl("get", "nodepools", "-o", "json"))["items"]
+    foreign = [
+        item["metadata"]["name"]
+        for item in found
+        if item["metadata"]["name"] in names and item["metadata"].get("labels") != ours[0]["metadata"]["labels"]
+    ]
+    assert not foreign, (
+        f"NodePools {', '.join(foreign)} belong to another environment; give the tests their own cluster"
+    )
 
 
 def delete(documents: dict[str, Any]) -> None:

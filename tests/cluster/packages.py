@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas
 
-IMAGES = {f"localhost/mlops-{name}:test" for name in ("assets", "postgres", "moto")}
+from tests.cluster.cluster import LOCAL
+
+IMAGES = {f"{LOCAL}/mlops-{name}:test" for name in ("assets", "postgres", "moto")}
 NAME = "packages"
 VOLUME = {"name": NAME, "persistentVolumeClaim": {"claimName": NAME, "readOnly": True}}
 MOUNT = {"name": NAME, "mountPath": "/opt/packages", "readOnly": True}
