@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAMESPACE = "mlops-test"
+STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
+INPUTS = STAGES[:3]
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchPipelineExecution(executionParams: $params) {
@@ -65,6 +67,21 @@ def objects(*arguments: str) -> list[dict[str, Any]]:
     return json.loads(kubectl("get", *arguments, "-o", "json"))["items"]
 
 
+def gpu_claims() -> list[dict[str, Any]]:
+    """NodeClaims of the GPU pool."""
+    return objects("nodeclaims", "-l", "karpenter.sh/nodepool=gpu")
+
+
+def step(model: str, stage: str) -> str:
+    """The name of a stage's step."""
+    return f"{model}__{stage}"
+
+
+def python(script: str, *arguments: str) -> str:
+    """What a script prints in the pod of the code location."""
+    return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, *arguments)
+
+
 def until(what: str, true: Callable[[], Any], timeout_s: float, every_s: float = 1.0) -> Any:
     """What `true` gives once it gives something."""
     deadline = time.monotonic() + timeout_s
@@ -95,10 +112,11 @@ class Run:
 
 
 class Platform:
-    """The Dagster API through a forwarded port, and the namespace."""
+    """The Dagster API through a forwarded port of its Service, and the namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, service_port: int = 80) -> None:
         self.port = free_port()
+        self._service_port = service_port
         self._forward: subprocess.Popen[bytes] | None = None
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
@@ -183,5 +201,6 @@ class Platform:
 
     def _ensure_forwarded(self) -> None:
         if self._forward is None or self._forward.poll() is not None:
-            command = ["kubectl", "-n", NAMESPACE, "port-forward", "service/dagster-webserver", f"{self.port}:80"]
+            ports = f"{self.port}:{self._service_port}"
+            command = ["kubectl", "-n", NAMESPACE, "port-forward", "service/dagster-webserver", ports]
             self._forward = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

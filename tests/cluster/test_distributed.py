@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.platform import NAMESPACE, kubectl, objects, until
+from tests.cluster.platform import INPUTS, NAMESPACE, kubectl, objects, python, until
 
 if TYPE_CHECKING:
     from tests.cluster.platform import Platform, Run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 MODEL, TWIN = "together", "alone"
-INPUTS = ("raw_data", "prepared_data", "features")
 WORKERS = "app.kubernetes.io/component=training_worker"
 
 
@@ -44,8 +43,7 @@ def training(platform: Platform, run_id: str, seen: set[str]) -> list[dict[str, 
 
 def lake(script: str) -> str:
     """What a script prints that has the bucket's client as `c`."""
-    head = "import boto3,json;c=boto3.client('s3');"
-    return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", head + script)
+    return python("import boto3,json;c=boto3.client('s3');" + script)
 
 
 def checkpoints() -> int:
@@ -69,7 +67,7 @@ def metric(model: str) -> float:
         "print([r.data.metrics[k] for r in c.search_runs([e.experiment_id]) for k in r.data.metrics "
         "if k.endswith('roc_auc')][0])"
     )
-    return float(kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, model))
+    return float(python(script, model))
 
 
 def training_jobs(run_id: str) -> list[dict[str, Any]]:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.platform import until
+from tests.cluster.platform import LAUNCH, Platform, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.cluster.platform import Platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 MODEL = "flight_delay"
@@ -118,3 +116,15 @@ def test_an_asset_started_four_ways_has_the_same_pod(platform: Platform) -> None
     assert expected["container"]["resources"]["limits"]["memory"]
     for way, pod in ways.items():
         assert pod == expected, way
+
+
+def test_the_webserver_for_everybody_shows_and_starts_nothing(platform: Platform) -> None:
+    viewer = Platform(service_port=81)
+    try:
+        assert viewer.query("{ version }") == platform.query("{ version }")
+        selector = {**REPOSITORY, "pipelineName": MODEL}
+        params = {"mode": "default", "selector": selector, "runConfigData": ""}
+        refused = viewer.query(LAUNCH, params=params)["launchPipelineExecution"]
+    finally:
+        viewer.close()
+    assert refused["__typename"] == "UnauthorizedError"

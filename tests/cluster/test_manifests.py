@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.cluster.cluster import K8S, overlay
-from tests.cluster.platform import kubectl, until
+from tests.cluster.platform import STAGES, kubectl, until
 from tests.support import TORCH, spec
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 ENVIRONMENTS = ("test", "staging", "production")
 CRDS = Path(os.environ.get("MLOPS_CRDS", K8S.parent.parent / "shared" / "crds"))
 CLUSTER_WIDE = {
@@ -76,7 +75,8 @@ def crds() -> Iterator[None]:
     if not CRDS.is_dir():
         pytest.skip(f"no folder {CRDS} with CustomResourceDefinitions; name one in MLOPS_CRDS")
     present = set(kubectl("get", "crds", "-o", "name").split())
-    files = [file for group in ("karpenter", "external-secrets") for file in (CRDS / group).glob("*.yaml")]
+    groups = ("karpenter", "external-secrets", "prometheus-operator")
+    files = [file for group in groups for file in (CRDS / group).glob("*.yaml")]
     made = []
     for file in files:
         name = kubectl("create", "--dry-run=client", "-o", "name", "-f", str(file)).strip()
@@ -188,8 +188,8 @@ def launcher() -> Any:
         return reference.run_launcher
 
 
-def dagster_pod(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
-    """The pod that dagster-k8s makes of the launcher's configuration and what goes over it."""
+def dagster_job(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
+    """The specification of the Job that dagster-k8s makes of the launcher's configuration and what goes over it."""
     from dagster_k8s.container_context import K8sContainerContext
     from dagster_k8s.job import UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
     from kubernetes import client as untyped
@@ -216,7 +216,12 @@ def dagster_pod(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
         user_defined_k8s_config=context.run_k8s_config,
         component=component,
     )
-    return client.ApiClient().sanitize_for_serialization(job)["spec"]["template"]
+    return client.ApiClient().sanitize_for_serialization(job)["spec"]
+
+
+def dagster_pod(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
+    """The pod of such a Job."""
+    return dagster_job(component, *layers)["template"]
 
 
 def existing(pod: dict[str, Any], copy: Copy) -> dict[str, Any]:
@@ -239,6 +244,16 @@ def test_admission_takes_run_pods_and_the_pods_of_all_stages(environment: Copy) 
     assert pods["run"]["spec"]["serviceAccountName"] == "dagster-run"
     assert pods["features"]["spec"]["serviceAccountName"] == "dagster-step"
     assert pods["trained_model"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_steps_job_makes_one_pod_and_stays_longer_than_anybody_looks() -> None:
+    from resources.pod_executor import STEP_POD
+
+    job = dagster_job("step_worker", STEP_POD)
+    assert job["backoffLimit"] == 0
+    assert job["podFailurePolicy"]["rules"][0]["action"] == "FailJob"
+    assert job["ttlSecondsAfterFinished"] >= 3600
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
 
 
 def test_the_training_operators_own_container_becomes_admissible(environment: Copy) -> None:
