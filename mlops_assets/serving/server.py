@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mlops_assets.ml.errors import MlopsError
+
 
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM."""
@@ -26,11 +28,6 @@ def main(arguments: list[str]) -> None:
         parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-
-    if options.fetch:
-        from mlops_assets.serving.fetch import fetch
-
-        fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)
 
     sys.argv = sys.argv[:1]  # importing kserve.model_server parses the command line
     from kserve import model_server
@@ -46,7 +43,17 @@ def main(arguments: list[str]) -> None:
             self.config.host = options.host
 
     repository = Repository(options.models)
-    repository.load_all()
+    if options.fetch:
+        from mlops_assets.serving.fetch import fetch
+
+        try:
+            fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)
+            repository.load(options.model)
+        except MlopsError as error:
+            # A pod without its one version ends, so that whoever rolls it out need not wait for it
+            sys.exit(f"{options.model} is not served: {error}")
+    else:
+        repository.load_all()
     model_server.RESTServer = RESTServer
     model_server.app.add_middleware(PredictionRoutes, repository=repository)
     server = model_server.ModelServer(
