@@ -167,6 +167,15 @@ def test_no_pod_has_a_token_without_need(environment: Copy) -> None:
     assert with_token == {"dagster-code", "dagster-daemon", "dagster-webserver"}
 
 
+def test_nothing_is_reached_from_outside_and_mlflow_asks_who_is_there(environment: Copy) -> None:
+    kinds = {item["kind"] for item in environment.objects}
+    assert not kinds & {"Ingress", "HTTPRoute", "Gateway"}
+    services = [item["spec"] for item in environment.objects if item["kind"] == "Service"]
+    assert {service.get("type", "ClusterIP") for service in services} == {"ClusterIP"}
+    [server] = [pod["spec"]["containers"][0] for name, pod in environment.pods if name == "mlflow"]
+    assert ("--app-name=basic-auth" in server["args"]) is (environment.original != "mlops-test")
+
+
 def test_run_and_step_pods_have_the_code_locations_image(environment: Copy) -> None:
     [code] = [pod["spec"]["containers"][0] for name, pod in environment.pods if name == "dagster-code"]
     variables = {variable["name"]: variable.get("value") for variable in code["env"]}
