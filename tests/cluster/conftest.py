@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster import LOCAL, REGISTRY, overlay
 from tests.cluster.packages import with_packages
-from tests.cluster.platform import NAMESPACE, Platform, kubectl, until
+from tests.cluster.platform import NAMESPACE, Platform, kubectl, objects, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,16 +67,14 @@ def platform() -> Iterator[Platform]:
 
 def refuse_foreign_pools(manifests: list[dict[str, Any]]) -> None:
     """NodePools are cluster-wide: those of another environment would be changed and then deleted."""
-    ours = [item for item in manifests if item["kind"] == "NodePool"]
-    names = [item["metadata"]["name"] for item in ours]
-    found = json.loads(kubectl("get", "nodepools", "-o", "json"))["items"]
-    foreign = [
-        item["metadata"]["name"]
-        for item in found
-        if item["metadata"]["name"] in names and item["metadata"].get("labels") != ours[0]["metadata"]["labels"]
-    ]
+    names = {item["metadata"]["name"] for item in manifests if item["kind"] == "NodePool"}
+    foreign = names & {
+        pool["metadata"]["name"]
+        for pool in objects("nodepools")
+        if pool["metadata"].get("labels", {}).get("mlops.dev/environment") != "test"
+    }
     assert not foreign, (
-        f"NodePools {', '.join(foreign)} belong to another environment; give the tests their own cluster"
+        f"NodePools {', '.join(foreign)} are another environment's; give the tests a cluster of their own"
     )
 
 
