@@ -48,7 +48,11 @@ query Run($id: ID!, $cursor: String) {
 }
 """
 
-TERMINATE = "mutation T($id: String!) { terminateRun(runId: $id) { __typename } }"
+TERMINATE = """
+mutation T($id: String!, $policy: TerminateRunPolicy) {
+  terminateRun(runId: $id, terminatePolicy: $policy) { __typename }
+}
+"""
 SLOTS = """
 query Slots($pool: String!) { instance { concurrencyLimit(concurrencyKey: $pool) { claimedSlots { runId stepKey } } } }
 """
@@ -174,9 +178,9 @@ class Platform:
 
         return until(f"run {run_id}", ended, timeout_s, every_s=2)
 
-    def terminate(self, run_id: str) -> None:
-        """Cancel a run as the UI does."""
-        answer = self.query(TERMINATE, id=run_id)["terminateRun"]
+    def terminate(self, run_id: str, policy: str = "SAFE_TERMINATE") -> None:
+        """Cancel a run as the UI does; of a run that is starting it offers MARK_AS_CANCELED_IMMEDIATELY alone."""
+        answer = self.query(TERMINATE, id=run_id, policy=policy)["terminateRun"]
         assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def slots(self, pool: str) -> list[dict[str, Any]]:
