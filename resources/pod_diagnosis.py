@@ -23,11 +23,17 @@ REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShu
 
 
 class Waiting(Value):
-    """A pod that has not started."""
+    """A pod that has not started. `about` stands for a cause whose words change from look to look."""
 
     cause: str
     remedy: str = ""
     final: bool = False
+    about: str = ""
+
+    @property
+    def topic(self) -> str:
+        """What is told once, until there is something else to tell."""
+        return self.about or self.cause
 
     def text(self, waited_s: float, limit_s: float) -> str:
         """One line for the run's log."""
@@ -94,6 +100,7 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
             cause=f"no node type offers {needs}: {message}",
             remedy="Ask for another train.compute.gpu or instance_family in the YAML, or add the type to the NodePool",
             final=seconds_since(first) >= UNKNOWN_NODE_S,
+            about=f"no node type offers {needs}",
         )
     reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
     return Waiting(cause=f"waiting for {needs}: {reason}")
@@ -114,6 +121,7 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
                 cause=f"the image {image} cannot be pulled on {node} ({reason}: {message})",
                 remedy="Push the image, or correct its name and the node's rights to pull it",
                 final=reason == "InvalidImageName" or since >= IMAGE_S,
+                about=f"the image {image}",
             )
         if reason == "CreateContainerConfigError":
             return Waiting(
@@ -126,6 +134,7 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
                 cause=f"the container cannot be started ({reason}: {message})",
                 remedy="Correct what the message names, and run again",
                 final=since >= CONFIG_S,
+                about="the container cannot be started",
             )
     failed = _latest(events, "FailedMount")
     if failed:
@@ -181,6 +190,12 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = F
         cause = "the process ended without telling Dagster how"
     node = pod["spec"].get("nodeName", "")
     return Death(budget=budget, cause=cause, remedy=remedy, pod=pod["metadata"]["name"], node=node, exit_code=code)
+
+
+def lost_with_node(pod: dict[str, Any]) -> Death:
+    """The end of a pod whose node is not heard of any more, told before Kubernetes tells it."""
+    cause, name = "its node is not heard of any more", pod["metadata"]["name"]
+    return Death(budget="infrastructure", cause=cause, pod=name, node=pod["spec"].get("nodeName", ""))
 
 
 def event_line(event: dict[str, Any]) -> str:

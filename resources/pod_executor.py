@@ -140,8 +140,8 @@ class PodStepHandler(K8sStepHandler):
         if found.final or waited > policy["start_within_s"]:
             pods.delete_job(job["metadata"]["name"])
             return self._ended(step_key, found)
-        if self._told.get(step_key) != found.cause:
-            self._told[step_key] = found.cause
+        if self._told.get(step_key) != found.topic:
+            self._told[step_key] = found.topic
             text = found.text(waited, policy["start_within_s"])
             DagsterEvent.engine_event(context.get_step_context(step_key), text, EngineEventData())
         return CheckStepHealthResult.healthy()

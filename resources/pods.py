@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_assets.ml.errors import TrainingError
+from resources.pod_diagnosis import holds
 
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 LOG_LINES = 30
@@ -85,6 +86,13 @@ class Pods:
             return self.core.read_namespaced_pod_log(pod, self.namespace, tail_lines=LOG_LINES, previous=previous)
         except ApiException as error:
             return f"(no log: {error.reason})"
+
+    def heard_of(self, node: str | None) -> bool:
+        """Whether a node is there and tells that it is ready; true for a pod that has no node yet."""
+        if node is None:
+            return True
+        found = self._or_none(lambda: self.core.read_node(node))
+        return found is not None and holds(found, "Ready")
 
     def node_claims(self) -> list[dict[str, Any]]:
         """Karpenter's NodeClaims; none where there is no Karpenter or no right to look."""

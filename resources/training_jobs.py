@@ -11,7 +11,7 @@ import dagster as dg
 
 from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError
-from resources.pod_diagnosis import death, ended, holds, started, waiting
+from resources.pod_diagnosis import death, ended, holds, lost_with_node, started, waiting
 from resources.pods import Pods, in_cluster
 from resources.step_pod import EXIT_TERMINATED, leave
 
@@ -162,7 +162,9 @@ class _Job:
         over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
         # The others end because one does: a pod that was taken away comes first, one that stopped on request last
         over.sort(key=lambda item: not item[1] and "deletionTimestamp" not in item[0]["metadata"])
-        deaths = [death(job, pod, gone) for pod, gone in over]
+        # Kubernetes calls a worker running for minutes after its node was lost; the others fail when it does not answer
+        silent = [pod for pod in now.values() if not ended(pod) and not self.pods.heard_of(pod["spec"].get("nodeName"))]
+        deaths = [*map(lost_with_node, silent), *(death(job, pod, gone) for pod, gone in over)]
         if not deaths:
             self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
             return EXIT_TERMINATED
@@ -185,8 +187,8 @@ class _Job:
         waited = time.monotonic() - self.created
         if found.final or waited > self.workers.start_within_s:
             raise TrainingError(f"The workers did not start: {found.cause}. {found.remedy}".rstrip())
-        if found.cause != self.told:
-            self.told = found.cause
+        if found.topic != self.told:
+            self.told = found.topic
             self.context.log.info(found.text(waited, self.workers.start_within_s))
 
     def _manifest(self, variables: Mapping[str, str]) -> dict[str, Any]:

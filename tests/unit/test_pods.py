@@ -182,6 +182,16 @@ def test_a_pod_that_waits_is_explained(
     assert "40 s of at most 900 s" in found.text(40, 900)
 
 
+def test_a_cause_that_is_worded_anew_is_the_same_topic() -> None:
+    pods = [
+        pending(True, {"reason": "ErrImagePull", "message": "not found"}),
+        pending(True, {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}),
+    ]
+    first, second = (waiting("a cpu node", [], pod, [], []) for pod in pods)
+    assert first.cause != second.cause
+    assert first.topic == second.topic
+
+
 def dead(code: int | None, reason: str = "Error", conditions: tuple[Any, ...] = ()) -> dict[str, Any]:
     state = {"terminated": {"exitCode": code, "reason": reason}} if code is not None else {"running": {}}
     return {
