@@ -41,11 +41,11 @@ stop: ## end the model server and MLflow
 	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.servers stop; fi
 
 test: setup ## all tests that need no cluster
-	@echo "== Tests: about seven minutes"
+	@echo "== Tests: about five minutes"
 	@$(BIN)/python -m pytest -m "not faults and not cluster"
 
 test-faults: setup ## long kill campaigns
-	@echo "== Kill campaigns: about ten minutes"
+	@echo "== Kill campaigns: about five minutes"
 	@$(BIN)/python -m pytest -m faults
 
 test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
