@@ -86,15 +86,16 @@ format: setup ## put the code into shape
 bench: setup ## measure every promise beside its anchor, into bench/results.json
 	@$(BIN)/python -m bench
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 # triton (1 GB) is for torch.compile, which nothing here uses
 lock: setup ## resolve the dependencies again
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	@$(COMPILE) \
 	  --group demo --group dev pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	@$(COMPILE) --no-annotate \
 	  --no-emit-package triton -c requirements.lock pyproject.toml -o images/platform.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group predictor -o images/predictor.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
 schema: setup ## write docs/model.schema.json for editors

@@ -22,11 +22,21 @@ KILLED, TERMINATED = 137, 143
 REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
 
 
-class Waiting(Value):
-    """A pod that has not started. `about` stands for a cause whose words change from look to look."""
+class Diagnosis(Value):
+    """What is wrong with a pod, and what to do."""
 
     cause: str
     remedy: str = ""
+
+    @property
+    def advice(self) -> str:
+        """Cause and remedy, a sentence each."""
+        return f"{self.cause}. {self.remedy}".rstrip()
+
+
+class Waiting(Diagnosis):
+    """A pod that has not started. `about` stands for a cause whose words change from look to look."""
+
     final: bool = False
     about: str = ""
 
@@ -41,12 +51,10 @@ class Waiting(Value):
         return f"{self.cause}, {waited_s:.0f} s of at most {limit_s:.0f} s{remedy}"
 
 
-class Death(Value):
+class Death(Diagnosis):
     """How a pod ended, and whose budget that costs."""
 
     budget: Literal["infrastructure", "code"]
-    cause: str
-    remedy: str = ""
     pod: str = ""
     node: str = ""
     exit_code: int | None = None

@@ -156,7 +156,7 @@ class PodStepHandler(K8sStepHandler):
 
     def _ended(self, step_key: str, end: Death | Waiting) -> CheckStepHealthResult:
         self.ends[step_key] = end
-        return CheckStepHealthResult.unhealthy(reason=f"{end.cause}. {end.remedy}".rstrip())
+        return CheckStepHealthResult.unhealthy(reason=end.advice)
 
 
 class PodExecutor(StepDelegatingExecutor):
@@ -208,7 +208,7 @@ class PodExecutor(StepDelegatingExecutor):
                 return DagsterEvent.step_retry_event(step_context, StepRetryData(error=error, seconds_to_wait=None))
             details = {"exit code": str(end.exit_code), **details}
         elif isinstance(end, Waiting):
-            message = f"The pod of {step_key} did not start: {end.cause}. {end.remedy}".rstrip()
+            message = f"The pod of {step_key} did not start: {end.advice}"
         error = SerializableErrorInfo(message=message, stack=[], cls_name=err_info.cls_name)
         metadata = {name: dg.MetadataValue.text(text) for name, text in details.items() if text}
         failure = UserFailureData(label="pod", description=message, metadata=metadata)

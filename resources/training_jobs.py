@@ -169,8 +169,7 @@ class _Job:
             self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
             return EXIT_TERMINATED
         first = min(deaths, key=lambda end: (end.budget != "infrastructure", end.exit_code == EXIT_TERMINATED))
-        text = f"worker {first.pod} on node {first.node or '?'}: {first.cause}. {first.remedy}".rstrip()
-        self.context.log.warning(text)
+        self.context.log.warning(f"worker {first.pod} on node {first.node or '?'}: {first.advice}")
         return EXIT_TERMINATED if first.budget == "infrastructure" else 1
 
     def _explain(self, job: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
@@ -186,7 +185,7 @@ class _Job:
         found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
         waited = time.monotonic() - self.created
         if found.final or waited > self.workers.start_within_s:
-            raise TrainingError(f"The workers did not start: {found.cause}. {found.remedy}".rstrip())
+            raise TrainingError(f"The workers did not start: {found.advice}")
         if found.topic != self.told:
             self.told = found.topic
             self.context.log.info(found.text(waited, self.workers.start_within_s))

@@ -86,6 +86,11 @@ def python(script: str, *arguments: str) -> str:
     return kubectl("exec", "-n", NAMESPACE, "deploy/dagster-code", "--", "python", "-c", script, *arguments)
 
 
+def override(step_k8s_config: str) -> str:
+    """The configuration of a run whose step pods are made with this, in YAML, over what they have."""
+    return f"execution: {{config: {{step_k8s_config: {step_k8s_config}}}}}"
+
+
 def until(what: str, true: Callable[[], Any], timeout_s: float, every_s: float = 1.0) -> Any:
     """What `true` gives once it gives something."""
     deadline = time.monotonic() + timeout_s

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.platform import INPUTS, NAMESPACE, gpu_claims, kubectl, objects, until
+from tests.cluster.platform import INPUTS, NAMESPACE, gpu_claims, kubectl, objects, override, until
 
 if TYPE_CHECKING:
     from tests.cluster.platform import Platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
-OVERRIDE = "execution: {config: {step_k8s_config: %s}}"
 
 
 @pytest.mark.parametrize(
@@ -26,8 +25,8 @@ OVERRIDE = "execution: {config: {step_k8s_config: %s}}"
 def test_a_pod_that_cannot_start_fails_with_cause_and_remedy(
     platform: Platform, config: str, cause: str, remedy: str
 ) -> None:
-    override = OVERRIDE % f"{{container_config: {config}}}"
-    run = platform.finished(platform.launch("iris/raw_data", config=override), 180)
+    config = override(f"{{container_config: {config}}}")
+    run = platform.finished(platform.launch("iris/raw_data", config=config), 180)
     assert run.status == "FAILURE"
     assert cause in run.text
     told = [event for event in run.events if event["__typename"] == "EngineEvent" and remedy in event["message"]]
@@ -57,15 +56,15 @@ def test_an_init_container_that_fails_ends_the_step(platform: Platform) -> None:
     ).split()
     rights = "{allow_privilege_escalation: false, capabilities: {drop: [ALL]}}"
     container = f"{{name: fetch, image: '{image}', command: [sh, -c, 'exit 7'], security_context: {rights}}}"
-    override = OVERRIDE % f"{{pod_spec_config: {{init_containers: [{container}]}}}}"
-    run = platform.finished(platform.launch("iris/raw_data", config=override), 180)
+    config = override(f"{{pod_spec_config: {{init_containers: [{container}]}}}}")
+    run = platform.finished(platform.launch("iris/raw_data", config=config), 180)
     assert run.status == "FAILURE"
     assert "the init container fetch ended with exit code 7 (code failure 1 of 1 that are retried)" in run.text
 
 
 def test_a_step_that_dies_tells_where_how_and_its_last_lines(platform: Platform) -> None:
     crash = "{container_config: {command: [sh, -c, 'echo the last words; exit 3']}}"
-    run = platform.finished(platform.launch("iris/raw_data", config=OVERRIDE % crash), 180)
+    run = platform.finished(platform.launch("iris/raw_data", config=override(crash)), 180)
     assert run.status == "FAILURE"
     assert "the process ended with exit code 3 (code failure 1 of 1 that are retried)" in run.text
     [failure] = [event for event in run.events if event["__typename"] == "ExecutionStepFailureEvent"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.platform import NAMESPACE, STAGES, gpu_claims, kubectl, objects, step, until
+from tests.cluster.platform import NAMESPACE, STAGES, gpu_claims, kubectl, objects, override, step, until
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def unchanged() -> Iterator[None]:
 @pytest.mark.usefixtures("life_cycle")
 def test_a_predictor_that_does_not_come_up_leaves_the_old_one(platform: Platform) -> None:
     variable = "{name: MLOPS_PREDICTOR_IMAGE, value: 'localhost/no-predictor:1'}"
-    config = f"execution: {{config: {{step_k8s_config: {{container_config: {{env: [{variable}]}}}}}}}}"
+    config = override(f"{{container_config: {{env: [{variable}]}}}}")
     with unchanged():
         run = platform.finished(platform.launch(f"{MODEL}/deployment", config=config), 300)
     assert run.status == "FAILURE"
