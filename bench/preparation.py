@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
-from mlops_assets.ml.columns import Column, Split, Target
+from mlops_assets.ml.data.contract import Column, Split, Target
+from mlops_assets.ml.data.prepare import PreparationPlan, prepare
+from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features import FeaturePlan, build_features, load_arrays
-from mlops_assets.ml.preparation import PreparationPlan, prepare
-from mlops_assets.ml.simulate import write_transactions
 
 ROWS = 200_000
 NUMBERS = ("amount", "user_age", "transaction_hour")

@@ -14,12 +14,12 @@ import pandas as pd
 
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.checkpoint import FolderCheckpoints
-from mlops_assets.ml.columns import Column, Target
+from mlops_assets.ml.data.contract import Column, Target
+from mlops_assets.ml.data.prepare import PreparationPlan, prepare
+from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.export import export
 from mlops_assets.ml.features import FeaturePlan, build_features
 from mlops_assets.ml.inference import open_session
-from mlops_assets.ml.preparation import PreparationPlan, prepare
-from mlops_assets.ml.simulate import write_transactions
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 from resources.background import BackgroundServer

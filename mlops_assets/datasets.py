@@ -39,8 +39,8 @@ def iris(folder: Path) -> None:
 
 
 def transactions(folder: Path) -> None:
-    """200,000 simulated card transactions; see `mlops_assets.ml.simulate`."""
-    from mlops_assets.ml.simulate import write_transactions
+    """200,000 simulated card transactions; see `mlops_assets.ml.data.simulate`."""
+    from mlops_assets.ml.data.simulate import write_transactions
 
     write_transactions(folder / "transactions.parquet", rows=200_000, seed=7)
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.values import Value
 from resources.background import BackgroundServer
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.values import Value
 from resources.objects import FolderStore, ObjectStore, SourceObject, open_store
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlparse
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import DataError, LakeError
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from mlops_assets.ml.columns import Value
+from mlops_assets.ml.values import Value
 
 Objects = list[dict[str, Any]]
 

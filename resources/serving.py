@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.inference import largest_difference
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable

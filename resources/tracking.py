@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.values import Value
 from resources.background import started_at
 from resources.environment import Environment
 from resources.lake import Lake

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.values import Value
 from resources.pod_diagnosis import death, ended, holds, lost_with_node, started, waiting
 from resources.pods import Pods, in_cluster
 from resources.step_pod import EXIT_TERMINATED, leave

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param, open_dagster_pipes
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import MlopsError, TrainingInterrupted
 from mlops_assets.ml.training_config import TrainingConfig
+from mlops_assets.ml.values import Value
 from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
 from resources.step_pod import EXIT_TERMINATED, leave

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from mlops_assets.ml.columns import Value
+from mlops_assets.ml.values import Value
 from resources.lake import Lake
 from resources.objects import SourceObject
 

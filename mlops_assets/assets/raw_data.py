@@ -9,9 +9,9 @@ import dagster as dg
 
 from mlops_assets.assets.handles import RawData
 from mlops_assets.assets.stage import check, stage, told_clearly, version_of
+from mlops_assets.ml.data.source_checks import SourceReport, check_sources
+from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.quality import SourceReport, check_sources
-from mlops_assets.ml.windows import partition_of, window
 from mlops_assets.pipeline.spec import ModelSpec, Source
 from resources.lake import Lake, split_glob
 from resources.objects import SourceObject

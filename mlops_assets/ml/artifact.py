@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from mlops_assets.ml.columns import Task, Value
 from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.columns import Value
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from pathlib import Path

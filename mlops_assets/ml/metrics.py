@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.columns import Task
+    from mlops_assets.ml.values import Task
 
 GREATER_IS_BETTER: dict[str, bool] = {
     "mse": False,

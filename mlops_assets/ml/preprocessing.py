@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mlops_assets.ml.columns import Column
+    from mlops_assets.ml.data.contract import Column
 
 OPSET = 18
 MAX_CATEGORIES = 256

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.checkpoint import latest
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.distributed import Workers
 from mlops_assets.ml.errors import TrainingInterrupted
 from mlops_assets.ml.training_state import EpochMetrics, TrainingState, below
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence

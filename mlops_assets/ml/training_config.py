@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mlops_assets.ml.columns import Task, Value
+from mlops_assets.ml.values import Task, Value
 
 
 class TrainingConfig(Value):

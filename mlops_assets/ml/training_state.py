@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.ml import checkpoint
 from mlops_assets.ml.adam import Adam
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features import FeatureSet, load_arrays
 from mlops_assets.ml.networks import construct, find
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

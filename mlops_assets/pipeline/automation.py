@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.windows import FORMATS
+from mlops_assets.ml.data.windows import FORMATS
 
 if TYPE_CHECKING:
     from mlops_assets.pipeline.spec import ModelSpec, Source

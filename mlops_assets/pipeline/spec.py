@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlops_assets.ml.columns import Column, ColumnType, Split, SplitBy, Target, Task, Value
+from mlops_assets.ml.data.contract import Column, ColumnType, Split, SplitBy, Target
+from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
-from mlops_assets.ml.windows import window
+from mlops_assets.ml.values import Task, Value
 from mlops_assets.pipeline.fields import Cron, Duration, ImportPath, Quantity, problem
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"

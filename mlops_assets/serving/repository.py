@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from kserve import ModelRepository
 from pydantic import ValidationError
 
-from mlops_assets.ml.columns import Value
 from mlops_assets.ml.errors import ArtifactError, MlopsError
+from mlops_assets.ml.values import Value
 from mlops_assets.serving.predictor import Predictor
 
 if TYPE_CHECKING:

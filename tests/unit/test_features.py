@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from mlops_assets.ml.artifact import load_artifact
 from mlops_assets.ml.checkpoint import FolderCheckpoints
-from mlops_assets.ml.columns import Column, Target
+from mlops_assets.ml.data.contract import Column, Target
+from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.estimators import fit as fit_estimator
 from mlops_assets.ml.export import export
 from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features, load_arrays
 from mlops_assets.ml.inference import answers, feed, open_session
 from mlops_assets.ml.leakage import leaks
-from mlops_assets.ml.preparation import PreparationPlan, prepare
 from mlops_assets.ml.preprocessing import fit, to_onnx
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
@@ -30,7 +30,7 @@ from tests.support import weather
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlops_assets.ml.columns import Task
+    from mlops_assets.ml.values import Task
 
 USED = (
     Column(name="place", type="category", nullable=True),

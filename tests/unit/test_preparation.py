@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.ml.columns import Column, Split, Target
+from mlops_assets.ml.data.contract import Column, Split, Target
+from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
+from mlops_assets.ml.data.source_checks import check_sources
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.preparation import Preparation, PreparationPlan, prepare
-from mlops_assets.ml.quality import check_sources
 from tests.support import weather
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from mlops_assets.ml.simulate import transactions
+from mlops_assets.ml.data.simulate import transactions
 
 
 def table(rows: int, seed: int, *, shifted: bool = False) -> pa.Table:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.windows import partition_of, window
 
 
 @pytest.mark.parametrize(

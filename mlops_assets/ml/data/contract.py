@@ -2,17 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Task = Literal["regression", "binary_classification", "multiclass_classification"]
+from mlops_assets.ml.values import Value
+
 ColumnType = Literal["number", "category", "boolean", "timestamp"]
 SplitBy = Literal["random", "time", "group"]
-
-
-class Value(BaseModel):
-    """An immutable value that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Column(Value):

@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.columns import Column, Value
+from mlops_assets.ml.data.sources import FITTING_TYPES, cast, columns_of, identifier, relation, session
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.sources import FITTING_TYPES, cast, columns_of, identifier, relation, session
+from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mlops_assets.ml.data.contract import Column
 
 
 class SourceReport(Value):

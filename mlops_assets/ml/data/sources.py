@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mlops_assets.ml.columns import Column
+    from mlops_assets.ml.data.contract import Column
 
 NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 FITTING_TYPES = {

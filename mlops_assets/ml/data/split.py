@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.sources import identifier, quoted
+from mlops_assets.ml.data.sources import identifier, quoted
 
 if TYPE_CHECKING:
-    from mlops_assets.ml.columns import Split
+    from mlops_assets.ml.data.contract import Split
 
 
 def in_test(split: Split, connection: Any) -> str:

@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.columns import Column, Split, Target, Task, Value
+from mlops_assets.ml.data.contract import Column, Split, Target
+from mlops_assets.ml.data.sources import contract_rows, identifier, quoted, session
+from mlops_assets.ml.data.split import in_test
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.sources import contract_rows, identifier, quoted, session
-from mlops_assets.ml.split import in_test
+from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""From source files to prepared rows: the data contract, reading, checking, cleaning and splitting."""
