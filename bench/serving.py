@@ -19,7 +19,7 @@ from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.export import export
 from mlops_assets.ml.features import FeaturePlan, build_features
-from mlops_assets.ml.inference import open_session
+from mlops_assets.ml.inference.session import open_session
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 from resources.background import BackgroundServer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mlops_assets.ml.artifact import ModelSignature
+    from mlops_assets.ml.inference.artifact import ModelSignature
 
 ROW = {"amount": 120.5, "user_age": 43.0, "transaction_hour": 14.0, "merchant_id": "m007"}
 SECONDS = 4

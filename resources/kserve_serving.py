@@ -6,8 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, ModelSignature
 from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
 from resources.lake import Lake
 from resources.pod_diagnosis import Waiting, waiting
 from resources.pods import Pods, in_cluster

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.artifact import ModelSignature
 from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.inference.artifact import ModelSignature
 from resources.background import BackgroundServer
 from resources.serving import DeploymentError, Proof, Serving, post, prove
 

@@ -6,7 +6,7 @@ import shutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.artifact import DESCRIPTION, GRAPH, ModelSignature
+from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.ml.errors import MlopsError
-from mlops_assets.ml.inference import largest_difference
+from mlops_assets.ml.inference.session import largest_difference
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlops_assets.ml.artifact import ModelSignature
+    from mlops_assets.ml.inference.artifact import ModelSignature
 
     Post = Callable[[str, dict[str, Any]], dict[str, Any]]
 

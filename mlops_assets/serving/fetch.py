@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from mlops_assets.ml.artifact import MAX_BYTES
 from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.ml.inference.artifact import MAX_BYTES
 from mlops_assets.serving.repository import DECLARATION, Declaration, Served
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from kserve import Model
 
-from mlops_assets.ml.artifact import ModelSignature, load_artifact
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.ml.inference import answers, largest_difference, open_session
+from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
+from mlops_assets.ml.inference.session import answers, largest_difference, open_session
 from mlops_assets.serving.requests import BadRequest, parse, read_v1, read_v2
 
 if TYPE_CHECKING:

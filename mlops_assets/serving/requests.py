@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.artifact import InputColumn
+    from mlops_assets.ml.inference.artifact import InputColumn
 
     Arrays = dict[str, NDArray[Any]]
 

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mlops_assets.ml.artifact import MAX_BYTES, ModelSignature, load_artifact
 from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.ml.inference.artifact import MAX_BYTES, ModelSignature, load_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

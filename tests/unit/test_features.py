@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.ml.artifact import load_artifact
 from mlops_assets.ml.checkpoint import FolderCheckpoints
 from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
@@ -20,7 +19,8 @@ from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.estimators import fit as fit_estimator
 from mlops_assets.ml.export import export
 from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features, load_arrays
-from mlops_assets.ml.inference import answers, feed, open_session
+from mlops_assets.ml.inference.artifact import load_artifact
+from mlops_assets.ml.inference.session import answers, feed, open_session
 from mlops_assets.ml.leakage import leaks
 from mlops_assets.ml.preprocessing import fit, to_onnx
 from mlops_assets.ml.training import train

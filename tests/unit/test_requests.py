@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.ml.artifact import InputColumn
+from mlops_assets.ml.inference.artifact import InputColumn
 from mlops_assets.serving.requests import BadRequest, parse, read_v1, read_v2
 
 COLUMNS = (

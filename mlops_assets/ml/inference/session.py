@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.artifact import InputColumn
+    from mlops_assets.ml.inference.artifact import InputColumn
 
 
 def open_session(graph: bytes, threads: int = 1) -> Any:

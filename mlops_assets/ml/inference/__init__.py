@@ -1,0 +1,1 @@
+"""What a predictor needs of a model: the artifact, and the session that runs its graph."""
