@@ -13,7 +13,7 @@ from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.data.contract import Column, Split, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
-from mlops_assets.ml.features import FeaturePlan, build_features, load_arrays
+from mlops_assets.ml.features.feature_set import FeaturePlan, build_features, load_arrays
 
 ROWS = 200_000
 NUMBERS = ("amount", "user_age", "transaction_hour")

@@ -18,7 +18,7 @@ from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.export import export
-from mlops_assets.ml.features import FeaturePlan, build_features
+from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
 from mlops_assets.ml.inference.session import open_session
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig

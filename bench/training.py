@@ -10,7 +10,7 @@ import numpy as np
 from bench.measure import Result, in_turn, result, scratch
 from mlops_assets.ml.checkpoint import FolderCheckpoints
 from mlops_assets.ml.data.contract import Column
-from mlops_assets.ml.features import FeatureSet
+from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 

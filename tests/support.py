@@ -18,7 +18,7 @@ import pandas as pd
 from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.data.contract import Column
-from mlops_assets.ml.features import FeatureSet
+from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.pipeline.load import load_spec
 from resources.lake import Lake
 from resources.local_serving import LocalServing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.features import load_arrays
+from mlops_assets.ml.features.feature_set import load_arrays
 from mlops_assets.ml.networks import construct, find
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.features import FeatureSet, inputs_of, load_arrays
+from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
+from mlops_assets.ml.features.preprocessing import OPSET
 from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, Golden, InputColumn, ModelSignature
 from mlops_assets.ml.inference.session import answers, feed, open_session, rows_of
 from mlops_assets.ml.networks import construct, find, is_torch
-from mlops_assets.ml.preprocessing import OPSET
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml import checkpoint
 from mlops_assets.ml.adam import Adam
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
-from mlops_assets.ml.features import FeatureSet, load_arrays
+from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
 from mlops_assets.ml.networks import construct, find
 from mlops_assets.ml.values import Value
 

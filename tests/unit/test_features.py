@@ -18,11 +18,11 @@ from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.estimators import fit as fit_estimator
 from mlops_assets.ml.export import export
-from mlops_assets.ml.features import FeaturePlan, FeatureSet, build_features, load_arrays
+from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features, load_arrays
+from mlops_assets.ml.features.leakage import leaks
+from mlops_assets.ml.features.preprocessing import fit, to_onnx
 from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.session import answers, feed, open_session
-from mlops_assets.ml.leakage import leaks
-from mlops_assets.ml.preprocessing import fit, to_onnx
 from mlops_assets.ml.training import train
 from mlops_assets.ml.training_config import TrainingConfig
 from tests.support import weather

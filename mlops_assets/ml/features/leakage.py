@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.features import FeaturePlan
+    from mlops_assets.ml.features.feature_set import FeaturePlan
 
 SAMPLE_ROWS = 100_000
 PURITY = 0.9995

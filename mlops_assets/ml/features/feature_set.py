@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.data.contract import Column, Target
+from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES, fit, to_onnx
 from mlops_assets.ml.inference.artifact import InputColumn
 from mlops_assets.ml.inference.session import answers, feed, open_session
-from mlops_assets.ml.preprocessing import MAX_CATEGORIES, fit, to_onnx
 from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""From prepared rows to feature arrays, with the preprocessing that serving repeats."""
