@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.measure import Result, in_turn, result, scratch
-from mlops_assets.ml.checkpoint import FolderCheckpoints
 from mlops_assets.ml.data.contract import Column
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.training import train
-from mlops_assets.ml.training_config import TrainingConfig
+from mlops_assets.ml.training.checkpoint import FolderCheckpoints
+from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.ml.training.training_loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path

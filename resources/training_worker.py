@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param, open_dagster_pipes
 
 from mlops_assets.ml.errors import MlopsError, TrainingInterrupted
-from mlops_assets.ml.training_config import TrainingConfig
+from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.values import Value
 from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
@@ -70,8 +70,8 @@ def _work() -> int:
 
 
 def _train(order: TrainingOrder, say: Callable[[str], None], stop_requested: Callable[[], bool]) -> None:
-    from mlops_assets.ml.distributed import joined
-    from mlops_assets.ml.training import train_share
+    from mlops_assets.ml.training.training_loop import train_share
+    from mlops_assets.ml.training.workers import joined
 
     lake = Environment.read().lake()
     features = lake.fetch(order.features_place, order.features_version)

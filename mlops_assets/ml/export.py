@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.training_config import TrainingConfig
+    from mlops_assets.ml.training.training_config import TrainingConfig
 
 IR_VERSION = 10
 GOLDEN_ROWS = 16

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from mlops_assets.ml.distributed import Workers
-from mlops_assets.ml.training import collect, train
-from mlops_assets.ml.training_config import TrainingConfig
+from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.ml.training.training_loop import collect, train
+from mlops_assets.ml.training.workers import Workers
 from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
 from resources.step_pod import EXIT_TERMINATED

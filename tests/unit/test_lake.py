@@ -13,8 +13,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from mlops_assets.ml import checkpoint
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.training import checkpoint
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake, split_glob
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mlops_assets.ml import checkpoint
-from mlops_assets.ml.checkpoint import FolderCheckpoints
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
-from mlops_assets.ml.training import train
-from mlops_assets.ml.training_config import TrainingConfig
+from mlops_assets.ml.training import checkpoint
+from mlops_assets.ml.training.checkpoint import FolderCheckpoints
+from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.ml.training.training_loop import train
 from tests.support import write_features
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_another_seed_gives_other_weights(features: Path, tmp_path: Path) -> Non
 def test_stopped_at_every_possible_moment_the_weights_are_the_same(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_chunk: int
 ) -> None:
-    monkeypatch.setattr("mlops_assets.ml.training_state.CHUNK_ROWS", per_chunk)
+    monkeypatch.setattr("mlops_assets.ml.training.training_state.CHUNK_ROWS", per_chunk)
     whole = weights(features, tmp_path / "whole")
     curve = (tmp_path / "whole/curve.json").read_bytes()
     stops = 0
@@ -83,10 +83,10 @@ def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
     out.mkdir()
     program = (
         "import sys; from pathlib import Path\n"
-        "import mlops_assets.ml.training_state as state; state.CHUNK_ROWS = 128\n"
-        "from mlops_assets.ml.checkpoint import FolderCheckpoints\n"
-        "from mlops_assets.ml.training import train\n"
-        "from mlops_assets.ml.training_config import TrainingConfig\n"
+        "import mlops_assets.ml.training.training_state as state; state.CHUNK_ROWS = 128\n"
+        "from mlops_assets.ml.training.checkpoint import FolderCheckpoints\n"
+        "from mlops_assets.ml.training.training_loop import train\n"
+        "from mlops_assets.ml.training.training_config import TrainingConfig\n"
         "out = Path(sys.argv[2])\n"
         "train(Path(sys.argv[1]), out, TrainingConfig.model_validate_json(sys.argv[3]),\n"
         "      FolderCheckpoints(out / 'checkpoints'), checkpoint_every_s=0)\n"
@@ -168,5 +168,5 @@ def test_arrays_that_do_not_fit_the_device_give_the_same_weights(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident = weights(features, tmp_path / "a")
-    monkeypatch.setattr("mlops_assets.ml.training_state.ON_DEVICE_BYTES", 0)
+    monkeypatch.setattr("mlops_assets.ml.training.training_state.ON_DEVICE_BYTES", 0)
     assert weights(features, tmp_path / "b") == resident

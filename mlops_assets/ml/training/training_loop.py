@@ -8,10 +8,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.checkpoint import latest
-from mlops_assets.ml.distributed import Workers
 from mlops_assets.ml.errors import TrainingInterrupted
-from mlops_assets.ml.training_state import EpochMetrics, TrainingState, below
+from mlops_assets.ml.training.checkpoint import latest
+from mlops_assets.ml.training.training_state import EpochMetrics, TrainingState, below
+from mlops_assets.ml.training.workers import Workers
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mlops_assets.ml.checkpoint import CheckpointStore
-    from mlops_assets.ml.training_config import TrainingConfig
+    from mlops_assets.ml.training.checkpoint import CheckpointStore
+    from mlops_assets.ml.training.training_config import TrainingConfig
 
 SAY_EVERY_S = 5.0
 ALONE = Workers()

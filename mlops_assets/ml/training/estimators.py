@@ -14,7 +14,7 @@ from mlops_assets.ml.networks import construct, find
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlops_assets.ml.training_config import TrainingConfig
+    from mlops_assets.ml.training.training_config import TrainingConfig
 
 
 def fit(features: Path, out: Path, config: TrainingConfig) -> Any:

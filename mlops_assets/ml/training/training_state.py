@@ -10,11 +10,11 @@ import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml import checkpoint
-from mlops_assets.ml.adam import Adam
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
 from mlops_assets.ml.networks import construct, find
+from mlops_assets.ml.training import checkpoint
+from mlops_assets.ml.training.adam import Adam
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mlops_assets.ml.checkpoint import CheckpointStore
-    from mlops_assets.ml.distributed import Share, Workers
-    from mlops_assets.ml.training_config import TrainingConfig
+    from mlops_assets.ml.training.checkpoint import CheckpointStore
+    from mlops_assets.ml.training.training_config import TrainingConfig
+    from mlops_assets.ml.training.workers import Share, Workers
 
 ON_DEVICE_BYTES = 4 << 30
 CHUNK_ROWS = 65_536

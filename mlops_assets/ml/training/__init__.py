@@ -1,0 +1,1 @@
+"""From feature arrays to a trained model: learners, checkpoints, workers."""
