@@ -16,9 +16,9 @@ from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
-from mlops_assets.ml.export import export
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
 from mlops_assets.ml.inference.session import open_session
+from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.checkpoint import FolderCheckpoints
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import train

@@ -7,11 +7,11 @@ import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
-from mlops_assets.ml.card import model_card
-from mlops_assets.ml.evaluation import EvaluationReport, evaluate, held_out_columns
+from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate, held_out_columns
+from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER
+from mlops_assets.ml.evaluation.model_card import model_card
+from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.inference.artifact import load_artifact
-from mlops_assets.ml.metrics import GREATER_IS_BETTER
-from mlops_assets.ml.plots import render
 from mlops_assets.pipeline.spec import Gate, ModelSpec
 from resources.lake import Lake
 from resources.tracking import Tracking

@@ -13,9 +13,9 @@ from mlops_assets.assets.handles import Features, TrainedModel
 from mlops_assets.assets.pods import worker_pods
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.export import export
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.ml.networks import find, is_torch, source_digest
+from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.estimators import fit
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from mlops_assets.ml.data.contract import Column, ColumnType, Split, SplitBy, Target
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
 from mlops_assets.ml.values import Task, Value
 from mlops_assets.pipeline.fields import Cron, Duration, ImportPath, Quantity, problem
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.export import export
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features, load_arrays
 from mlops_assets.ml.features.leakage import leaks
 from mlops_assets.ml.features.preprocessing import fit, to_onnx
 from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.session import answers, feed, open_session
+from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.checkpoint import FolderCheckpoints
 from mlops_assets.ml.training.estimators import fit as fit_estimator
 from mlops_assets.ml.training.training_config import TrainingConfig

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from mlops_assets.ml.metrics import METRICS_BY_TASK, classification_metrics, regression_metrics
+from mlops_assets.ml.evaluation.metrics import METRICS_BY_TASK, classification_metrics, regression_metrics
 
 
 @settings(deadline=None)

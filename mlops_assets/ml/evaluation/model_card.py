@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlops_assets.ml.evaluation import EvaluationReport
+    from mlops_assets.ml.evaluation.evaluate import EvaluationReport
 
 
 def model_card(model: str, description: str, owners: Sequence[str], report: EvaluationReport) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.inference.artifact import TRAINING_FILES, ModelSignature, load_artifact
 from mlops_assets.ml.inference.session import answers, feed, open_session
-from mlops_assets.ml.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mlops_assets.ml.evaluation import EvaluationReport, Predictions
+    from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Predictions
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#9ca3af"
 SCATTERED = 5_000
