@@ -99,7 +99,7 @@ lock: setup ## resolve the dependencies again
 	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
 schema: setup ## write docs/model.schema.json for editors
-	@$(BIN)/python -m mlops_assets.pipeline.schema docs/model.schema.json
+	@$(BIN)/python -m mlops_assets.spec.json_schema docs/model.schema.json
 
 clean: stop ## remove everything that was made here
 	@rm -rf $(VENV) $(MLOPS_HOME) .pytest_cache .ruff_cache .hypothesis

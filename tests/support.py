@@ -19,7 +19,7 @@ from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.data.contract import Column
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.pipeline.load import load_spec
+from mlops_assets.spec.load_spec import load_spec
 from resources.lake import Lake
 from resources.local_serving import LocalServing
 from resources.tracking import Tracking
@@ -28,7 +28,7 @@ from resources.training_jobs import TrainingJobs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlops_assets.pipeline.spec import ModelSpec
+    from mlops_assets.spec.model_spec import ModelSpec
 
 BASE: dict[str, Any] = {
     "model": "weather",

@@ -12,7 +12,7 @@ from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.inference.artifact import load_artifact
-from mlops_assets.pipeline.spec import Gate, ModelSpec
+from mlops_assets.spec.model_spec import Gate, ModelSpec
 from resources.lake import Lake
 from resources.tracking import Tracking
 

@@ -6,7 +6,7 @@ from mlops_assets.assets.handles import Features, PreparedData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.features.leakage import Leakage, leaks
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake import Lake
 
 CODE_VERSION = "1"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from resources.training_jobs import WorkerPods
 
 if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import Compute, ModelSpec, TrainingCompute
+    from mlops_assets.spec.model_spec import Compute, ModelSpec, TrainingCompute
 
 POLICY = "mlops.dev/pod"
 GPU = "nvidia.com/gpu"

@@ -5,7 +5,7 @@ import dagster as dg
 from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake import Lake
 
 CODE_VERSION = "1"

@@ -12,7 +12,7 @@ from mlops_assets.assets.stage import check, stage, told_clearly, version_of
 from mlops_assets.ml.data.source_checks import SourceReport, check_sources
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
-from mlops_assets.pipeline.spec import ModelSpec, Source
+from mlops_assets.spec.model_spec import ModelSpec, Source
 from resources.lake import Lake, split_glob
 from resources.objects import SourceObject
 from resources.tracking import Tracking

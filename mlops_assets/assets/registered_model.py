@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import check, stage, told_clearly
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake import Lake, sha256
 from resources.onnx_model import save_onnx

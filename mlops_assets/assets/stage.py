@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from mlops_assets.pipeline.spec import ModelSpec
+    from mlops_assets.spec.model_spec import ModelSpec
     from resources.lake import Lake
 
 T = TypeVar("T", bound=BaseModel)

@@ -19,7 +19,7 @@ from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.estimators import fit
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 from resources.checkpoints import LakeCheckpoints
 from resources.lake import Lake
 from resources.step_pod import STOP, leave

@@ -9,7 +9,7 @@ import dagster as dg
 from mlops_assets.ml.data.windows import FORMATS
 
 if TYPE_CHECKING:
-    from mlops_assets.pipeline.spec import ModelSpec, Source
+    from mlops_assets.spec.model_spec import ModelSpec, Source
 
 
 def jobs(spec: ModelSpec) -> list[Any]:

@@ -17,9 +17,9 @@ from mlops_assets.assets import (
     trained_model,
 )
 from mlops_assets.pipeline.automation import jobs, schedules
-from mlops_assets.pipeline.load import load_spec
 from mlops_assets.pipeline.scaffold import ModelPipelineScaffolder
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.load_spec import load_spec
+from mlops_assets.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from dagster.components import ComponentLoadContext

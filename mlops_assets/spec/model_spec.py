@@ -13,7 +13,7 @@ from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
 from mlops_assets.ml.values import Task, Value
-from mlops_assets.pipeline.fields import Cron, Duration, ImportPath, Quantity, problem
+from mlops_assets.spec.field_types import Cron, Duration, ImportPath, Quantity, problem
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"

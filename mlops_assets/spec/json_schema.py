@@ -1,10 +1,10 @@
-"""`python -m mlops_assets.pipeline.schema FILE`: writes the JSON schema of a model's YAML, for editors."""
+"""`python -m mlops_assets.spec.json_schema FILE`: writes the JSON schema of a model's YAML, for editors."""
 
 import json
 import sys
 from pathlib import Path
 
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 
 
 def schema() -> dict[str, object]:

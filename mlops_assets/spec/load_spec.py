@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mlops_assets.ml.errors import SpecError
-from mlops_assets.pipeline.spec import ModelSpec
+from mlops_assets.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
