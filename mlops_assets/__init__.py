@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlops_assets.pipeline.component import ModelPipeline
+    from mlops_assets.components.model_pipeline import ModelPipeline
 
 __all__ = ["ModelPipeline"]
 
@@ -11,7 +11,7 @@ __all__ = ["ModelPipeline"]
 def __getattr__(name: str) -> Any:
     """Import the component only when it is asked for, so that a predictor never imports Dagster."""
     if name == "ModelPipeline":
-        from mlops_assets.pipeline.component import ModelPipeline
+        from mlops_assets.components.model_pipeline import ModelPipeline
 
         return ModelPipeline
     raise AttributeError(name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlops_assets.assets.pods import POLICY, op_tags, worker_pods
-from mlops_assets.pipeline.component import STAGES
+from mlops_assets.components.model_pipeline import STAGES
 from resources.pod_diagnosis import death, waiting
 from resources.pod_executor import policy_of
 from tests.support import TORCH, spec

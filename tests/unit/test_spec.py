@@ -11,8 +11,8 @@ import pytest
 import yaml
 from dagster_shared.yaml_utils import parse_yaml_with_source_position
 
+from mlops_assets.components.scaffold import TEMPLATE
 from mlops_assets.ml.errors import SpecError
-from mlops_assets.pipeline.scaffold import TEMPLATE
 from mlops_assets.spec.json_schema import schema
 from mlops_assets.spec.load_spec import load_spec
 from tests.support import attributes

@@ -16,8 +16,8 @@ from mlops_assets.assets import (
     registered_model,
     trained_model,
 )
-from mlops_assets.pipeline.automation import jobs, schedules
-from mlops_assets.pipeline.scaffold import ModelPipelineScaffolder
+from mlops_assets.components.jobs_and_schedules import jobs, schedules
+from mlops_assets.components.scaffold import ModelPipelineScaffolder
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.model_spec import ModelSpec
 
