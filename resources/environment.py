@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
-from resources.background import BackgroundServer
+from resources.local.background_server import BackgroundServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
-from resources.background import BackgroundServer
+from resources.local.background_server import BackgroundServer
 from resources.serving import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:

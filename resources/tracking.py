@@ -12,9 +12,9 @@ import dagster as dg
 
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.values import Value
-from resources.background import started_at
 from resources.environment import Environment
 from resources.lake import Lake
+from resources.local.background_server import started_at
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,8 +14,8 @@ import pytest
 
 from mlops_assets.definitions import defs
 from mlops_assets.ml.errors import SpecError
-from resources.background import BackgroundServer, ServerError, started_at
 from resources.environment import Environment
+from resources.local.background_server import BackgroundServer, ServerError, started_at
 from tests.support import free_port
 
 PROJECT = Path(__file__).parents[2]
