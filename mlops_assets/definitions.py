@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.errors import SpecError
 from resources.environment import Environment
-from resources.lake import Lake
+from resources.lake.lake import Lake
 from resources.local_serving import LocalServing
 from resources.serving import Serving
 from resources.tracking import Tracking

@@ -14,7 +14,7 @@ from resources.local.background_server import BackgroundServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resources.lake import Lake
+    from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
 PROJECT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ class Environment(Value):
 
     def lake(self) -> Lake:
         """The lake, with its cache on this machine."""
-        from resources.lake import Lake
+        from resources.lake.lake import Lake
 
         return Lake(uri=self.lake_uri, cache=str(self.home / "cache"), endpoint_url=self.s3_endpoint_url)
 

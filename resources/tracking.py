@@ -13,7 +13,7 @@ import dagster as dg
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
-from resources.lake import Lake
+from resources.lake.lake import Lake
 from resources.local.background_server import started_at
 
 if TYPE_CHECKING:

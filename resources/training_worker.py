@@ -16,8 +16,8 @@ from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param, open_dag
 from mlops_assets.ml.errors import MlopsError, TrainingInterrupted
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.values import Value
-from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.step_pod import EXIT_TERMINATED, leave
 
 if TYPE_CHECKING:

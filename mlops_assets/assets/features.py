@@ -7,7 +7,7 @@ from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_cl
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.features.leakage import Leakage, leaks
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.lake import Lake
+from resources.lake.lake import Lake
 
 CODE_VERSION = "1"
 

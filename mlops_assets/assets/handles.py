@@ -7,8 +7,8 @@ import dagster as dg
 from pydantic import BaseModel
 
 from mlops_assets.ml.values import Value
-from resources.lake import Lake
-from resources.objects import SourceObject
+from resources.lake.lake import Lake
+from resources.lake.object_store import SourceObject
 
 
 class RawData(Value):

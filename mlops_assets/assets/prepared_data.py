@@ -6,7 +6,7 @@ from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.lake import Lake
+from resources.lake.lake import Lake
 
 CODE_VERSION = "1"
 ROW_CHANGE = 0.5  # a row count that changes by more than this share is worth a look

@@ -13,8 +13,8 @@ from mlops_assets.ml.data.source_checks import SourceReport, check_sources
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import ModelSpec, Source
-from resources.lake import Lake, split_glob
-from resources.objects import SourceObject
+from resources.lake.lake import Lake, split_glob
+from resources.lake.object_store import SourceObject
 from resources.tracking import Tracking
 
 CODE_VERSION = "1"

@@ -10,7 +10,7 @@ from mlops_assets.assets.handles import Evaluation, Features, RawData, Registere
 from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import PROJECT
-from resources.lake import Lake, sha256
+from resources.lake.lake import Lake, sha256
 from resources.onnx_model import save_onnx
 from resources.serving import Serving
 from resources.tracking import RegisteredVersion, Tracking

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlops_assets.spec.model_spec import ModelSpec
-    from resources.lake import Lake
+    from resources.lake.lake import Lake
 
 T = TypeVar("T", bound=BaseModel)
 

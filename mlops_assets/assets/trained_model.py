@@ -20,8 +20,8 @@ from mlops_assets.ml.training.estimators import fit
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.checkpoints import LakeCheckpoints
-from resources.lake import Lake
+from resources.lake.lake import Lake
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.step_pod import STOP, leave
 from resources.tracking import Tracking
 from resources.training_jobs import TrainingJobs

@@ -24,8 +24,8 @@ from safetensors.numpy import load_file
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train
 from mlops_assets.ml.training.workers import Workers
-from resources.checkpoints import LakeCheckpoints
 from resources.environment import Environment
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.step_pod import EXIT_TERMINATED
 from resources.training_worker import TrainingOrder
 from tests.support import free_port, write_features

@@ -15,8 +15,8 @@ import pytest
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.training import checkpoint
-from resources.checkpoints import LakeCheckpoints
-from resources.lake import Lake, split_glob
+from resources.lake.lake import Lake, split_glob
+from resources.lake.lake_checkpoints import LakeCheckpoints
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -143,7 +143,7 @@ def test_ledger_entries_of_several_processes_have_numbers_of_their_own(tmp_path:
 
 WRITER = """
 import sys
-from resources.lake import Lake
+from resources.lake.lake import Lake
 lake = Lake(uri=sys.argv[1], cache=sys.argv[2])
 for index in range(100_000):
     with lake.publishing("m/stage", f"v{index}") as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlops_assets.ml.errors import DataError
-from resources.lake import Lake
+from resources.lake.lake import Lake
 
 
 class LakeCheckpoints:

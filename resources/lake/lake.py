@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
-from resources.objects import FolderStore, ObjectStore, SourceObject, open_store
+from resources.lake.object_store import FolderStore, ObjectStore, SourceObject, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
