@@ -8,11 +8,11 @@ import dagster as dg
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.errors import SpecError
 from resources.environment import Environment
+from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.local_serving import LocalServing
 from resources.serving import Serving
 from resources.tracking import Tracking
-from resources.training_jobs import TrainingJobs
 
 
 def _models() -> dg.Definitions:
@@ -56,8 +56,8 @@ def _platform(environment: Environment) -> dg.Definitions:
     if not environment.production:
         # One process: a step costs 0.1 s here, and 3.6 s with a process each
         return dg.Definitions(resources=_resources(environment), executor=dg.in_process_executor)
-    from resources.janitor import delete_pods_of_dead_runs
-    from resources.pod_executor import pod_executor
+    from resources.kubernetes.janitor import delete_pods_of_dead_runs
+    from resources.kubernetes.pod_executor import pod_executor
 
     return dg.Definitions(resources=_resources(environment), executor=pod_executor, sensors=[delete_pods_of_dead_runs])
 

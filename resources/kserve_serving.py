@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
+from resources.kubernetes.pod_diagnosis import Waiting, waiting
+from resources.kubernetes.pods import Pods, in_cluster
 from resources.lake.lake import Lake
-from resources.pod_diagnosis import Waiting, waiting
-from resources.pods import Pods, in_cluster
 from resources.serving import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:

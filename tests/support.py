@@ -20,10 +20,10 @@ from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.data.contract import Column
 from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.spec.load_spec import load_spec
+from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.local_serving import LocalServing
 from resources.tracking import Tracking
-from resources.training_jobs import TrainingJobs
 
 if TYPE_CHECKING:
     from pathlib import Path

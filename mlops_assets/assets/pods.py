@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from resources.training_jobs import WorkerPods
+from resources.kubernetes.training_jobs import WorkerPods
 
 if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import Compute, ModelSpec, TrainingCompute

@@ -20,12 +20,12 @@ from mlops_assets.ml.training.estimators import fit
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train
 from mlops_assets.spec.model_spec import ModelSpec
+from resources.kubernetes.step_pod import STOP, leave
+from resources.kubernetes.training_jobs import TrainingJobs
+from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake import Lake
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.step_pod import STOP, leave
 from resources.tracking import Tracking
-from resources.training_jobs import TrainingJobs
-from resources.training_worker import TrainingOrder
 
 CODE_VERSION = "1"
 

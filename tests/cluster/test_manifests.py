@@ -240,7 +240,7 @@ def existing(pod: dict[str, Any], copy: Copy) -> dict[str, Any]:
 
 def test_admission_takes_run_pods_and_the_pods_of_all_stages(environment: Copy) -> None:
     from mlops_assets.assets.pods import op_tags
-    from resources.pod_executor import STEP_POD
+    from resources.kubernetes.pod_executor import STEP_POD
 
     model = spec(train={**TORCH, "compute": {"gpu": 1}})
     pods = {"run": dagster_pod("run_worker")}
@@ -256,7 +256,7 @@ def test_admission_takes_run_pods_and_the_pods_of_all_stages(environment: Copy) 
 
 
 def test_a_steps_job_makes_one_pod_and_stays_longer_than_anybody_looks() -> None:
-    from resources.pod_executor import STEP_POD
+    from resources.kubernetes.pod_executor import STEP_POD
 
     job = dagster_job("step_worker", STEP_POD)
     assert job["backoffLimit"] == 0

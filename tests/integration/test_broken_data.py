@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from mlops_assets.assets.handles import HandleIOManager
+from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.tracking import Tracking
-from resources.training_jobs import TrainingJobs
 from tests.support import TORCH, Platform, check_results, failure, free_port, weather
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import collect, train
 from mlops_assets.ml.training.workers import Workers
 from resources.environment import Environment
+from resources.kubernetes.step_pod import EXIT_TERMINATED
+from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.step_pod import EXIT_TERMINATED
-from resources.training_worker import TrainingOrder
 from tests.support import free_port, write_features
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Training:
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": str(free_port()),
         }
-        command = [sys.executable, "-m", "resources.training_worker"]
+        command = [sys.executable, "-m", "resources.kubernetes.training_worker"]
         return subprocess.Popen(command, env=self.variables | variables)
 
     def said(self) -> str:

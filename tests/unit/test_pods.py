@@ -13,8 +13,8 @@ import pytest
 
 from mlops_assets.assets.pods import POLICY, op_tags, worker_pods
 from mlops_assets.components.model_pipeline import STAGES
-from resources.pod_diagnosis import death, waiting
-from resources.pod_executor import policy_of
+from resources.kubernetes.pod_diagnosis import death, waiting
+from resources.kubernetes.pod_executor import policy_of
 from tests.support import TORCH, spec
 
 LONG_AGO = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
@@ -271,7 +271,7 @@ print("went on", flush=True)
 
 @pytest.mark.parametrize(("kind", "last"), [("training", "ready\ncheckpoint\n"), ("any other", "ready\n")])
 def test_a_step_that_is_told_to_go_writes_its_checkpoint_and_says_nothing_to_dagster(kind: str, last: str) -> None:
-    command = [sys.executable, "-m", "resources.step_pod", sys.executable, "-c", STEP, kind]
+    command = [sys.executable, "-m", "resources.kubernetes.step_pod", sys.executable, "-c", STEP, kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -282,5 +282,5 @@ def test_a_step_that_is_told_to_go_writes_its_checkpoint_and_says_nothing_to_dag
 
 @pytest.mark.parametrize(("code", "exits"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 def test_a_step_pod_ends_as_its_process_did(code: str, exits: int) -> None:
-    command = [sys.executable, "-m", "resources.step_pod", sys.executable, "-c", code]
+    command = [sys.executable, "-m", "resources.kubernetes.step_pod", sys.executable, "-c", code]
     assert subprocess.run(command, check=False).returncode == exits

@@ -17,8 +17,8 @@ from mlops_assets.ml.errors import MlopsError, TrainingInterrupted
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
+from resources.kubernetes.step_pod import EXIT_TERMINATED, leave
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.step_pod import EXIT_TERMINATED, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def main() -> int:
     from torch.distributed.run import parse_args, run
 
     try:
-        run(parse_args(["--module", "resources.training_worker"]))
+        run(parse_args(["--module", "resources.kubernetes.training_worker"]))
     except SignalException:
         return EXIT_TERMINATED
     except ChildFailedError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_assets.ml.errors import TrainingError
-from resources.pod_diagnosis import holds
+from resources.kubernetes.pod_diagnosis import holds
 
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 LOG_LINES = 30

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from resources.pods import Pods, in_cluster
+from resources.kubernetes.pods import Pods, in_cluster
 
 EVERY_S = 30
 

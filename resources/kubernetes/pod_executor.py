@@ -24,8 +24,18 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 
-from resources.pod_diagnosis import Death, Waiting, death, ended, event_line, holds, seconds_since, started, waiting
-from resources.pods import Pods
+from resources.kubernetes.pod_diagnosis import (
+    Death,
+    Waiting,
+    death,
+    ended,
+    event_line,
+    holds,
+    seconds_since,
+    started,
+    waiting,
+)
+from resources.kubernetes.pods import Pods
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -43,7 +53,7 @@ INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
 
 STEP_POD: dict[str, Any] = {
     # Dagster's own process, with SIGTERM kept from it
-    "container_config": {"command": ["python", "-m", "resources.step_pod"]},
+    "container_config": {"command": ["python", "-m", "resources.kubernetes.step_pod"]},
     "job_spec_config": {
         "backoff_limit": 0,
         # The Job remembers that its pod was disrupted, also when the pod has gone with its node

@@ -11,14 +11,14 @@ import dagster as dg
 
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.values import Value
-from resources.pod_diagnosis import death, ended, holds, lost_with_node, started, waiting
-from resources.pods import Pods, in_cluster
-from resources.step_pod import EXIT_TERMINATED, leave
+from resources.kubernetes.pod_diagnosis import death, ended, holds, lost_with_node, started, waiting
+from resources.kubernetes.pods import Pods, in_cluster
+from resources.kubernetes.step_pod import EXIT_TERMINATED, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from resources.training_worker import TrainingOrder
+    from resources.kubernetes.training_worker import TrainingOrder
 
 LOOK_EVERY_S = 2
 SETTLE_S = 15  # one lost worker takes the others with it; what killed the first decides
@@ -222,7 +222,7 @@ class _Job:
         ] + [{"name": name, "value": value} for name, value in variables.items()]
         kept = ("image", "imagePullPolicy", "envFrom", "securityContext", "workingDir")
         container |= {key: mine[key] for key in kept if key in mine}
-        container["command"] = ["python", "-m", "resources.training_worker"]
+        container["command"] = ["python", "-m", "resources.kubernetes.training_worker"]
         container["env"] = variable_list
         mounts = [mount for mount in mine["volumeMounts"] if mount["name"] not in tokens]
         container["volumeMounts"] = [*mounts, *container.get("volumeMounts", [])]

@@ -1,0 +1,1 @@
+"""What this project asks of Kubernetes and of dagster-k8s: pods, their diagnosis, the executor, trainings."""
