@@ -6,7 +6,7 @@ import sys
 
 from bench.measure import Result, command_seconds, in_turn, result, scratch
 from resources.environment import Environment
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 
 MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize"]
 PORTS = {"SERVING_PORT": "18085", "MLFLOW_PORT": "15005"}

@@ -10,8 +10,8 @@ from mlops_assets.ml.errors import SpecError
 from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
-from resources.local_serving import LocalServing
-from resources.serving import Serving
+from resources.serving.local_serving import LocalServing
+from resources.serving.serving_target import Serving
 from resources.tracking import Tracking
 
 
@@ -46,7 +46,7 @@ def _resources(environment: Environment) -> dict[str, object]:
 def _serving(environment: Environment, lake: Lake) -> Serving:
     if environment.predictor_image is None:
         return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
-    from resources.kserve_serving import KServe
+    from resources.serving.kserve_serving import KServe
 
     return KServe(lake=lake, image=environment.predictor_image)
 

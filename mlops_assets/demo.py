@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.assets.handles import Evaluation, PreparedData
 from resources.environment import Environment
 from resources.lake.lake import Lake
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from resources.environment import Environment
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 
 
 def main(what: str) -> None:

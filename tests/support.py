@@ -22,7 +22,7 @@ from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.spec.load_spec import load_spec
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:

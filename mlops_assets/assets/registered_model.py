@@ -12,7 +12,7 @@ from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake.lake import Lake, sha256
 from resources.onnx_model import save_onnx
-from resources.serving import Serving
+from resources.serving.serving_target import Serving
 from resources.tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resources.environment import Environment
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 from tests.support import free_port
 
 if TYPE_CHECKING:

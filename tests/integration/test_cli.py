@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from resources.environment import Environment
-from resources.local_serving import LocalServing
+from resources.serving.local_serving import LocalServing
 from tests.support import free_port, post, weather
 
 if TYPE_CHECKING:

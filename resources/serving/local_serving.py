@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
 from resources.local.background_server import BackgroundServer
-from resources.serving import DeploymentError, Proof, Serving, post, prove
+from resources.serving.serving_target import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,7 +11,7 @@ from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignatur
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods, in_cluster
 from resources.lake.lake import Lake
-from resources.serving import DeploymentError, Proof, Serving, post, prove
+from resources.serving.serving_target import DeploymentError, Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from pathlib import Path
