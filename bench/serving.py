@@ -23,7 +23,7 @@ from mlops_assets.ml.training.checkpoint import FolderCheckpoints
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import train
 from resources.local.background_server import BackgroundServer
-from resources.onnx_model import save_onnx
+from resources.tracking.mlflow_model import save_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
 from resources.serving.serving_target import Serving
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 
 
 def _models() -> dg.Definitions:

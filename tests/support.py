@@ -23,7 +23,7 @@ from mlops_assets.spec.load_spec import load_spec
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 
 if TYPE_CHECKING:
     from pathlib import Path

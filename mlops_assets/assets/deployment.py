@@ -11,7 +11,7 @@ from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.serving.serving_target import Serving
-from resources.tracking import RegisteredVersion, Tracking
+from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"
 

@@ -14,7 +14,7 @@ from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.spec.model_spec import Gate, ModelSpec
 from resources.lake.lake import Lake
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
 

@@ -15,7 +15,7 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import ModelSpec, Source
 from resources.lake.lake import Lake, split_glob
 from resources.lake.object_store import SourceObject
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
 

@@ -11,9 +11,9 @@ from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake.lake import Lake, sha256
-from resources.onnx_model import save_onnx
 from resources.serving.serving_target import Serving
-from resources.tracking import RegisteredVersion, Tracking
+from resources.tracking.mlflow_model import save_onnx
+from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"
 

@@ -25,7 +25,7 @@ from resources.kubernetes.training_jobs import TrainingJobs
 from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake import Lake
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
 

@@ -21,7 +21,7 @@ import yaml
 from resources.environment import Environment
 from resources.lake.lake import Lake, sha256
 from resources.serving.local_serving import LocalServing
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 from tests.support import attributes, free_port, post, weather
 
 if TYPE_CHECKING:

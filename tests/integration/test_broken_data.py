@@ -15,7 +15,7 @@ import pytest
 from mlops_assets.assets.handles import HandleIOManager
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
-from resources.tracking import Tracking
+from resources.tracking.mlflow_tracking import Tracking
 from tests.support import TORCH, Platform, check_results, failure, free_port, weather
 
 if TYPE_CHECKING:
