@@ -37,7 +37,7 @@ COPY mlops_assets/__init__.py ./mlops_assets/
 COPY mlops_assets/ml ./mlops_assets/ml
 COPY mlops_assets/serving ./mlops_assets/serving
 EXPOSE 8080
-ENTRYPOINT ["python", "-m", "mlops_assets.serving.server"]
+ENTRYPOINT ["python", "-m", "mlops_assets.serving.model_server"]
 
 FROM runtime AS platform
 ARG VERSION=0.1.0 REVISION=unknown

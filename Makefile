@@ -33,12 +33,12 @@ demo: setup $(DAGSTER_HOME)/dagster.yaml ## real flights in, a served prediction
 	@$(BIN)/python -m mlops_assets.demo
 
 dev: setup $(DAGSTER_HOME)/dagster.yaml ## the Dagster UI on http://127.0.0.1:3000
-	@$(BIN)/python -m mlops_assets.servers start
+	@$(BIN)/python -m mlops_assets.local_servers start
 	@echo "== Dagster UI on http://127.0.0.1:3000 (Ctrl+C ends it)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 stop: ## end the model server and MLflow
-	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.servers stop; fi
+	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.local_servers stop; fi
 
 test: setup ## all tests that need no cluster
 	@echo "== Tests: about five minutes"

@@ -80,7 +80,7 @@ def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tup
     ]
     commands = {
         "ours": (
-            [sys.executable, "-m", "mlops_assets.serving.server", "--models", str(folder / "models")],
+            [sys.executable, "-m", "mlops_assets.serving.model_server", "--models", str(folder / "models")],
             "/v2/health/live",
         ),
         "bare": ([sys.executable, str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx")], "/v2/health/live"),

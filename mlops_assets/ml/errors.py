@@ -1,12 +1,47 @@
-"""The errors this platform raises on purpose. Each message says what is wrong and what to do about it."""
+"""The errors this platform raises on purpose, in one tree.
+
+    MlopsError
+    ├── SpecError             a model's YAML or the environment asks for something that is not possible
+    ├── DataError             the data does not keep the contract of the model's YAML
+    ├── LakeError             the lake cannot be reached, or refuses what is asked of it (retryable)
+    ├── TrainingError         a training cannot start or go on
+    │   └── TrainingInterrupted   it was asked to stop; a checkpoint lies ready (retryable)
+    ├── ArtifactError         a model artifact is refused: wrong format, digest or content
+    ├── BadRequest            a request does not fit the model
+    ├── TrackingError         MLflow cannot be reached (retryable)
+    ├── DeploymentError       a version was not deployed; what answered before still does
+    └── ServerError           a local server cannot be started
+
+Each says what is wrong with the value that was seen, where, and what is allowed or what to do. The parts are
+attributes, and the message is made of them.
+"""
+
+from typing import ClassVar
 
 
 class MlopsError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. Neither part ends with a full stop.
+
+    >>> error = DataError("column rain has 3 values that are no number", where="a.csv", remedy="correct the file")
+    >>> str(error)
+    'a.csv: column rain has 3 values that are no number; correct the file.'
+    """
+
+    retryable: ClassVar[bool] = False
+    """Whether the same attempt may succeed later, without anybody changing anything."""
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.remedy = what, where, remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        sentence = f"{place}{self.what}; {self.remedy}" if self.remedy else f"{place}{self.what}"
+        return sentence if sentence.endswith(".") or "\n" in sentence else f"{sentence}."
 
 
 class SpecError(MlopsError):
-    """A model's YAML asks for something that is not possible."""
+    """A model's YAML or the environment asks for something that is not possible."""
 
 
 class DataError(MlopsError):
@@ -16,14 +51,36 @@ class DataError(MlopsError):
 class LakeError(MlopsError):
     """The lake cannot be reached, or refuses what is asked of it."""
 
+    retryable = True
+
 
 class TrainingError(MlopsError):
-    """Training cannot start or go on."""
+    """A training cannot start or go on."""
 
 
 class TrainingInterrupted(TrainingError):
-    """Training was asked to stop; a checkpoint lies ready to go on from."""
+    """A training was asked to stop; a checkpoint lies ready to go on from."""
+
+    retryable = True
 
 
 class ArtifactError(MlopsError):
     """A model artifact is refused: wrong format, wrong digest or wrong content."""
+
+
+class BadRequest(MlopsError):
+    """A request does not fit the model; the message says which column and why."""
+
+
+class TrackingError(MlopsError):
+    """MLflow cannot be reached."""
+
+    retryable = True
+
+
+class DeploymentError(MlopsError):
+    """A version was not deployed; what answered before still does."""
+
+
+class ServerError(MlopsError):
+    """A local server cannot be started."""

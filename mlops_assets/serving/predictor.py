@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from kserve import Model
 
-from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
 from mlops_assets.ml.inference.session import answers, largest_difference, open_session
-from mlops_assets.serving.requests import BadRequest, parse, read_v1, read_v2
+from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from prometheus_client import Counter, Histogram
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import BadRequest, MlopsError
 from mlops_assets.serving.predictor import Predictor
-from mlops_assets.serving.requests import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from mlops_assets.serving.repository import Repository
+    from mlops_assets.serving.model_repository import Repository
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]

@@ -14,14 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-
-
-class ServerError(MlopsError):
-    """A local server cannot be started."""
 
 
 class BackgroundServer:

@@ -6,12 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import DeploymentError, MlopsError
 from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods, in_cluster
 from resources.lake.lake import Lake
-from resources.serving.serving_target import DeploymentError, Proof, Serving, post, prove
+from resources.serving.serving_target import Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import DeploymentError, MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
 from resources.local.background_server import BackgroundServer
-from resources.serving.serving_target import DeploymentError, Proof, Serving, post, prove
+from resources.serving.serving_target import Proof, Serving, post, prove
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,13 +39,13 @@ class LocalServing(Serving):
         command = [
             sys.executable,
             "-m",
-            "mlops_assets.serving.server",
+            "mlops_assets.serving.model_server",
             "--models",
             str(models),
             "--port",
             str(self.port),
         ]
-        variables = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
 
     def warm_up(self) -> None:

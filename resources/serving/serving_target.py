@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.ml.inference.session import largest_difference
 from mlops_assets.ml.values import Value
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 
 PATIENCE_S = 60
-
-
-class DeploymentError(MlopsError):
-    """A version was not rolled out; what answered before still does."""
 
 
 class Proof(Value):

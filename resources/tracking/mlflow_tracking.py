@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import TrackingError
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
 from resources.lake.lake import Lake
@@ -30,10 +30,6 @@ CLIENT_SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-
-
-class TrackingError(MlopsError):
-    """MLflow cannot be reached."""
 
 
 class RegisteredVersion(Value):

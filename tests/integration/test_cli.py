@@ -37,7 +37,7 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
         "MLFLOW_PORT": str(free_port()),
     }
     yield made
-    subprocess.run([sys.executable, "-m", "mlops_assets.servers", "stop"], env=made, cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", "mlops_assets.local_servers", "stop"], env=made, cwd=PROJECT, check=True)
 
 
 def run(command: list[str], variables: dict[str, str], folder: Path = PROJECT) -> str:
@@ -59,9 +59,9 @@ def test_materialize_from_an_empty_machine(variables: dict[str, str]) -> None:
 
 def test_stop_and_start_bring_the_same_model_back(variables: dict[str, str]) -> None:
     run(["dagster", "asset", "materialize", "-m", "mlops_assets.definitions", "--select", "group:iris"], variables)
-    assert "serving: stopped" in run(["python", "-m", "mlops_assets.servers", "stop"], variables)
-    assert "serving: was not running" in run(["python", "-m", "mlops_assets.servers", "stop"], variables)
-    run(["python", "-m", "mlops_assets.servers", "start"], variables)
+    assert "serving: stopped" in run(["python", "-m", "mlops_assets.local_servers", "stop"], variables)
+    assert "serving: was not running" in run(["python", "-m", "mlops_assets.local_servers", "stop"], variables)
+    run(["python", "-m", "mlops_assets.local_servers", "start"], variables)
     environment = Environment.read(variables)
     url = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server.ensure_running()
     flower = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}

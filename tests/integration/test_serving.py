@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resources.serving.serving_target import DeploymentError
+from mlops_assets.ml.errors import DeploymentError
 from tests.support import TORCH, post, weather
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 
 from mlops_assets.definitions import defs
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.errors import ServerError, SpecError
 from resources.environment import Environment
-from resources.local.background_server import BackgroundServer, ServerError, started_at
+from resources.local.background_server import BackgroundServer, started_at
 from tests.support import free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_loading_imports_no_heavy_library() -> None:
 
 def test_a_predictor_imports_neither_dagster_nor_the_training_stack() -> None:
     program = (
-        "import sys; sys.argv = ['server']; import mlops_assets.serving.server, mlops_assets.serving.routes\n"
+        "import sys; sys.argv = ['server']; import mlops_assets.serving.model_server, mlops_assets.serving.routes\n"
         "print([name for name in ['dagster', 'mlflow', 'torch', 'sklearn', 'duckdb'] if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_assets.ml.errors import BadRequest
 from mlops_assets.ml.inference.artifact import InputColumn
-from mlops_assets.serving.requests import BadRequest, parse, read_v1, read_v2
+from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
 
 COLUMNS = (
     InputColumn(name="place", dtype="string"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from mlops_assets.ml.errors import BadRequest
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
 NUMBER_TYPES = frozenset(
     ("FP32", "FP64", "FP16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 )
-
-
-class BadRequest(Exception):
-    """The request does not fit the model; the message says which column and why."""
 
 
 def parse(body: bytes) -> dict[str, Any]:

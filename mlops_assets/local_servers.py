@@ -1,4 +1,4 @@
-"""`python -m mlops_assets.servers start|stop`: the local MLflow and model servers, for `make dev` and `make stop`.
+"""`python -m mlops_assets.local_servers start|stop`: the local MLflow and model servers, for `make`.
 
 What the servers keep on disk stays.
 """

@@ -1,6 +1,6 @@
 """The model server: one KServe ModelServer for all models that DIR declares.
 
-`python -m mlops_assets.serving.server --models DIR --port 8085 [--host 127.0.0.1]`
+`python -m mlops_assets.serving.model_server --models DIR --port 8085 [--host 127.0.0.1]`
 
 A predictor pod serves one version, which it fetches first:
 `... --fetch s3://bucket/place --model NAME --model-version 3 --sha256 DIGEST`
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     sys.argv = sys.argv[:1]  # importing kserve.model_server parses the command line
     from kserve import model_server
 
-    from mlops_assets.serving.repository import Repository
+    from mlops_assets.serving.model_repository import Repository
     from mlops_assets.serving.routes import PredictionRoutes
 
     class RESTServer(model_server.RESTServer):
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
     repository = Repository(options.models)
     if options.fetch:
-        from mlops_assets.serving.fetch import fetch
+        from mlops_assets.serving.artifact_download import fetch
 
         try:
             fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)

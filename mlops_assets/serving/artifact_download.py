@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.inference.artifact import MAX_BYTES
-from mlops_assets.serving.repository import DECLARATION, Declaration, Served
+from mlops_assets.serving.model_repository import DECLARATION, Declaration, Served
 
 if TYPE_CHECKING:
     from pathlib import Path
