@@ -17,7 +17,7 @@ from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
-from mlops_assets.ml.inference.session import open_session
+from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.checkpoint import FolderCheckpoints
 from mlops_assets.ml.training.training_config import TrainingConfig
@@ -125,16 +125,15 @@ def bodies() -> dict[str, dict[str, Any]]:
 
 def one_row_us(made: Path) -> float:
     """Microseconds of the graph itself for one row."""
-    session = open_session((made / "model.onnx").read_bytes())
+    model = OnnxModel((made / "model.onnx").read_bytes())
     arrays = {
         name: pd.Series([value]).to_numpy(object if isinstance(value, str) else np.float32).reshape(1, 1)
         for name, value in ROW.items()
     }
-    names = ["label", "probabilities"]
 
     def work() -> None:
         for _ in range(5_000):
-            session.run(names, arrays)
+            model.predict(arrays)
 
     work()
     return seconds(work) / 5_000 * 1e6

@@ -9,8 +9,8 @@ import orjson
 from kserve import Model
 
 from mlops_assets.ml.errors import ArtifactError, BadRequest
-from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
-from mlops_assets.ml.inference.session import answers, largest_difference, open_session
+from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
+from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
 from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DATATYPES = {"float32": "FP32", "int64": "INT64", "object": "BYTES"}
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -29,12 +28,11 @@ class Predictor(Model):
         super().__init__(name)
         self.version = version
         graph, self.signature = load_artifact(folder, sha256)
-        self.session = open_session(graph)
-        self.outputs = [output.name for output in self.session.get_outputs()]
-        self._prove()
+        self.onnx = OnnxModel(graph)
+        self._verify_golden_rows()
         self.ready = True
 
-    def _prove(self) -> None:
+    def _verify_golden_rows(self) -> None:
         """Answer the golden rows; a model that answers them differently than it did in training never gets ready."""
         golden = self.signature.golden
         rows = {"instances": [dict(row) for row in golden.rows]}
@@ -42,19 +40,15 @@ class Predictor(Model):
             arrays = read_v1(rows, self.signature.inputs)
         except BadRequest as error:
             raise ArtifactError(f"The golden rows do not fit the model's own inputs: {error}; refused.") from error
-        found = {name: values.tolist() for name, values in answers(self.session, arrays).items()}
+        found = {name: values.tolist() for name, values in self.onnx.predict(arrays).items()}
         difference = largest_difference(golden.outputs, found)
-        if not difference <= self.signature.tolerance * _scale(self.signature):
+        if not difference <= self.signature.allowed_difference:
             raise ArtifactError(
                 f"Version {self.version} answers its golden rows differently than in training: by {difference:.3g}, "
-                f"allowed {self.signature.tolerance:.3g}; refused."
+                f"allowed {self.signature.allowed_difference:.3g}; refused."
             )
 
-    def run(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs for raw columns of shape (n, 1)."""
-        return dict(zip(self.outputs, self.session.run(self.outputs, arrays), strict=True))
-
-    def read(self, body: bytes, protocol: str) -> tuple[dict[str, NDArray[Any]], str]:
+    def decode_request(self, body: bytes, protocol: str) -> tuple[dict[str, NDArray[Any]], str]:
         """Columns and id of a request.
 
         Raises:
@@ -65,7 +59,7 @@ class Predictor(Model):
         identity = content.get("id")
         return read(content, self.signature.inputs), identity if isinstance(identity, str) else uuid.uuid4().hex
 
-    def write(self, outputs: dict[str, NDArray[Any]], identity: str, protocol: str) -> bytes:
+    def encode_response(self, outputs: dict[str, NDArray[Any]], identity: str, protocol: str) -> bytes:
         """The answer to a request."""
         answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version, "id": identity}
         if protocol == "v2":
@@ -73,7 +67,7 @@ class Predictor(Model):
                 {
                     "name": name,
                     "shape": list(values.shape),
-                    "datatype": DATATYPES[values.dtype.name],
+                    "datatype": V2_DATATYPES[values.dtype.name],
                     "data": values.ravel().tolist(),
                 }
                 for name, values in outputs.items()
@@ -87,20 +81,12 @@ class Predictor(Model):
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The columns, for the protocol's model metadata."""
-        kinds = {"float32": "FP32", "string": "BYTES"}
-        return [{"name": c.name, "datatype": kinds[c.dtype], "shape": [-1, 1]} for c in self.signature.inputs]
+        return [{"name": c.name, "datatype": c.datatype, "shape": [-1, 1]} for c in self.signature.inputs]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The outputs, for the protocol's model metadata."""
         kinds = {"tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(string)": "BYTES"}
         return [
             {"name": o.name, "datatype": kinds[o.type], "shape": [n if isinstance(n, int) else -1 for n in o.shape]}
-            for o in self.session.get_outputs()
+            for o in self.onnx.session.get_outputs()
         ]
-
-
-def _scale(signature: ModelSignature) -> float:
-    """What the tolerance is relative to: 1 for probabilities, the size of the predictions for regression."""
-    if signature.task != "regression":
-        return 1.0
-    return max(1.0, *(abs(row[0]) for row in signature.golden.outputs["prediction"]))

@@ -98,10 +98,10 @@ class PredictionRoutes:
 
 def _answered(model: Predictor, body: bytes, protocol: str) -> tuple[int, bytes]:
     try:
-        arrays, identity = model.read(body, protocol)
+        inputs, request_id = model.decode_request(body, protocol)
     except BadRequest as error:
         return 400, orjson.dumps({"error": str(error)})
-    return 200, model.write(model.run(arrays), identity, protocol)
+    return 200, model.encode_response(model.onnx.predict(inputs), request_id, protocol)
 
 
 async def _body(receive: Receive) -> bytes | None:

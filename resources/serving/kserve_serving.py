@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError, MlopsError
-from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
+from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods, in_cluster
 from resources.lake.lake import Lake
@@ -44,9 +44,9 @@ class KServe(Serving):
 
     def roll_out(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
         in_cluster()
-        signature = ModelSignature.model_validate_json((artifact / DESCRIPTION).read_bytes())
+        signature = ModelSignature.read(artifact)
         place = f"served/{model}/{version}-{sha256[:12]}"
-        for name in (GRAPH, DESCRIPTION):
+        for name in (GRAPH, ModelSignature.FILE):
             self.lake.store.upload(artifact / name, f"{place}/{name}")
         wanted = self._service(model, f"{self.lake.uri}/{place}", sha256, version)
         before = self._read(service_name(model))

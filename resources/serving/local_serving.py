@@ -62,7 +62,7 @@ class LocalServing(Serving):
             before = self._declared(model)
             served = {"folder": f"{version}-{sha256[:12]}", "sha256": sha256, "version": str(version)}
             self._place(model, artifact, served["folder"])
-            signature = ModelSignature.model_validate_json((artifact / "model.json").read_bytes())
+            signature = ModelSignature.read(artifact)
             if before.get("champion") != served:
                 self._try_candidate(model, before, served, signature)
             self._declare(model, {"champion": served, "candidate": None})

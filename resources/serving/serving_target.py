@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.ml.errors import DeploymentError
-from mlops_assets.ml.inference.session import largest_difference
+from mlops_assets.ml.inference.onnx_model import largest_difference
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
@@ -63,11 +63,10 @@ def prove(post: Post, url: str, model: str, signature: ModelSignature, name: str
         DeploymentError: they differ by more than the model's tolerance.
     """
     golden = signature.golden
-    kinds = {"float32": "FP32", "string": "BYTES"}
     inputs = [
         {
             "name": column.name,
-            "datatype": kinds[column.dtype],
+            "datatype": column.datatype,
             "shape": [len(golden.rows), 1],
             "data": [row[column.name] for row in golden.rows],
         }
@@ -76,8 +75,7 @@ def prove(post: Post, url: str, model: str, signature: ModelSignature, name: str
     answer = post(f"/v2/models/{name or model}/infer", {"inputs": inputs})
     found = {output["name"]: _shaped(output) for output in answer["outputs"]}
     difference = largest_difference(golden.outputs, found)
-    size = max((abs(row[0]) for row in golden.outputs.get("prediction", [])), default=1.0)
-    if not difference <= signature.tolerance * max(1.0, size):
+    if not difference <= signature.allowed_difference:
         raise DeploymentError(
             f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
         )

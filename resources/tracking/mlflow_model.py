@@ -6,7 +6,7 @@ import shutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, ModelSignature
+from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def save_onnx(artifact: Path, folder: Path) -> None:
     from mlflow.models import infer_signature
     from mlflow.onnx import save_model
 
-    signature = ModelSignature.model_validate_json((artifact / DESCRIPTION).read_bytes())
+    signature = ModelSignature.read(artifact)
     columns: dict[str, Any] = {}
     for column in signature.inputs:
         values = [row[column.name] for row in signature.golden.rows]
@@ -37,5 +37,5 @@ def save_onnx(artifact: Path, folder: Path) -> None:
         pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
         save_as_external_data=False,
     )
-    for name in (GRAPH, DESCRIPTION):
+    for name in (GRAPH, ModelSignature.FILE):
         shutil.copyfile(artifact / name, folder / name)

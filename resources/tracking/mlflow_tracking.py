@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.ml.errors import TrackingError
+from mlops_assets.ml.inference.artifact import MAX_BYTES
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
 from resources.lake.lake import Lake
@@ -242,7 +243,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json."""
         target = folder / "artifact"
         target.mkdir()
-        for name in ("model.onnx", "model.json"):
+        for name in MAX_BYTES:
             path = self.client.download_artifacts(version.run_id, f"model/{name}", str(folder))
             Path(path).rename(target / name)
         return target

@@ -19,7 +19,7 @@ from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_
 from mlops_assets.ml.features.leakage import leaks
 from mlops_assets.ml.features.preprocessing import fit, to_onnx
 from mlops_assets.ml.inference.artifact import load_artifact
-from mlops_assets.ml.inference.session import answers, feed, open_session
+from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
 from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.checkpoint import FolderCheckpoints
 from mlops_assets.ml.training.estimators import fit as fit_estimator
@@ -119,7 +119,7 @@ def test_the_exported_graph_equals_what_was_trained(tmp_path: Path, task: Task, 
     signature = export("weather", features, out, config, estimator)
     assert signature.export_difference < 1e-5
     graph, _ = load_artifact(out, signature.sha256, beside=frozenset(("weights.safetensors", "curve.json")))
-    given = answers(open_session(graph), feed(frame, signature.inputs))
+    given = OnnxModel(graph).predict(to_model_inputs(frame, signature.inputs))
     assert len(next(iter(given.values()))) == 600
     if task != "regression":
         np.testing.assert_allclose(given["probabilities"].sum(axis=1), 1, atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.inference.artifact import TRAINING_FILES, ModelSignature, load_artifact
-from mlops_assets.ml.inference.session import answers, feed, open_session
+from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
 from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def evaluate(
     Forests, 2001).
     """
     graph, signature = load_artifact(artifact, sha256, beside=TRAINING_FILES)
-    session = open_session(graph, threads=2)
+    model = OnnxModel(graph, threads=2)
     truth, scores, kept = list[Any](), list[Any](), dict[str, list[Any]]({name: [] for name in slices})
     for rows in _batches(prepared / "test.parquet", signature, target, slices):
-        scores.append(_scores(session, rows, signature))
+        scores.append(_scores(model, rows, signature))
         truth.append(rows[target].to_numpy())
         for name in slices:
             kept[name].append(rows[name].astype(str).to_numpy())
@@ -77,7 +77,7 @@ def evaluate(
         rows=len(predictions.truth),
         metrics=_metrics(predictions),
         slices=tuple(sliced),
-        importance=_importance(session, sample, signature, target),
+        importance=_importance(model, sample, signature, target),
     )
     return report, predictions
 
@@ -97,8 +97,8 @@ def _batches(path: Path, signature: ModelSignature, target: str, slices: Sequenc
         yield batch.to_pandas()
 
 
-def _scores(session: Any, rows: pd.DataFrame, signature: ModelSignature) -> NDArray[np.float32]:
-    outputs = answers(session, feed(rows, signature.inputs))
+def _scores(model: OnnxModel, rows: pd.DataFrame, signature: ModelSignature) -> NDArray[np.float32]:
+    outputs = model.predict(to_model_inputs(rows, signature.inputs))
     return outputs["prediction"][:, 0] if signature.task == "regression" else outputs["probabilities"]
 
 
@@ -117,14 +117,14 @@ def _slices(column: str, values: NDArray[Any], predictions: Predictions) -> Iter
             yield Slice(column=column, value=str(names[index]), rows=int(counts[index]), metrics=_metrics(part))
 
 
-def _importance(session: Any, rows: pd.DataFrame, signature: ModelSignature, target: str) -> dict[str, float]:
+def _importance(model: OnnxModel, rows: pd.DataFrame, signature: ModelSignature, target: str) -> dict[str, float]:
     measure = "rmse" if signature.task == "regression" else "log_loss"
     truth = rows[target].to_numpy()
-    whole = _metrics(Predictions(truth, _scores(session, rows, signature)))[measure]
+    whole = _metrics(Predictions(truth, _scores(model, rows, signature)))[measure]
     generator = np.random.default_rng(0)
     importance = dict[str, float]()
     for column in signature.inputs:
         shuffled = rows.copy()
         shuffled[column.name] = rows[column.name].to_numpy()[generator.permutation(len(rows))]
-        importance[column.name] = _metrics(Predictions(truth, _scores(session, shuffled, signature)))[measure] - whole
+        importance[column.name] = _metrics(Predictions(truth, _scores(model, shuffled, signature)))[measure] - whole
     return importance

@@ -10,7 +10,7 @@ import numpy as np
 from mlops_assets.ml.data.contract import Column, Target
 from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES, fit, to_onnx
 from mlops_assets.ml.inference.artifact import InputColumn
-from mlops_assets.ml.inference.session import answers, feed, open_session
+from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
 from mlops_assets.ml.values import Task, Value
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     transformer = fit(_first_rows(train, names, FIT_ROWS), plan.use, categories)
     graph = to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
-    session, inputs = open_session(graph, threads=2), inputs_of(plan.use)
+    model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
     feature_names = tuple(str(name) for name in transformer.get_feature_names_out())
     rows, bad = dict[str, int](), np.zeros(len(feature_names), dtype=np.int64)
     moments = np.zeros(2)
@@ -76,7 +76,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         position = 0
         for frame in _frames(file, [*names, target]):
             end = position + len(frame)
-            values = answers(session, feed(frame, inputs))["features"]
+            values = model.predict(to_model_inputs(frame, inputs))["features"]
             bad += (~np.isfinite(values)).sum(axis=0)
             x[position:end], y[position:end] = values, frame[target].to_numpy()
             position = end

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.ml.values import Task, Value
+from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-GRAPH, DESCRIPTION = "model.onnx", "model.json"
-TRAINING_FILES = frozenset(("weights.safetensors", "curve.json"))  # lie beside them where a model was trained
-MAX_BYTES = {GRAPH: 2 << 30, DESCRIPTION: 4 << 20}
+V2_DATATYPES = {"float32": "FP32", "int64": "INT64", "object": "BYTES"}  # by the dtype of numpy
 OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
 
 
@@ -27,25 +25,43 @@ class InputColumn(Value):
     dtype: Literal["float32", "string"]
     nullable: bool = False
 
+    @property
+    def datatype(self) -> str:
+        """The column's type in the Open Inference Protocol (V2)."""
+        return V2_DATATYPES["float32" if self.dtype == "float32" else "object"]
 
-class Golden(Value):
+
+class GoldenRows(Value):
     """Raw rows and what the trained model answered to them; a predictor is ready when it gives the same answers."""
 
     rows: tuple[dict[str, float | str | None], ...]
     outputs: dict[str, list[Any]]
 
 
-class ModelSignature(Value):
-    """What a model takes and gives, the digest of its graph, and its proof."""
+class ModelSignature(Document):
+    """What a model takes and gives, the digest of its graph, and the golden rows it must answer as in training."""
+
+    FILE = "model.json"
 
     model: str
     task: Task
     inputs: tuple[InputColumn, ...]
-    classes: tuple[bool | int | float | str, ...] | None
+    classes: Classes | None
     sha256: str
-    golden: Golden
+    golden: GoldenRows
     tolerance: float = 1e-5
     export_difference: float = 0.0
+
+    @property
+    def allowed_difference(self) -> float:
+        """How far answers to the golden rows may be from these: relative to the largest prediction for regression."""
+        predictions = self.golden.outputs.get("prediction", [])
+        return self.tolerance * max([1.0, *(abs(row[0]) for row in predictions)])
+
+
+GRAPH = "model.onnx"
+MAX_BYTES = {GRAPH: 2 << 30, ModelSignature.FILE: 4 << 20}
+TRAINING_FILES = frozenset(("weights.safetensors", "curve.json"))  # lie beside them where a model was trained
 
 
 def load_artifact(
@@ -68,28 +84,34 @@ def load_artifact(
             f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused."
         )
     try:
-        signature = ModelSignature.model_validate_json((folder / DESCRIPTION).read_bytes())
+        signature = ModelSignature.model_validate_json((folder / ModelSignature.FILE).read_bytes())
     except ValidationError as error:
-        raise ArtifactError(f"{DESCRIPTION} is not a model signature: {error.errors()[0]['msg']}; refused.") from error
+        raise ArtifactError(
+            f"{ModelSignature.FILE} is not a model signature: {error.errors()[0]['msg']}; refused."
+        ) from error
     if signature.sha256 != digest:
-        raise ArtifactError(f"{DESCRIPTION} describes another graph ({signature.sha256[:12]}…); refused.")
+        raise ArtifactError(f"{ModelSignature.FILE} describes another graph ({signature.sha256[:12]}…); refused.")
     _check_graph(content, signature)
     return content, signature
 
 
 def _only_regular_files(folder: Path, beside: frozenset[str]) -> None:
     if folder.is_symlink() or not folder.is_dir():
-        raise ArtifactError(f"{folder} is not a folder; an artifact is a folder with {GRAPH} and {DESCRIPTION}.")
+        raise ArtifactError(
+            f"{folder} is not a folder; an artifact is a folder with {GRAPH} and {ModelSignature.FILE}."
+        )
     found = [path for path in sorted(folder.iterdir()) if path.name not in beside]
     for path in found:
         if path.name not in MAX_BYTES:
-            raise ArtifactError(f"{path.name} is no part of an artifact; allowed are {GRAPH} and {DESCRIPTION} alone.")
+            raise ArtifactError(
+                f"{path.name} is no part of an artifact; allowed are {GRAPH} and {ModelSignature.FILE} alone."
+            )
         if path.is_symlink() or not path.is_file():
             raise ArtifactError(f"{path.name} is a link or no regular file; refused.")
         if path.stat().st_size > MAX_BYTES[path.name]:
             raise ArtifactError(f"{path.name} is larger than {MAX_BYTES[path.name] >> 20} MiB; refused.")
     for name in MAX_BYTES.keys() - {path.name for path in found}:
-        raise ArtifactError(f"{name} is missing; an artifact holds {GRAPH} and {DESCRIPTION}.")
+        raise ArtifactError(f"{name} is missing; an artifact holds {GRAPH} and {ModelSignature.FILE}.")
 
 
 def _check_graph(content: bytes, signature: ModelSignature) -> None:
@@ -119,7 +141,7 @@ def _check_graph(content: bytes, signature: ModelSignature) -> None:
     declared = [column.name for column in signature.inputs]
     if inputs != declared:
         raise ArtifactError(
-            f"{GRAPH} takes {', '.join(inputs)}, but {DESCRIPTION} declares {', '.join(declared)}; refused."
+            f"{GRAPH} takes {', '.join(inputs)}, but {ModelSignature.FILE} declares {', '.join(declared)}; refused."
         )
 
 

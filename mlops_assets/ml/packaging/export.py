@@ -9,8 +9,8 @@ import numpy as np
 
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.features.preprocessing import OPSET
-from mlops_assets.ml.inference.artifact import DESCRIPTION, GRAPH, Golden, InputColumn, ModelSignature
-from mlops_assets.ml.inference.session import answers, feed, open_session, rows_of
+from mlops_assets.ml.inference.artifact import GRAPH, GoldenRows, InputColumn, ModelSignature
+from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 from mlops_assets.ml.networks import construct, find, is_torch
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ def export(model: str, features: Path, out: Path, config: TrainingConfig, estima
     content = graph.SerializeToString(deterministic=True)
     (out / GRAPH).write_bytes(content)
     inputs = inputs_of(made.inputs)
-    session = open_session(content)
-    rows = rows_of(features / "reference.parquet", inputs, COMPARED_ROWS)
-    outputs = answers(session, feed(rows, inputs))
+    rows = read_rows(features / "reference.parquet", inputs, COMPARED_ROWS)
+    outputs = OnnxModel(content).predict(to_model_inputs(rows, inputs))
     x, _ = load_arrays(features, "train")
     signature = ModelSignature(
         model=model,
@@ -54,10 +53,10 @@ def export(model: str, features: Path, out: Path, config: TrainingConfig, estima
         inputs=inputs,
         classes=made.classes,
         sha256=hashlib.sha256(content).hexdigest(),
-        golden=_golden(rows, outputs, inputs),
+        golden=_golden_rows(rows, outputs, inputs),
         export_difference=_difference(outputs, trained(np.array(x[: len(rows)])), config, made),
     )
-    (out / DESCRIPTION).write_text(signature.model_dump_json(indent=1))
+    signature.write(out)
     return signature
 
 
@@ -217,12 +216,12 @@ def _tidy(model: Any) -> Any:
     return model
 
 
-def _golden(rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...]) -> Golden:
+def _golden_rows(rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...]) -> GoldenRows:
     chosen = rows.head(GOLDEN_ROWS)
     records = [
         {column.name: _plain(row[column.name], column) for column in inputs} for row in chosen.to_dict("records")
     ]
-    return Golden(
+    return GoldenRows(
         rows=tuple(records), outputs={name: values[: len(chosen)].tolist() for name, values in outputs.items()}
     )
 

@@ -16,18 +16,25 @@ if TYPE_CHECKING:
     from mlops_assets.ml.inference.artifact import InputColumn
 
 
-def open_session(graph: bytes, threads: int = 1) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
+class OnnxModel:
+    """An ONNX graph, ready to answer on the CPU."""
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    def __init__(self, graph: bytes, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.output_names: list[str] = [output.name for output in self.session.get_outputs()]
+
+    def predict(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The graph's outputs by name, for one array (n, 1) for each input."""
+        return dict(zip(self.output_names, self.session.run(self.output_names, inputs), strict=True))
 
 
-def feed(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray[Any]]:
+def to_model_inputs(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray[Any]]:
     """Raw rows as the graph takes them: one array (n, 1) for each input, float32 or str; NaN and "" are missing."""
     arrays: dict[str, NDArray[Any]] = {}
     for column in inputs:
@@ -39,13 +46,7 @@ def feed(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray
     return arrays
 
 
-def answers(session: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The graph's outputs by name."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, arrays), strict=True))
-
-
-def rows_of(path: Path, inputs: Sequence[InputColumn], rows: int) -> pd.DataFrame:
+def read_rows(path: Path, inputs: Sequence[InputColumn], rows: int) -> pd.DataFrame:
     """The first rows of a Parquet file, with the graph's columns."""
     import pyarrow.parquet as pq
 
@@ -53,7 +54,13 @@ def rows_of(path: Path, inputs: Sequence[InputColumn], rows: int) -> pd.DataFram
 
 
 def largest_difference(left: dict[str, list[Any]], right: dict[str, list[Any]]) -> float:
-    """How far two sets of answers are apart: infinity where a label, a name or a shape differs."""
+    """How far two sets of answers are apart: infinity where a label, a name or a shape differs.
+
+    >>> largest_difference({"label": ["a"], "probabilities": [[0.5]]}, {"label": ["a"], "probabilities": [[0.25]]})
+    0.25
+    >>> largest_difference({"label": ["a"]}, {"label": ["b"]})
+    inf
+    """
     if left.keys() != right.keys():
         return float("inf")
     largest = 0.0
