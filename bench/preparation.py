@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
-from mlops_assets.ml.data.contract import Column, Split, Target
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features, load_arrays
@@ -18,9 +18,9 @@ from mlops_assets.ml.features.feature_set import FeaturePlan, build_features, lo
 ROWS = 200_000
 NUMBERS = ("amount", "user_age", "transaction_hour")
 COLUMNS = (
-    *(Column(name=name, type="number") for name in NUMBERS),
-    Column(name="merchant_id", type="category"),
-    Column(name="is_fraud", type="boolean"),
+    *(NamedColumn(name=name, type="number") for name in NUMBERS),
+    NamedColumn(name="merchant_id", type="category"),
+    NamedColumn(name="is_fraud", type="boolean"),
 )
 TARGET = Target(column="is_fraud")
 
@@ -32,7 +32,11 @@ def ours(source: Path, folder: Path) -> None:
         place.mkdir(exist_ok=True)
     # Rows of the simulation are often equal; dropping duplicates would change what is compared
     plan = PreparationPlan(
-        columns=COLUMNS, target=TARGET, task="binary_classification", split=Split(), drop_duplicates=False
+        columns=COLUMNS,
+        target=TARGET,
+        task="binary_classification",
+        prepare=Prepare(drop_duplicates=False),
+        event_time=None,
     )
     report = prepare([source], prepared, plan)
     used = FeaturePlan(use=COLUMNS[:-1], target=TARGET, task="binary_classification", classes=report.classes)

@@ -7,21 +7,23 @@ import re
 import shutil
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
-from mlops_assets.ml.data.contract import Column, Target
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
-from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
+from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.checkpoint import FolderCheckpoints
+from mlops_assets.ml.training.learner import TrainingRun, learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import train
+from resources.lake.folder_store import FolderStore
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.local.background_server import BackgroundServer
 from resources.tracking.mlflow_model import save_onnx
 
@@ -39,24 +41,25 @@ def artifact(folder: Path) -> tuple[Path, ModelSignature]:
     """A small network for transactions, exported."""
     write_transactions(folder / "rows.parquet", rows=20_000, seed=1)
     target = Target(column="is_fraud")
-    used = tuple(Column(name=name, type="category" if name == "merchant_id" else "number") for name in ROW)
-    columns = (*used, Column(name="is_fraud", type="boolean"))
+    used = tuple(NamedColumn(name=name, type="category" if name == "merchant_id" else "number") for name in ROW)
+    columns = (*used, NamedColumn(name="is_fraud", type="boolean"))
     for name in ("prepared", "features", "out"):
         (folder / name).mkdir()
     report = prepare(
         [folder / "rows.parquet"],
         folder / "prepared",
-        PreparationPlan(columns=columns, target=target, task="binary_classification"),
+        PreparationPlan(
+            columns=columns, target=target, task="binary_classification", prepare=Prepare(), event_time=None
+        ),
     )
     plan = FeaturePlan(use=used, target=target, task="binary_classification", classes=report.classes)
     build_features(folder / "prepared", folder / "features", plan)
-    config = TrainingConfig(
-        task="binary_classification", network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, epochs=2
-    )
-    train(folder / "features", folder / "out", config, FolderCheckpoints(folder / "checkpoints"))
-    signature = export("bench", folder / "features", folder / "out", config, None)
-    for name in ("weights.safetensors", "curve.json"):
-        (folder / "out" / name).unlink()
+    config = TrainingConfig(network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, epochs=2)
+    learner = learner_for(config, FeatureSet.read(folder / "features"))
+    run = TrainingRun(LakeCheckpoints(FolderStore(folder), "checkpoints"), timedelta(minutes=1))
+    learner.fit(folder / "features", folder / "out", run)
+    signature = export("bench", folder / "features", folder / "out", learner)
+    (folder / "out/weights.safetensors").unlink()
     return folder / "out", signature
 
 

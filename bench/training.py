@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.measure import Result, in_turn, result, scratch
-from mlops_assets.ml.data.contract import Column
+from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.training.checkpoint import FolderCheckpoints
+from mlops_assets.ml.training.learner import TrainingRun, learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import train
+from resources.lake.folder_store import FolderStore
+from resources.lake.lake_checkpoints import LakeCheckpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +40,9 @@ def write(folder: Path, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
     np.save(folder / "x_train.npy", x)
     np.save(folder / "y_train.npy", y)
     names = tuple(f"c{index}" for index in range(WIDTH))
-    made = FeatureSet(
-        inputs=tuple(Column(name=name, type="number") for name in names),
+    FeatureSet(
+        task="regression",
+        inputs=tuple(NamedColumn(name=name, type="number") for name in names),
         feature_names=names,
         train_rows=len(x),
         test_rows=0,
@@ -47,17 +50,15 @@ def write(folder: Path, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
         target_mean=0.0,
         target_std=1.0,
         non_finite={},
-    )
-    (folder / "features.json").write_text(made.model_dump_json())
+    ).write(folder)
 
 
 def ours(folder: Path, **changed: Any) -> float:
     """Seconds to train from the arrays on disk to the weights on disk."""
-    config = TrainingConfig(
-        task="regression", network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, **changed
-    )
+    config = TrainingConfig(network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, **changed)
     start = time.perf_counter()
-    train(folder, folder, config, FolderCheckpoints(folder / "checkpoints"))
+    run = TrainingRun(LakeCheckpoints(FolderStore(folder), f"checkpoints-{start}"), timedelta(minutes=1))
+    learner_for(config, FeatureSet.read(folder)).fit(folder, folder, run)
     return time.perf_counter() - start
 
 

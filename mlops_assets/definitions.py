@@ -28,7 +28,7 @@ def _models() -> dg.Definitions:
             cause = cause.__cause__
         if cause is None:
             raise
-        raise SpecError(str(cause)) from None  # a mistake in a YAML is told without Dagster's stack around it
+        raise cause.with_traceback(None) from None  # a mistake in a YAML is told without Dagster's stack around it
     return dg.Definitions.merge(models, dg.Definitions(component_tree=tree))
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     say(f"\n== On all {prepared.test_rows:,} held-out flights\n")
     for name, value in evaluation.metrics.items():
         say(f"  {name:<12}{value:8.4f}")
-    plots = lake.fetch(evaluation.place, evaluation.version)
+    plots = lake.fetch(evaluation.prefix, evaluation.version)
     say(
         f"""
 == Done: from source files to a served model in {seconds:.0f} s. Where to look next
@@ -99,7 +99,7 @@ def held_out(lake: Lake, prepared: PreparedData) -> list[dict[str, Any]]:
     """A few flights of the test part: half of them late."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(lake.fetch(prepared.place, prepared.version) / "test.parquet").slice(0, 500)
+    table = pq.read_table(lake.fetch(prepared.prefix, prepared.version) / "test.parquet").slice(0, 500)
     columns = [name for name in table.column_names if name not in ("time_hour", "arr_delay")]
     rows = table.select(columns).to_pylist()
     halves = [[row for row in rows if row["late"] == late][: FLIGHTS // 2] for late in (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +37,11 @@ class Environment(Value):
         """The environment that MLOPS_* and the usual variables of MLflow and AWS describe."""
         name = variables.get("MLOPS_ENV", "local")
         if name not in ("local", "production"):
-            raise SpecError(f"MLOPS_ENV is {name!r}; set it to local (or not at all) or production.")
+            raise SpecError(f"MLOPS_ENV is {name!r}", remedy="set it to local (or not at all) or production")
         if name == "production":
             missing = [needed for needed in NEEDED_IN_PRODUCTION if not variables.get(needed)]
             if missing:
-                raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too.")
+                raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too")
         home = Path(variables.get("MLOPS_HOME", PROJECT / ".mlops")).absolute()
         return cls(
             home=home,
@@ -79,8 +80,21 @@ class Environment(Value):
         return BackgroundServer(self.state, "mlflow", self.mlflow_port, "/health", command, variables)
 
 
+def git_commit() -> str:
+    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit, changes = git("rev-parse", "HEAD").strip(), git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}+changes" if changes else commit
+
+
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:
     text = variables.get(name, str(default))
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise SpecError(f"{name} is {text!r}; give a port from 1 to 65535.")
+        raise SpecError(f"{name} is {text!r}", remedy="give a port from 1 to 65535")
     return int(text)

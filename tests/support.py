@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,17 +18,22 @@ import pandas as pd
 
 from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
-from mlops_assets.ml.data.contract import Column
+from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.features.feature_set import FeatureSet
+from mlops_assets.ml.training.learner import TrainingRun, learner_for
 from mlops_assets.spec.load_spec import load_spec
 from resources.kubernetes.training_jobs import TrainingJobs
+from resources.lake.folder_store import FolderStore
 from resources.lake.lake import Lake
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.serving.local_serving import LocalServing
 from resources.tracking.mlflow_tracking import Tracking
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlops_assets.ml.training.learner import Learner
+    from mlops_assets.ml.training.training_config import TrainingConfig
     from mlops_assets.spec.model_spec import ModelSpec
 
 BASE: dict[str, Any] = {
@@ -96,8 +102,9 @@ def write_features(folder: Path, rows: int, width: int) -> None:
     np.save(folder / "x_train.npy", x)
     np.save(folder / "y_train.npy", y)
     names = tuple(f"c{index}" for index in range(width))
-    made = FeatureSet(
-        inputs=tuple(Column(name=name, type="number") for name in names),
+    FeatureSet(
+        task="binary_classification",
+        inputs=tuple(NamedColumn(name=name, type="number") for name in names),
         feature_names=names,
         train_rows=rows,
         test_rows=0,
@@ -105,8 +112,16 @@ def write_features(folder: Path, rows: int, width: int) -> None:
         target_mean=0.0,
         target_std=1.0,
         non_finite={},
-    )
-    (folder / "features.json").write_text(made.model_dump_json())
+    ).write(folder)
+
+
+def fit(features: Path, out: Path, config: TrainingConfig, checkpoint_every_s: float = 60, **run: Any) -> Learner:
+    """Fit a learner as the stage does, with its checkpoints in `out`/checkpoints."""
+    out.mkdir(exist_ok=True)
+    learner = learner_for(config, FeatureSet.read(features))
+    checkpoints = LakeCheckpoints(FolderStore(out), "checkpoints")
+    learner.fit(features, out, TrainingRun(checkpoints, timedelta(seconds=checkpoint_every_s), **run)).write(out)
+    return learner
 
 
 def free_port() -> int:

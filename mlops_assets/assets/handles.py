@@ -1,12 +1,11 @@
 """What travels between assets: small typed handles that name immutable snapshots, stored as JSON."""
 
 from datetime import datetime
-from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.values import Classes, Value
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
 
@@ -22,9 +21,9 @@ class RawData(Value):
 
 
 class Snapshot(Value):
-    """An immutable folder of the lake."""
+    """An immutable folder of the lake, `prefix/version`."""
 
-    place: str
+    prefix: str
     version: str
 
 
@@ -33,7 +32,7 @@ class PreparedData(Snapshot):
 
     train_rows: int
     test_rows: int
-    classes: tuple[Any, ...] | None
+    classes: Classes | None
 
 
 class Features(Snapshot):
@@ -55,7 +54,7 @@ class Evaluation(Snapshot):
     metrics: dict[str, float]
     champion_metrics: dict[str, float] | None
     beats_champion: bool
-    verdict: str
+    decision: str
 
 
 class RegisteredModel(Value):
@@ -66,7 +65,16 @@ class RegisteredModel(Value):
     sha256: str
     run_id: str
     promote: bool
-    verdict: str
+    decision: str
+
+
+class Deployment(Value):
+    """What answers at the endpoint now."""
+
+    model: str
+    version: int
+    sha256: str
+    url: str
 
 
 class HandleIOManager(dg.ConfigurableIOManager):
@@ -76,17 +84,25 @@ class HandleIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: BaseModel) -> None:
         content = obj.model_dump_json(indent=1).encode()
-        place = "/".join(context.asset_key.path)
-        self.lake.store.replace(f"{place}/handles/{context.run_id}.json", content)
-        self.lake.store.replace(f"{place}/handles/latest.json", content)
+        prefix = "/".join(context.asset_key.path)
+        for key in (handle_key(prefix, context.run_id), handle_key(prefix)):
+            self.lake.store.replace(key, content)
 
     def load_input(self, context: dg.InputContext) -> BaseModel:
-        place = "/".join(context.asset_key.path)
-        run_id = context.step_context.run_id
-        content = self.lake.store.read(f"{place}/handles/{run_id}.json") or self.lake.store.read(
-            f"{place}/handles/latest.json"
-        )
+        prefix = "/".join(context.asset_key.path)
+        keys = (handle_key(prefix, context.step_context.run_id), handle_key(prefix))
+        content = next(filter(None, map(self.lake.store.read, keys)), None)
         if content is None:
-            raise dg.Failure(f"{place} has not been materialized yet; materialize it first, or the whole group.")
+            raise dg.Failure(f"{prefix} has not been materialized yet; materialize it first, or the whole group.")
         handle: type[BaseModel] = context.dagster_type.typing_type
-        return handle.model_validate_json(content)
+        try:
+            return handle.model_validate_json(content)
+        except ValidationError as error:
+            raise dg.Failure(
+                f"{prefix} was materialized by another version of mlops-assets; materialize it again."
+            ) from error
+
+
+def handle_key(prefix: str, run_id: str = "latest") -> str:
+    """Where the lake keeps the handle of an asset, of a run or the latest."""
+    return f"{prefix}/handles/{run_id}.json"

@@ -2,13 +2,14 @@
 
 import importlib
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 
 from mlops_assets.assets.handles import RawData
-from mlops_assets.assets.stage import check, stage, told_clearly, version_of
+from mlops_assets.assets.stage import StageReport, check, stage, version_of
 from mlops_assets.ml.data.source_checks import SourceReport, check_sources
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
@@ -27,57 +28,61 @@ class RawDataConfig(dg.Config):
     """The last day (2013-06-30) or month (2013-06) to use; the newest one when not given."""
 
 
-def build(spec: ModelSpec) -> dg.AssetsDefinition:
-    """The asset for this model."""
+def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """The manifest of the objects that this run reads."""
+    name = "raw_data"
     checks = [
-        check(spec, "raw_data", "not_empty", "There are source objects, and they hold rows"),
-        check(spec, "raw_data", "schema", "Every object can be read and has the contract's columns and types"),
+        check(spec, name, "not_empty", "There are source objects, and they hold rows"),
+        check(spec, name, "schema", "Every object can be read and has the contract's columns and types"),
     ]
 
-    @stage(spec, "raw_data", CODE_VERSION, RawData, checks=checks, description="Source objects, pinned by ETag")
+    @stage(spec, name, CODE_VERSION, RawData, kinds={"s3"}, description="Source objects, pinned by ETag", checks=checks)
     def raw_data(
         context: dg.AssetExecutionContext, config: RawDataConfig, lake: Lake, tracking: Tracking
-    ) -> dg.MaterializeResult:
-        with told_clearly():
-            tracking.warm_up()
-            objects = list_objects(spec.source, lake, context)
-            report = inspect(spec, lake, objects)
-            start, end = used_window(spec.source, config.last_partition, report.last_event)
-            version = version_of(CODE_VERSION, *objects, str(start), str(end))
-            handle = RawData(version=version, uri=spec.source.uri, objects=tuple(objects), start=start, end=end)
-        return dg.MaterializeResult(
-            value=handle,
-            data_version=dg.DataVersion(version),
-            metadata={
-                "objects": len(objects),
-                "bytes": sum(item.size for item in objects),
-                "dagster/row_count": report.rows,
-                "window": f"{start or 'beginning'} to {end or 'end'}",
-                "extra_columns": ", ".join(report.extra_columns) or "none",
-                "manifest": dg.MetadataValue.json([item.model_dump() for item in objects[:1000]]),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="not_empty", passed=True, metadata={"objects": len(objects), "rows": report.rows}
-                ),
-                dg.AssetCheckResult(check_name="schema", passed=True),
-            ],
-        )
+    ) -> StageReport:
+        tracking.warm_up()
+        objects = list_objects(spec.source, lake, context.log.info)
+        sources = inspect(spec, lake, objects)
+        start, end = used_window(spec.source, config.last_partition, sources.last_event)
+        version = version_of(CODE_VERSION, *objects, str(start), str(end))
+        handle = RawData(version=version, uri=spec.source.uri, objects=tuple(objects), start=start, end=end)
+        return report(handle, sources)
 
     return raw_data
 
 
-def list_objects(source: Source, lake: Lake, context: dg.AssetExecutionContext) -> list[SourceObject]:
+def report(handle: RawData, sources: SourceReport) -> StageReport:
+    """What there is to read."""
+    count = len(handle.objects)
+    return StageReport(
+        handle,
+        handle.version,
+        metadata={
+            "objects": count,
+            "bytes": sum(item.size for item in handle.objects),
+            "dagster/row_count": sources.rows,
+            "window": f"{handle.start or 'beginning'} to {handle.end or 'end'}",
+            "extra_columns": ", ".join(sources.extra_columns) or "none",
+            "manifest": dg.MetadataValue.json([item.model_dump() for item in handle.objects[:1000]]),
+        },
+        checks=[
+            dg.AssetCheckResult(check_name="not_empty", passed=True, metadata={"objects": count, "rows": sources.rows}),
+            dg.AssetCheckResult(check_name="schema", passed=True),
+        ],
+    )
+
+
+def list_objects(source: Source, lake: Lake, log: Callable[[str], None]) -> list[SourceObject]:
     """The objects of the source; where there are none and the source names an example, that is written first."""
     objects = lake.list_sources(source.uri)
     if not objects and source.example:
-        context.log.info(f"{source.uri} holds no objects yet; writing the example data of {source.example} there")
+        log(f"{source.uri} holds no objects yet; writing the example data of {source.example} there")
         write_example(source, lake)
         objects = lake.list_sources(source.uri)
     if not objects:
-        raise DataError(f"There are no objects at {source.uri}; put data there, or correct source.uri.")
+        raise DataError(f"There are no objects at {source.uri}", remedy="put data there, or correct source.uri")
     if all(item.size == 0 for item in objects):
-        raise DataError(f"All {len(objects)} objects at {source.uri} are empty; put data there.")
+        raise DataError(f"All {len(objects)} objects at {source.uri} are empty", remedy="put data there")
     return objects
 
 
@@ -105,9 +110,8 @@ def used_window(
     """Start and end of the rows to use; (None, None) is all of them."""
     if source.partition_by == "none":
         if last_partition:
-            raise DataError(
-                f"This source has no partitions, so {last_partition} means nothing; set source.partition_by."
-            )
+            what = f"This source has no partitions, so {last_partition} means nothing"
+            raise DataError(what, remedy="set source.partition_by")
         return None, None
     if last_partition is None:
         if source.window is None or last_event is None:

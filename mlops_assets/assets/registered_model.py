@@ -1,32 +1,41 @@
 """registered_model: makes the artifact a version in MLflow's registry, with its lineage, under the alias challenger."""
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
-from mlops_assets.assets.stage import check, stage, told_clearly
+from mlops_assets.assets.stage import StageReport, check, stage
+from mlops_assets.ml.inference.artifact import GRAPH
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.environment import PROJECT
+from resources.environment import git_commit
 from resources.lake.lake import Lake, sha256
 from resources.serving.serving_target import Serving
 from resources.tracking.mlflow_model import save_onnx
-from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
+from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
 CODE_VERSION = "1"
 
 
-def build(spec: ModelSpec) -> dg.AssetsDefinition:
-    """The asset for this model."""
+def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """A version in the registry; an artifact that is one already is not registered twice."""
     name = "registered_model"
     checks = [
         check(spec, name, "reloads", "The registered artifact can be read back and has the digest of the judged one")
     ]
     inputs = ("raw_data", "features", "trained_model", "evaluation")
 
-    @stage(spec, name, CODE_VERSION, RegisteredModel, *inputs, checks=checks, description="A version in MLflow")
+    @stage(
+        spec,
+        name,
+        CODE_VERSION,
+        RegisteredModel,
+        *inputs,
+        kinds={"mlflow"},
+        description="A version in MLflow",
+        checks=checks,
+    )
     def registered_model(
         context: dg.AssetExecutionContext,
         raw_data: RawData,
@@ -36,58 +45,34 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         lake: Lake,
         tracking: Tracking,
         serving: Serving,
-    ) -> dg.MaterializeResult:
-        with told_clearly():
-            serving.warm_up()
-            version = tracking.version_of(spec.model, trained_model.sha256)
-            known = version is not None
-            if version is None:
-                tags = lineage(spec, context, raw_data, features, trained_model, evaluation)
-                version = register(
-                    spec, context, lake.fetch(trained_model.place, trained_model.version), tags, tracking
-                )
-            reloads = reload_check(version, tracking)
-            if reloads.passed:
-                tracking.move_alias(
-                    version, "challenger", "registered", actor(context), {"metrics": evaluation.metrics}
-                )
-        handle = RegisteredModel(**version.model_dump(), promote=evaluation.beats_champion, verdict=evaluation.verdict)
-        return dg.MaterializeResult(
-            value=handle,
-            data_version=dg.DataVersion(f"{version.version}-{version.sha256[:12]}"),
-            metadata={
-                "version": version.version,
-                "registered": "skipped: this artifact is a version already" if known else "now",
-                "mlflow_version": dg.MetadataValue.url(tracking.version_url(version)),
-                "sha256": version.sha256,
-                "champion": evaluation.verdict,
-            },
-            check_results=[reloads],
-        )
+    ) -> StageReport:
+        serving.warm_up()
+        version = known = tracking.version_of(spec.model, trained_model.sha256)
+        if version is None:
+            tags = lineage(raw_data, features, trained_model, evaluation) | {"dagster_run_id": context.run.run_id}
+            tags[f"test_{spec.gate.metric}"] = f"{evaluation.metrics[spec.gate.metric]:.6f}"
+            artifact = lake.fetch(trained_model.prefix, trained_model.version)
+            version = register(spec, context, artifact, tags, tracking)
+        reloads = reload_check(version, tracking)
+        if reloads.passed:
+            evidence = {"metrics": evaluation.metrics}
+            tracking.move_alias(version, "challenger", "registered", actor(context.run), evidence)
+        return report(version, evaluation, reloads, tracking.version_url(version), is_known=known is not None)
 
     return registered_model
 
 
-def lineage(
-    spec: ModelSpec,
-    context: dg.AssetExecutionContext,
-    raw: RawData,
-    features: Features,
-    model: TrainedModel,
-    evaluation: Evaluation,
-) -> dict[str, str]:
-    """Everything that leads from a version back to the source objects and the code."""
+def lineage(raw: RawData, features: Features, model: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
+    """What leads from a version back to the source objects and the code."""
     return {
         "sha256": model.sha256,
-        "snapshot": f"{model.place}/{model.version}",
+        "snapshot": f"{model.prefix}/{model.version}",
         "raw_data_version": raw.version,
         "prepared_data_version": features.prepared.version,
         "features_version": features.version,
         "evaluation_version": evaluation.version,
         "source": raw.uri,
-        "dagster_run_id": context.run.run_id,
         "git_commit": git_commit(),
-        f"test_{spec.gate.metric}": f"{evaluation.metrics[spec.gate.metric]:.6f}",
     }
 
 
@@ -106,7 +91,7 @@ def register(
 def reload_check(version: RegisteredVersion, tracking: Tracking) -> dg.AssetCheckResult:
     """Reads the artifact back through the server and compares its digest."""
     with tempfile.TemporaryDirectory() as draft:
-        found = sha256(tracking.download(version, Path(draft)) / "model.onnx")
+        found = sha256(tracking.download(version, Path(draft)) / GRAPH)
     return dg.AssetCheckResult(
         check_name="reloads",
         passed=found == version.sha256,
@@ -114,24 +99,24 @@ def reload_check(version: RegisteredVersion, tracking: Tracking) -> dg.AssetChec
     )
 
 
-def actor(context: dg.AssetExecutionContext) -> str:
-    """Who moves an alias: the user of the run, or the automation that started it."""
-    tags = context.run.tags
-    for tag in ("user", "dagster/schedule_name", "dagster/sensor_name"):
-        if tag in tags:
-            return f"{tag.removeprefix('dagster/')} {tags[tag]}"
-    return f"run {context.run.run_id}"
-
-
-def git_commit() -> str:
-    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}+changes" if changes else commit
+def report(
+    version: RegisteredVersion,
+    evaluation: Evaluation,
+    reloads: dg.AssetCheckResult,
+    mlflow_version: str,
+    *,
+    is_known: bool,
+) -> StageReport:
+    """The version, and whether it is to become champion."""
+    return StageReport(
+        RegisteredModel(**version.model_dump(), promote=evaluation.beats_champion, decision=evaluation.decision),
+        f"{version.version}-{version.sha256[:12]}",
+        metadata={
+            "version": version.version,
+            "registered": "skipped: this artifact is a version already" if is_known else "now",
+            "mlflow_version": dg.MetadataValue.url(mlflow_version),
+            "sha256": version.sha256,
+            "champion": evaluation.decision,
+        },
+        checks=[reloads],
+    )

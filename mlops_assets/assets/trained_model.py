@@ -1,6 +1,5 @@
-"""trained_model: trains the network or estimator, from a checkpoint where one lies, and exports ONE ONNX graph."""
+"""trained_model: trains what the YAML names, from a checkpoint where one lies, and exports ONE ONNX graph."""
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -10,28 +9,27 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, TrainedModel
-from mlops_assets.assets.pods import worker_pods
-from mlops_assets.assets.stage import check, read_json, snapshot, stage, told_clearly, version_of
+from mlops_assets.assets.pod_template import worker_pods
+from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
 from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.features.feature_set import FeatureSet
+from mlops_assets.ml.import_paths import source_digest
 from mlops_assets.ml.inference.artifact import ModelSignature
-from mlops_assets.ml.networks import find, is_torch, source_digest
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.estimators import fit
-from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import collect, train
-from mlops_assets.spec.model_spec import ModelSpec
-from resources.kubernetes.step_pod import STOP, leave
+from mlops_assets.ml.training.learner import LearningCurve, TrainingRun, learner_for
+from mlops_assets.spec.model_spec import ModelSpec, Train
+from resources.kubernetes.step_pod import STOP, exit_now
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake import Lake
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.mlflow_tracking import TrackedRun, Tracking
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
-def build(spec: ModelSpec) -> dg.AssetsDefinition:
-    """The asset for this model."""
+def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """The artifact in a snapshot, beside what the learner keeps."""
     name = "trained_model"
     checks = [check(spec, name, "export_equals_training", "The exported graph answers as the trained model does")]
 
@@ -41,8 +39,9 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         CODE_VERSION,
         TrainedModel,
         "features",
-        checks=checks,
+        kinds={"pytorch", "onnx"},
         description="One ONNX graph, raw columns to prediction",
+        checks=checks,
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -50,102 +49,66 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         lake: Lake,
         tracking: Tracking,
         training_jobs: TrainingJobs,
-    ) -> dg.MaterializeResult:
-        config = training_config(spec)
-        version = version_of(CODE_VERSION, features.version, config, source_digest(config.network))
-        place = f"{spec.model}/{name}"
-        with told_clearly():
-            source = lake.fetch(features.place, features.version)
-            with snapshot(lake, context, place, version) as (folder, missing):
-                if missing:
-                    checkpoints = LakeCheckpoints(lake, f"{place}/{version}/checkpoints")
-                    if spec.train.compute.workers > 1 and training_jobs.available:
-                        train_together(spec, config, features, folder, checkpoints, context, training_jobs)
-                    elif is_torch(find(config.network)):
-                        train_here(spec, config, source, folder, checkpoints, context)
-                    estimator = None if is_torch(find(config.network)) else fit(source, folder, config)
-                    export(spec.model, source, folder, config, estimator)
-                    for checkpoint in checkpoints.names():
-                        checkpoints.delete(checkpoint)
-                signature = read_json(ModelSignature, folder / "model.json")
-                curve = json.loads((folder / "curve.json").read_text())
-            with tracking.run(spec.model, context) as run:
-                run.params(
-                    config.model_dump() | {"features_version": features.version, "trained_model_version": version}
-                )
-                run.series([{key: point[key] for key in point if key != "epoch"} for point in curve], first_step=1)
-                run.tags({"mlops.snapshot": f"{place}/{version}", "mlops.sha256": signature.sha256})
-        difference = signature.export_difference
-        return dg.MaterializeResult(
-            value=TrainedModel(place=place, version=version, sha256=signature.sha256),
-            data_version=dg.DataVersion(version),
-            metadata={
-                "mlflow_run": dg.MetadataValue.url(run.url),
-                "epochs": len(curve),
-                "trained": "now" if missing else "skipped: this version exists already",
-                "sha256": signature.sha256,
-                "snapshot": f"{place}/{version}",
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="export_equals_training",
-                    passed=difference <= signature.tolerance,
-                    description=f"largest difference {difference:.2g}, allowed {signature.tolerance:.2g}",
-                    metadata={"max_abs_difference": difference},
-                )
-            ],
-        )
+    ) -> StageReport:
+        version = version_of(CODE_VERSION, features.version, spec.train.config, source_digest(spec.train.network))
+        prefix = f"{spec.model}/{name}"
+        checkpoints = LakeCheckpoints(lake.store, f"{prefix}/{version}/checkpoints")
+        arrays = lake.fetch(features.prefix, features.version)
+
+        def work(folder: Path) -> None:
+            if spec.train.compute.workers > 1 and training_jobs.available:
+                train_in_parallel(spec, features, arrays, checkpoints, context, training_jobs)
+            train(spec, arrays, folder, checkpoints, context.log.info)
+
+        with snapshot(lake, context.log.info, prefix, version, work) as (folder, is_new):
+            signature, curve = ModelSignature.read(folder), LearningCurve.read(folder)
+        if is_new:
+            checkpoints.clear()
+        handle = TrainedModel(prefix=prefix, version=version, sha256=signature.sha256)
+        with tracking.run(spec.model, context) as run:
+            track(run, spec.train, handle, features, curve)
+        return report(handle, signature, curve, is_new=is_new, mlflow_run=run.url)
 
     return trained_model
 
 
-def train_here(
-    spec: ModelSpec,
-    config: TrainingConfig,
-    features: Path,
-    folder: Path,
-    checkpoints: LakeCheckpoints,
-    context: dg.AssetExecutionContext,
+def train(
+    spec: ModelSpec, arrays: Path, folder: Path, checkpoints: LakeCheckpoints, log: Callable[[str], None]
 ) -> None:
-    """Train a network in this process, from a checkpoint where one lies."""
+    """Fill the snapshot's folder: train in this process, from a checkpoint where one lies, and export."""
+    learner = learner_for(spec.train.config, FeatureSet.read(arrays))
     with stop_signal() as stop_requested:
-        result = train(
-            features,
-            folder,
-            config,
-            checkpoints,
-            checkpoint_every_s=spec.train.checkpoint_every.total_seconds(),
-            say=context.log.info,
-            stop_requested=stop_requested,
-        )
-    speed = f"{result.rows_per_second:,.0f} rows/s on {result.device}"
-    context.log.info(f"best epoch {result.best_epoch} of {len(result.curve)}, {speed}")
+        run = TrainingRun(checkpoints, spec.train.checkpoint_every, stop_requested, log)
+        learner.fit(arrays, folder, run).write(folder)
+    export(spec.model, arrays, folder, learner)
 
 
-def train_together(
+def train_in_parallel(
     spec: ModelSpec,
-    config: TrainingConfig,
     features: Features,
-    folder: Path,
+    arrays: Path,
     checkpoints: LakeCheckpoints,
     context: dg.AssetExecutionContext,
     training_jobs: TrainingJobs,
 ) -> None:
-    """Train a network in several pods, from a checkpoint where one lies."""
-    if not is_torch(find(config.network)):
-        raise TrainingError(f"{config.network} is no torch network, which several workers need; set workers to 1.")
+    """Train in several pods. They leave a checkpoint that is finished, which `train` then takes as the result."""
+    if not learner_for(spec.train.config, FeatureSet.read(arrays)).trains_in_parallel:
+        what = f"{spec.train.network} is no torch network, which several workers need"
+        raise TrainingError(what, where="train.compute.workers", remedy="set workers to 1")
     order = TrainingOrder(
-        features_place=features.place,
+        features_prefix=features.prefix,
         features_version=features.version,
-        checkpoints=checkpoints.place,
+        checkpoints=checkpoints.prefix,
         checkpoint_every=spec.train.checkpoint_every,
-        config=config,
+        config=spec.train.config,
     )
-    if not collect(checkpoints, folder):
+    from mlops_assets.ml.training.training_loop import finished_training
+
+    if not finished_training(checkpoints):
         with stop_signal() as stop_requested:
             training_jobs.train(context, order, worker_pods(spec), stop_requested)
-        if not collect(checkpoints, folder):
-            raise TrainingError("The workers have ended without a result; materialize again.")
+        if not finished_training(checkpoints):
+            raise TrainingError("The workers have ended without a result", remedy="materialize again")
 
 
 @contextmanager
@@ -167,23 +130,40 @@ def stop_signal() -> Generator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if STOP in asked:
-            leave()
+            exit_now()
 
 
-def training_config(spec: ModelSpec) -> TrainingConfig:
-    """The part of the YAML that decides the weights."""
-    train = spec.train
-    return TrainingConfig(
-        task=spec.task,
-        network=train.network,
-        params=train.params,
-        epochs=train.epochs,
-        batch_size=train.batch_size,
-        learning_rate=train.learning_rate,
-        schedule=train.schedule,
-        weight_decay=train.weight_decay,
-        patience=train.early_stopping.patience if train.early_stopping else None,
-        min_delta=train.early_stopping.min_delta if train.early_stopping else 0.0,
-        validation_share=train.validation,
-        seed=train.seed,
+def track(run: TrackedRun, train: Train, handle: TrainedModel, features: Features, curve: LearningCurve) -> None:
+    """Log hyperparameters, learning curve and origin to MLflow."""
+    config = train.config.model_dump()
+    early_stopping = config.pop("early_stopping") or {}
+    versions = {"features_version": features.version, "trained_model_version": handle.version}
+    run.params(config | {f"early_stopping.{name}": value for name, value in early_stopping.items()} | versions)
+    run.series([point.model_dump(exclude={"epoch"}) for point in curve.points], first_step=1)
+    run.tags({"mlops.snapshot": f"{handle.prefix}/{handle.version}", "mlops.sha256": handle.sha256})
+
+
+def report(
+    handle: TrainedModel, signature: ModelSignature, curve: LearningCurve, *, is_new: bool, mlflow_run: str
+) -> StageReport:
+    """Where the model is, and whether its graph answers as the trained model does."""
+    difference = signature.export_difference
+    return StageReport(
+        handle,
+        handle.version,
+        metadata={
+            "mlflow_run": dg.MetadataValue.url(mlflow_run),
+            "epochs": len(curve.points),
+            "trained": "now" if is_new else "skipped: this version exists already",
+            "sha256": signature.sha256,
+            "snapshot": f"{handle.prefix}/{handle.version}",
+        },
+        checks=[
+            dg.AssetCheckResult(
+                check_name="export_equals_training",
+                passed=difference <= signature.tolerance,
+                description=f"largest difference {difference:.2g}, allowed {signature.tolerance:.2g}",
+                metadata={"max_abs_difference": difference},
+            )
+        ],
     )

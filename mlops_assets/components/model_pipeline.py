@@ -7,24 +7,34 @@ from typing import TYPE_CHECKING, Any, Self
 import dagster as dg
 from pydantic import BaseModel, ConfigDict
 
-from mlops_assets.assets import (
-    deployment,
-    evaluation,
-    features,
-    prepared_data,
-    raw_data,
-    registered_model,
-    trained_model,
-)
+from mlops_assets.assets.deployment import deployment_asset
+from mlops_assets.assets.evaluation import evaluation_asset
+from mlops_assets.assets.features import features_asset
+from mlops_assets.assets.prepared_data import prepared_data_asset
+from mlops_assets.assets.raw_data import raw_data_asset
+from mlops_assets.assets.registered_model import registered_model_asset
+from mlops_assets.assets.trained_model import trained_model_asset
 from mlops_assets.components.jobs_and_schedules import jobs, schedules
 from mlops_assets.components.scaffold import ModelPipelineScaffolder
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dagster.components import ComponentLoadContext
 
-STAGES = (raw_data, prepared_data, features, trained_model, evaluation, registered_model, deployment)
+    from mlops_assets.assets.stage import Check, Stage
+
+STAGES: tuple[Stage, ...] = (
+    raw_data_asset,
+    prepared_data_asset,
+    features_asset,
+    trained_model_asset,
+    evaluation_asset,
+    registered_model_asset,
+    deployment_asset,
+)
 
 
 class ModelPipelineAttributes(BaseModel):
@@ -42,6 +52,15 @@ class ModelPipeline(dg.Component):
     """A model's whole life cycle, from source objects to a served prediction.
 
     Scaffold one with `dg scaffold defs mlops_assets.ModelPipeline NAME`. Its YAML is described by `ModelSpec`.
+
+    A subclass may add stages and checks, or put others in their place; its YAML names it as `type`:
+
+        class AuditedPipeline(ModelPipeline):
+            def stages(self):
+                return [*super().stages(), row_total]
+
+            def checks(self):
+                return [enough_rows]
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -60,9 +79,18 @@ class ModelPipeline(dg.Component):
             file = file.relative_to(context.project_root)
         return cls(load_spec(dict(resolution.resolve_value(given)), resolution.source_position_tree, str(file)))
 
+    def stages(self) -> Sequence[Stage]:
+        """What makes the assets, in the order of the flow."""
+        return STAGES
+
+    def checks(self) -> Sequence[Check]:
+        """What makes checks beside those that the stages make themselves."""
+        return ()
+
     def build_defs(self, context: ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions(
-            assets=[stage.build(self.spec) for stage in STAGES],
+            assets=[make(self.spec) for make in self.stages()],
+            asset_checks=[make(self.spec) for make in self.checks()],
             jobs=jobs(self.spec),
             schedules=schedules(self.spec),
         )

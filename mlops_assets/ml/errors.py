@@ -37,7 +37,7 @@ class MlopsError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         sentence = f"{place}{self.what}; {self.remedy}" if self.remedy else f"{place}{self.what}"
-        return sentence if sentence.endswith(".") or "\n" in sentence else f"{sentence}."
+        return sentence if sentence.endswith((".", "?")) or "\n" in sentence else f"{sentence}."
 
 
 class SpecError(MlopsError):

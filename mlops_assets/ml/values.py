@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from mlops_assets.ml.errors import DataError
 
@@ -46,3 +49,25 @@ class Document(Value):
     def write(self, folder: Path) -> None:
         """Write the document into `folder`."""
         (folder / self.FILE).write_text(self.model_dump_json(indent=1))
+
+
+def _duration(value: object) -> object:
+    """Turn `60s`, `10m`, `2h` or `7d` into a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)([smhd])", value) if isinstance(value, str) else None
+    if not match or int(match[1]) == 0:
+        message = "a duration is a number above 0 and a unit, s, m, h or d, such as 60s or 7d"
+        raise PydanticCustomError("duration", message)
+    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+
+
+_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+Duration = Annotated[
+    timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=r"^[1-9]\d*[smhd]$")])
+]
+
+
+def problem(field: str, message: str) -> PydanticCustomError:
+    """What a validator raises about `field`, a dotted path below the value that is being checked."""
+    return PydanticCustomError("spec", "{message}", {"message": message, "field": field})

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dagster_shared.yaml_utils.source_position import SourcePositionTree
     from pydantic_core import ErrorDetails
 
@@ -27,18 +25,19 @@ def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, 
     try:
         return ModelSpec.model_validate(attributes)
     except ValidationError as error:
-        lines = [_line(details, positions, file) for details in error.errors(include_url=False)]
-        raise SpecError("\n".join(lines)) from None
+        problems = [_problem(details, positions, file) for details in error.errors(include_url=False)]
+        raise problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems))) from None
 
 
-def _line(details: ErrorDetails, positions: SourcePositionTree | None, file: str) -> str:
+def _problem(details: ErrorDetails, positions: SourcePositionTree | None, file: str) -> SpecError:
     path = _path(details)
-    place = file
+    where = file
     if positions is not None:
         position, _ = positions.lookup_closest_and_path(("attributes", *path), None)
-        place = f"{file}:{position.start.line}"
+        where = f"{file}:{position.start.line}"
     field = ".".join(str(part) for part in path)
-    return f"{place}: {field}: {_message(details, path)}" if field else f"{place}: {_message(details, path)}"
+    what, _, remedy = _message(details, path).partition("; ")
+    return SpecError(what, where=f"{where}: {field}" if field else where, remedy=remedy)
 
 
 def _path(details: ErrorDetails) -> Path:
@@ -51,7 +50,7 @@ def _message(details: ErrorDetails, path: Path) -> str:
     value = details["input"]
     match details["type"]:
         case "extra_forbidden":
-            return f"there is no such field; allowed here: {', '.join(_fields(path[:-1]))}"
+            return f"there is no such field; allowed here: {', '.join(_allowed_fields(path[:-1]))}"
         case "missing":
             return "this field is missing; add it"
         case "string_pattern_mismatch":
@@ -69,26 +68,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _fields(path: Sequence[str | int]) -> list[str]:
-    """The field names that are allowed at `path`."""
-    here: Any = ModelSpec
+def _allowed_fields(path: Path) -> list[str]:
+    """The field names that are allowed at `path`, as the JSON schema has them."""
+    schema = ModelSpec.model_json_schema()
+    here = schema
     for part in path:
-        here = _inside(here, part)
-    return [info.alias or name for name, info in here.model_fields.items()] if _is_model(here) else []
-
-
-def _inside(here: Any, part: str | int) -> Any:
-    if _is_model(here):
-        for name, info in here.model_fields.items():
-            if part in (name, info.alias):
-                return next((kind for kind in (info.annotation, *get_args(info.annotation)) if _usable(kind)), None)
-        return None
-    return get_args(here)[-1] if get_origin(here) is dict else None
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _usable(kind: Any) -> bool:
-    return _is_model(kind) or (get_origin(kind) is dict and get_origin(kind) is not Literal)
+        here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+        for option in (here, *here.get("anyOf", ())):
+            if "$ref" in option:
+                here = schema["$defs"][option["$ref"].rpartition("/")[2]]
+    return list(here.get("properties", ()))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlops_assets.ml.data.contract import Column, ColumnType, Split, SplitBy, Target
+from mlops_assets.ml.data.contract import Column, NamedColumn, Prepare, Target
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
-from mlops_assets.ml.values import Task, Value
-from mlops_assets.spec.field_types import Cron, Duration, ImportPath, Quantity, problem
+from mlops_assets.ml.import_paths import ImportPath
+from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, problem
+from mlops_assets.spec.cron import Cron
+from resources.kubernetes.compute import Compute, TrainingCompute
+from resources.lake.stores import STORES, scheme_of
 
-NAME = r"^[a-z][a-z0-9_]{0,62}$"
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
 SOURCE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -42,9 +45,10 @@ class Source(Value):
     def _fields_fit(self) -> Self:
         if not self.uri.endswith(SOURCE_SUFFIXES):
             raise problem("uri", f"the objects must end with one of {', '.join(SOURCE_SUFFIXES)}; end the uri so")
-        scheme, _, _ = self.uri.partition("://")
-        if "://" in self.uri and scheme not in ("s3", "file"):
-            raise problem("uri", f"{scheme}:// is not supported; use s3://, file:// or a path relative to the lake")
+        scheme = scheme_of(self.uri)
+        if scheme not in STORES:
+            known = ", ".join(f"{name}://" for name in sorted(STORES) if name)
+            raise problem("uri", f"{scheme}:// is not supported; use {known} or a path relative to the lake")
         if self.partition_by != "none" and not self.event_time:
             raise problem("partition_by", f"partitions by {self.partition_by} need source.event_time; name the column")
         if self.example and ("://" in self.uri or self.uri.startswith("/")):
@@ -60,132 +64,39 @@ class Source(Value):
         return self
 
 
-class TargetSpec(Value):
-    """What is predicted."""
-
-    column: str
-    from_: str | None = Field(default=None, alias="from", description="SQL expression over source columns")
-
-
-class ColumnSpec(Value):
-    """What a source column must look like."""
-
-    type: ColumnType
-    nullable: bool = False
-    min: float | None = None
-    max: float | None = None
-    values: tuple[str, ...] | None = Field(default=None, min_length=1, description="Allowed values of a category")
-
-    @model_validator(mode="after")
-    def _limits_fit(self) -> Self:
-        if self.type != "number" and (self.min is not None or self.max is not None):
-            raise problem("min" if self.min is not None else "max", f"a {self.type} has no range; only numbers have")
-        if self.values and self.type != "category":
-            raise problem("values", f"a {self.type} has no list of values; only categories have")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise problem("min", f"min {self.min:g} is above max {self.max:g}; swap them")
-        return self
-
-
-class SplitSpec(Value):
-    """How rows are divided into train and test."""
-
-    by: SplitBy = "random"
-    test: float = Field(default=0.2, gt=0, lt=1, description="Share of the test part")
-    seed: int = Field(default=42, ge=0)
-    column: str | None = Field(default=None, description="The group's column, for by: group")
-
-    @model_validator(mode="after")
-    def _column_fits(self) -> Self:
-        if (self.by == "group") != (self.column is not None):
-            raise problem("column", "by: group needs column, the column whose rows stay together; the others take none")
-        return self
-
-
-class Prepare(Value):
-    """How raw rows become rows to learn from."""
-
-    drop_nulls: bool = True
-    drop_duplicates: bool = True
-    split: SplitSpec = SplitSpec()
-
-
 class Features(Value):
     """What the model sees."""
 
-    use: tuple[str, ...] = Field(min_length=1)
+    use: tuple[str, ...] = Field(min_length=1, description="Columns to learn from: number, category or boolean")
 
 
-class EarlyStopping(Value):
-    """When training ends before its last epoch."""
+class Train(TrainingConfig):
+    """The network or estimator, how it is fitted, and where."""
 
-    patience: int = Field(ge=1, description="Epochs without improvement of the validation loss")
-    min_delta: float = Field(default=0.0, ge=0)
-
-
-class Retries(Value):
-    """How often a step that died may start again, by what killed it."""
-
-    infrastructure: int = Field(default=20, ge=0, description="Spot loss, eviction, a lost node, a killed pod")
-    code: int = Field(default=1, ge=0, description="The process itself: out of memory, a crash")
-
-
-class Compute(Value):
-    """The pod of a step on Kubernetes; elsewhere it changes nothing."""
-
-    cpu: float = Field(default=1, gt=0, description="Cores that are requested; spare ones may be used too")
-    memory: Quantity = Field(default="2Gi", description="Requested, and the limit")
-    ephemeral_storage: Quantity = Field(default="10Gi", description="Disk for what the step fetches and writes")
-    start_within: Duration = Field(default=timedelta(minutes=15), description="Fail when the pod has not started then")
-    retries: Retries = Retries()
-
-
-class TrainingCompute(Compute):
-    """The pod of a training."""
-
-    workers: int = Field(default=1, ge=1, le=64, description="Pods that train together, each with what is asked here")
-    gpu: int = Field(default=0, ge=0, le=16, description="GPUs of the pod; with any it runs on a gpu node")
-    instance_family: str | None = Field(
-        default=None, pattern=r"^[a-z][a-z0-9-]*$", description="Only nodes of this family, such as g5"
-    )
-    shared_memory: Quantity = Field(default="1Gi", description="Size of /dev/shm, part of the memory")
-    spot: bool = Field(default=True, description="Spot nodes are taken where there are any; the last try is on demand")
-    grace: Duration = Field(default=timedelta(minutes=2), description="Time to write a checkpoint when a node goes")
-
-
-class Train(Value):
-    """The network or estimator and how it is fitted."""
-
-    network: ImportPath = Field(description="torch.nn.Module or scikit-learn estimator, by import path")
-    params: dict[str, Any] = Field(default_factory=dict)
-    epochs: int = Field(default=20, ge=1, le=100_000)
-    batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=0.001, gt=0)
-    schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="The learning rate over the epochs: constant, or falling to 0 like a cosine"
-    )
-    weight_decay: float = Field(default=0.0, ge=0)
-    validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the train rows that steers early stopping")
-    early_stopping: EarlyStopping | None = None
-    seed: int = Field(default=0, ge=0)
-    checkpoint_every: Duration = timedelta(seconds=60)
-    compute: TrainingCompute = TrainingCompute()
+    checkpoint_every: Duration = Field(default=timedelta(seconds=60), description="Most work that a kill may cost")
+    compute: TrainingCompute = Field(default=TrainingCompute(), description="The pod of the training on Kubernetes")
 
     @model_validator(mode="after")
     def _can_be_shared(self) -> Self:
         if self.compute.workers > 1 and self.network.startswith("sklearn."):
-            raise problem("compute.workers", "several workers need a torch network; set it to 1 for scikit-learn")
+            message = "several workers need a torch network; set it to 1 for scikit-learn"
+            raise problem("compute.workers", message)
         return self
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The part that decides the weights."""
+        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
 
 
 class Gate(Value):
     """What a model must reach before it is registered."""
 
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-    beats_champion_by: float = 0.0
-    slices: tuple[str, ...] = ()
+    metric: str = Field(description=f"One of {', '.join(GREATER_IS_BETTER)}, on the test set")
+    at_least: float | None = Field(default=None, description="Threshold of a metric that is better when greater")
+    at_most: float | None = Field(default=None, description="Threshold of a metric that is better when smaller")
+    beats_champion_by: float = Field(default=0.0, description="A candidate must be better by more than this")
+    slices: tuple[str, ...] = Field(default=(), description="Columns whose values are judged each by itself")
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:
@@ -215,18 +126,20 @@ class Retrain(Value):
 class ModelSpec(Value):
     """One model's whole life cycle."""
 
-    model: str = Field(pattern=NAME, description="Name of the model; lower case letters, digits and underscores")
-    description: str = ""
-    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = ()
-    task: Task
-    source: Source
-    target: TargetSpec
-    columns: dict[str, ColumnSpec] = Field(min_length=1)
-    prepare: Prepare = Prepare()
-    features: Features
-    train: Train
-    gate: Gate
-    retrain: Retrain | None = None
+    model: str = Field(pattern=MODEL_NAME, description="Name of the model; lower case letters, digits and underscores")
+    description: str = Field(default="", description="What it predicts, and for whom")
+    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
+        default=(), description="Who answers for it: team:NAME or an e-mail address"
+    )
+    task: Task = Field(description="What kind of thing is predicted")
+    source: Source = Field(description="Where the raw data lies")
+    target: Target = Field(description="What is predicted")
+    columns: dict[str, Column] = Field(min_length=1, description="The data contract: what each column must look like")
+    prepare: Prepare = Field(default=Prepare(), description="How raw rows become rows to learn from")
+    features: Features = Field(description="What the model sees")
+    train: Train = Field(description="The network or estimator, how it is fitted, and where")
+    gate: Gate = Field(description="What a model must reach before it is registered")
+    retrain: Retrain | None = Field(default=None, description="When the whole life cycle runs again by itself")
     compute: Compute = Field(default=Compute(), description="The pods of all stages but the training")
 
     @model_validator(mode="after")
@@ -284,18 +197,6 @@ class ModelSpec(Value):
             )
 
     @property
-    def contract(self) -> tuple[Column, ...]:
-        """The columns as the data code takes them."""
-        return tuple(Column(name=name, **column.model_dump()) for name, column in self.columns.items())
-
-    @property
-    def target_value(self) -> Target:
-        """The target as the data code takes it."""
-        return Target(column=self.target.column, expression=self.target.from_)
-
-    @property
-    def split_value(self) -> Split:
-        """The split as the data code takes it."""
-        split = self.prepare.split
-        column = self.source.event_time if split.by == "time" else split.column
-        return Split(by=split.by, test=split.test, seed=split.seed, column=column)
+    def contract(self) -> tuple[NamedColumn, ...]:
+        """The columns with their names."""
+        return tuple(NamedColumn(name=name, **column.model_dump()) for name, column in self.columns.items())

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from mlops_assets.ml.values import Value
+from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE
 
 Objects = list[dict[str, Any]]
 
@@ -155,7 +156,7 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
 def _kind(claim: dict[str, Any]) -> str:
     """What a NodeClaim gives, such as `g5.xlarge spot`."""
     labels: dict[str, str] = claim["metadata"].get("labels", {})
-    names = ("node.kubernetes.io/instance-type", "karpenter.sh/capacity-type")
+    names = (INSTANCE_TYPE, CAPACITY_TYPE)
     return " ".join(labels[name] for name in names if name in labels) or "a node"
 
 

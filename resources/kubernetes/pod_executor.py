@@ -7,23 +7,30 @@ asks for an on-demand node.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor
-from dagster_k8s.container_context import K8sContainerContext
-from dagster_k8s.executor import K8sStepHandler
-from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
-from dagster_shared.error import SerializableErrorInfo
 
+from resources.kubernetes.compute import PodPolicy
+from resources.kubernetes.dagster_internals import (
+    USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
+    CheckStepHealthResult,
+    EngineEventData,
+    K8sContainerContext,
+    K8sStepHandler,
+    RetryMode,
+    SerializableErrorInfo,
+    StepDelegatingExecutor,
+    StepFailureData,
+    StepHandlerContext,
+    StepRetryData,
+    UserDefinedDagsterK8sConfig,
+    UserFailureData,
+)
+from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY
 from resources.kubernetes.pod_diagnosis import (
     Death,
     Waiting,
@@ -40,11 +47,6 @@ from resources.kubernetes.pods import Pods
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from dagster._core.executor.init import InitExecutorContext
-    from dagster._core.executor.step_delegating import StepHandlerContext
-
-POLICY = "mlops.dev/pod"
-DEFAULT_POLICY = {"start_within_s": 900.0, "infrastructure": 20, "code": 1, "needs": "a cpu node"}
 LOOK_EVERY_S = 2
 SILENT_S = 30
 GONE_WITHIN_S = 60
@@ -74,9 +76,9 @@ STEP_POD: dict[str, Any] = {
             description="Of this run's step pods; assets override",
         ),
     },
-    requirements=multiple_process_executor_requirements(),
+    requirements=dg.multiple_process_executor_requirements(),
 )
-def pod_executor(init_context: InitExecutorContext) -> PodExecutor:
+def pod_executor(init_context: dg.InitExecutorContext) -> PodExecutor:
     """One pod for each step, made as the asset's `op_tags` say."""
     config: Any = init_context.executor_config
     return PodExecutor(config.get("max_concurrent"), config.get("step_k8s_config", {}))
@@ -96,10 +98,10 @@ class PodStepHandler(K8sStepHandler):
         )
         self.ends: dict[str, Death | Waiting] = {}
         self.details: dict[str, dict[str, str]] = {}
-        self._told: dict[str, str] = {}
+        self._explained: dict[str, str] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
-    def policy(self, context: StepHandlerContext) -> dict[str, Any]:
+    def policy(self, context: StepHandlerContext) -> PodPolicy:
         """What the asset says about its pod beyond Kubernetes' own fields."""
         return policy_of(context.step_tags[self._get_step_key(context)])
 
@@ -107,12 +109,12 @@ class PodStepHandler(K8sStepHandler):
         context = super()._get_container_context(step_handler_context)
         step_key = self._get_step_key(step_handler_context)
         interruptions = past_deaths(step_handler_context.instance, step_handler_context.dagster_run.run_id, step_key)
-        if interruptions[INTERRUPTED] < max(1, self.policy(step_handler_context)["infrastructure"]):
+        if interruptions[INTERRUPTED] < max(1, self.policy(step_handler_context).retries.infrastructure):
             return context
-        on_demand = {"pod_spec_config": {"node_selector": {"karpenter.sh/capacity-type": "on-demand"}}}
+        on_demand = {"pod_spec_config": {"node_selector": {CAPACITY_TYPE: "on-demand"}}}
         return context.merge(_context(on_demand))
 
-    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+    def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
         # A run that resumes starts an attempt again whose Job may still be there
         namespace = str(super()._get_container_context(step_handler_context).namespace)
         Pods(namespace).delete_job(self._get_k8s_step_job_name(step_handler_context), wait_s=GONE_WITHIN_S)
@@ -143,17 +145,18 @@ class PodStepHandler(K8sStepHandler):
     ) -> CheckStepHealthResult:
         step_key = self._get_step_key(context)
         policy = self.policy(context)
+        start_within_s = policy.start_within.total_seconds()
         job_events = [] if pod else pods.events(job["metadata"]["name"])
         pod_events = pods.events(pod["metadata"]["name"]) if pod else []
-        found = waiting(policy["needs"], job_events, pod, pod_events, pods.node_claims())
+        found = waiting(policy.needs, job_events, pod, pod_events, pods.node_claims())
         waited = pods.age_s(job)
-        if found.final or waited > policy["start_within_s"]:
+        if found.final or waited > start_within_s:
             pods.delete_job(job["metadata"]["name"])
             return self._ended(step_key, found)
-        if self._told.get(step_key) != found.topic:
-            self._told[step_key] = found.topic
-            text = found.text(waited, policy["start_within_s"])
-            DagsterEvent.engine_event(context.get_step_context(step_key), text, EngineEventData())
+        if self._explained.get(step_key) != found.topic:
+            self._explained[step_key] = found.topic
+            text = found.text(waited, start_within_s)
+            dg.DagsterEvent.engine_event(context.get_step_context(step_key), text, EngineEventData())
         return CheckStepHealthResult.healthy()
 
     def _remember(self, step_key: str, pods: Pods, pod: dict[str, Any]) -> None:
@@ -184,7 +187,7 @@ class PodExecutor(StepDelegatingExecutor):
             should_verify_step=False,
         )
 
-    def execute(self, plan_context: Any, execution_plan: Any) -> Generator[DagsterEvent]:
+    def execute(self, plan_context: Any, execution_plan: Any) -> Generator[dg.DagsterEvent]:
         """Execute a run. When Dagster's database is away for long, this pod ends, and run monitoring starts another.
 
         Recorded as an exception, the same would fail the run.
@@ -200,7 +203,7 @@ class PodExecutor(StepDelegatingExecutor):
 
     def log_failure_or_retry_event_after_error(
         self, step_context: Any, err_info: SerializableErrorInfo, known_state: Any
-    ) -> DagsterEvent:
+    ) -> dg.DagsterEvent:
         step_key = step_context.step.key
         end = self.handler.ends.pop(step_key, None)
         details = self.handler.details.pop(step_key, {})
@@ -209,20 +212,20 @@ class PodExecutor(StepDelegatingExecutor):
         if isinstance(end, Death):
             past = past_deaths(step_context.instance, step_context.run_id, step_key)
             name = INTERRUPTED if end.budget == "infrastructure" else CRASHED
-            used, allowed = past[name] + 1, policy[end.budget]
+            used, allowed = past[name] + 1, getattr(policy.retries, end.budget)
             count = f"{end.budget} failure {used} of {allowed} that are retried"
             where = f"Pod {end.pod or details.get('pod', '?')} on node {end.node or details.get('node', '?')}"
             message = f"{where}: {end.cause} ({count}). {end.remedy}".rstrip()
             error = SerializableErrorInfo(message=message, stack=[], cls_name=name)
             if used <= allowed:
-                return DagsterEvent.step_retry_event(step_context, StepRetryData(error=error, seconds_to_wait=None))
+                return dg.DagsterEvent.step_retry_event(step_context, StepRetryData(error=error, seconds_to_wait=None))
             details = {"exit code": str(end.exit_code), **details}
         elif isinstance(end, Waiting):
             message = f"The pod of {step_key} did not start: {end.advice}"
         error = SerializableErrorInfo(message=message, stack=[], cls_name=err_info.cls_name)
         metadata = {name: dg.MetadataValue.text(text) for name, text in details.items() if text}
         failure = UserFailureData(label="pod", description=message, metadata=metadata)
-        return DagsterEvent.step_failure_event(step_context, StepFailureData(error=error, user_failure_data=failure))
+        return dg.DagsterEvent.step_failure_event(step_context, StepFailureData(error=error, user_failure_data=failure))
 
 
 def _context(config: dict[str, Any]) -> K8sContainerContext:
@@ -238,14 +241,14 @@ def _silent(pod: dict[str, Any] | None) -> bool:
     return False
 
 
-def policy_of(tags: Any) -> dict[str, Any]:
-    """The policy that `mlops_assets.assets.pods` put on the asset, or the default for other assets."""
-    return DEFAULT_POLICY | json.loads(tags.get(POLICY, "{}"))
+def policy_of(tags: Any) -> PodPolicy:
+    """The policy that stands on the asset, or the default for other assets."""
+    return PodPolicy.model_validate_json(tags.get(POD_POLICY, "{}"))
 
 
 def past_deaths(instance: dg.DagsterInstance, run_id: str, step_key: str) -> Counter[str]:
     """How often a step was interrupted and how often it crashed; from the event log, so that a resumed run knows."""
-    events = instance.all_logs(run_id, of_type=DagsterEventType.STEP_UP_FOR_RETRY)
+    events = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY)
     found: Counter[str] = Counter()
     for event in events:
         if event.dagster_event is not None and event.dagster_event.step_key == step_key:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_assets.ml.errors import TrainingError
+from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
 from resources.kubernetes.pod_diagnosis import holds
 
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -120,8 +121,9 @@ class Pods:
         except ApiException as error:
             cause = "it knows no PyTorchJob" if error.status == 404 else f"it refuses the PyTorchJob: {error.body}"
             raise TrainingError(
-                f"train.compute.workers needs the Kubeflow Training Operator in the cluster, and {cause}. Install it "
-                "(docs/production.md, Charts), or set workers to 1."
+                f"several workers need the Kubeflow Training Operator in the cluster, and {cause}",
+                where="train.compute.workers",
+                remedy="install it (docs/production.md, Charts), or set workers to 1",
             ) from error
 
     def delete_training_jobs(self, selector: str) -> None:
@@ -146,14 +148,12 @@ class Pods:
 
     def run_ids(self) -> set[str]:
         """Dagster runs of which there are step Jobs."""
-        found = self._batch.list_namespaced_job(
-            self.namespace, label_selector="app.kubernetes.io/component=step_worker"
-        )
-        return {job.metadata.labels["dagster/run-id"] for job in found.items}
+        found = self._batch.list_namespaced_job(self.namespace, label_selector=f"{COMPONENT}={STEP_WORKER}")
+        return {job.metadata.labels[RUN_ID] for job in found.items}
 
     def delete_steps(self, run_id: str) -> list[str]:
         """Delete the step Jobs of a run, and give their names."""
-        selector = f"dagster/run-id={run_id},app.kubernetes.io/component=step_worker"
+        selector = f"{RUN_ID}={run_id},{COMPONENT}={STEP_WORKER}"
         found = self._batch.list_namespaced_job(self.namespace, label_selector=selector).items
         names: list[str] = [job.metadata.name for job in found]
         for name in names:

@@ -2,7 +2,7 @@
 
 Dagster would record an interrupted step as failed. Here a step that is told to go says nothing, so that its executor,
 who alone sees why the pod went, decides. The child gets SIGUSR1 instead, which ends it at once. A training handles it:
-it writes a checkpoint first, and `leave` is its last word.
+it writes a checkpoint first, and `exit_now` is its last word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STOP = signal.SIGUSR1
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
-def leave(code: int = EXIT_TERMINATED) -> NoReturn:
+def exit_now(code: int = EXIT_TERMINATED) -> NoReturn:
     """End this process, by default as SIGTERM does, at once and without a word to Dagster."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.values import Value
-from resources.kubernetes.pod_diagnosis import death, ended, holds, lost_with_node, started, waiting
+from resources.kubernetes.labels import COMPONENT, DO_NOT_DISRUPT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
+from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, started, waiting
 from resources.kubernetes.pods import Pods, in_cluster
-from resources.kubernetes.step_pod import EXIT_TERMINATED, leave
+from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 2
 SETTLE_S = 15  # one lost worker takes the others with it; what killed the first decides
-COMPONENT = "app.kubernetes.io/component"
 # What admission gave this pod for its own service account
 IDENTITY = (
     "AWS_ROLE_ARN",
@@ -64,13 +65,12 @@ class TrainingJobs(dg.ConfigurableResource[Any]):
         Raises:
             TrainingError: the training cannot start, or a worker says what is wrong.
         """
-        from dagster._core.pipes.utils import PipesEnvContextInjector, open_pipes_session
         from dagster_k8s import PipesK8sPodLogsMessageReader
 
         pods = Pods(in_cluster())
         reader = PipesK8sPodLogsMessageReader()
         extras = order.model_dump(mode="json")
-        with open_pipes_session(context, PipesEnvContextInjector(), reader, extras=extras) as session:
+        with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader, extras=extras) as session:
             job = _Job(context, pods, reader, workers)
             try:
                 job.start(session.get_bootstrap_env_vars())
@@ -81,7 +81,7 @@ class TrainingJobs(dg.ConfigurableResource[Any]):
         if errors and code not in (0, EXIT_TERMINATED):
             raise TrainingError(errors[0])
         if code:
-            leave(code)
+            exit_now(code)
 
 
 class _Job:
@@ -92,19 +92,16 @@ class _Job:
         self.me = pods.pod(os.uname().nodename)
         labels: dict[str, str] = self.me["metadata"]["labels"]
         self.name = labels["job-name"]
-        self.labels = {
-            key: labels[key]
-            for key in ("dagster/run-id", "dagster/op", "mlops.dev/model", "mlops.dev/stage", "mlops.dev/owner")
-        } | {COMPONENT: "training_worker"}
+        self.labels = {key: labels[key] for key in (RUN_ID, OP, MODEL, STAGE, OWNER)} | {COMPONENT: TRAINING_WORKER}
         self.seen: dict[str, dict[str, Any]] = {}
         self.created = time.monotonic()
-        self.told = ""
+        self.explained = ""
         self.logs: threading.Thread | None = None
 
     @property
     def selector(self) -> str:
         """Finds the pods and PyTorchJobs of this step, those of earlier tries too."""
-        return ",".join(f"{key}={self.labels[key]}" for key in ("dagster/run-id", "dagster/op", COMPONENT))
+        return ",".join(f"{key}={self.labels[key]}" for key in (RUN_ID, OP, COMPONENT))
 
     def start(self, variables: Mapping[str, str]) -> None:
         """Create the PyTorchJob, when no worker of an earlier try is left that might write checkpoints."""
@@ -159,16 +156,17 @@ class _Job:
         while any(not ended(pod) for pod in now.values()) and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
             now = self._look()
-        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
-        # The others end because one does: a pod that was taken away comes first, one that stopped on request last
-        over.sort(key=lambda item: not item[1] and "deletionTimestamp" not in item[0]["metadata"])
         # Kubernetes calls a worker running for minutes after its node was lost; the others fail when it does not answer
         silent = [pod for pod in now.values() if not ended(pod) and not self.pods.heard_of(pod["spec"].get("nodeName"))]
-        deaths = [*map(lost_with_node, silent), *(death(job, pod, gone) for pod, gone in over)]
+        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
+        taken_away = [(pod, gone) for pod, gone in over if gone or "deletionTimestamp" in pod["metadata"]]
+        others = [item for item in over if item not in taken_away]
+        # The others end because one does. Of equal ranks the first counts: a pod that was taken away
+        deaths = [*map(lost_with_node, silent), *(death(job, pod, gone) for pod, gone in [*taken_away, *others])]
         if not deaths:
             self.context.log.warning(f"PyTorchJob {self.name} was deleted, or failed before it had pods")
             return EXIT_TERMINATED
-        first = min(deaths, key=lambda end: (end.budget != "infrastructure", end.exit_code == EXIT_TERMINATED))
+        first = min(deaths, key=_rank)
         self.context.log.warning(f"worker {first.pod} on node {first.node or '?'}: {first.advice}")
         return EXIT_TERMINATED if first.budget == "infrastructure" else 1
 
@@ -185,15 +183,14 @@ class _Job:
         found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
         waited = time.monotonic() - self.created
         if found.final or waited > self.workers.start_within_s:
-            raise TrainingError(f"The workers did not start: {found.advice}")
-        if found.topic != self.told:
-            self.told = found.topic
+            raise TrainingError(f"The workers did not start: {found.cause}", remedy=found.remedy)
+        if found.topic != self.explained:
+            self.explained = found.topic
             self.context.log.info(found.text(waited, self.workers.start_within_s))
 
     def _manifest(self, variables: Mapping[str, str]) -> dict[str, Any]:
         owner = {key: self.me["metadata"][key] for key in ("name", "uid")} | {"apiVersion": "v1", "kind": "Pod"}
-        annotations = {"karpenter.sh/do-not-disrupt": "true"}
-        template = {"metadata": {"labels": self.labels, "annotations": annotations}, "spec": self._pod(variables)}
+        template = {"metadata": {"labels": self.labels, "annotations": DO_NOT_DISRUPT}, "spec": self._pod(variables)}
         replica = {"restartPolicy": "Never", "template": template}
         replicas = {"Master": {"replicas": 1, **replica}, "Worker": {"replicas": self.workers.count - 1, **replica}}
         return {
@@ -233,6 +230,20 @@ class _Job:
         # The executor sends the last try after interruptions to on-demand nodes
         wanted["nodeSelector"] = {**wanted.get("nodeSelector", {}), **spec.get("nodeSelector", {})}
         return wanted
+
+
+class _Rank(IntEnum):
+    """How well the end of a worker explains why the training ended, best first."""
+
+    KILLED = 0
+    STOPPED_ON_REQUEST = 1
+    CRASHED = 2
+
+
+def _rank(end: Death) -> _Rank:
+    if end.budget == "code":
+        return _Rank.CRASHED
+    return _Rank.STOPPED_ON_REQUEST if end.exit_code == EXIT_TERMINATED else _Rank.KILLED
 
 
 def _scheduled(pod: dict[str, Any]) -> bool:

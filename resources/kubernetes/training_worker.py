@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, encode_param, open_dagster_pipes
 
 from mlops_assets.ml.errors import MlopsError, TrainingInterrupted
+from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
-from resources.kubernetes.step_pod import EXIT_TERMINATED, leave
+from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now
 from resources.lake.lake_checkpoints import LakeCheckpoints
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class TrainingOrder(Value):
     """What is to be trained, and where its parts lie in the lake."""
 
-    features_place: str
+    features_prefix: str
     features_version: str
     checkpoints: str
     checkpoint_every: timedelta
@@ -62,31 +63,24 @@ def _work() -> int:
             _train(TrainingOrder.model_validate(pipes.extras), pipes.log.info, lambda: bool(asked))
         except TrainingInterrupted as interruption:
             pipes.log.info(str(interruption))
-            leave()
+            exit_now()
         except MlopsError as error:
             pipes.report_custom_message({"error": str(error)})
             return 1
     return 0
 
 
-def _train(order: TrainingOrder, say: Callable[[str], None], stop_requested: Callable[[], bool]) -> None:
+def _train(order: TrainingOrder, log: Callable[[str], None], stop_requested: Callable[[], bool]) -> None:
     from mlops_assets.ml.training.training_loop import train_share
     from mlops_assets.ml.training.workers import joined
 
     lake = Environment.read().lake()
-    features = lake.fetch(order.features_place, order.features_version)
+    features = lake.fetch(order.features_prefix, order.features_version)
+    checkpoints = LakeCheckpoints(lake.store, order.checkpoints)
     with joined() as workers:
-        result = train_share(
-            features,
-            order.config,
-            LakeCheckpoints(lake, order.checkpoints),
-            workers,
-            checkpoint_every_s=order.checkpoint_every.total_seconds(),
-            say=say,
-            stop_requested=stop_requested,
+        train_share(
+            features, order.config, TrainingRun(checkpoints, order.checkpoint_every, stop_requested, log), workers
         )
-    speed = f"{result.rows_per_second:,.0f} rows/s by {workers.count} workers on {result.device}"
-    say(f"best epoch {result.best_epoch} of {len(result.curve)}, {speed}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -19,7 +18,8 @@ from pydantic import PrivateAttr
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
-from resources.lake.object_store import FolderStore, ObjectStore, SourceObject, open_store
+from resources.lake.object_store import ObjectStore, SourceObject
+from resources.lake.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Manifest(Value):
 class Lake(dg.ConfigurableResource[Any]):
     """Reads source objects and keeps snapshots, in a folder or in S3.
 
-    A snapshot is `<place>/<version>`: its files lie in a folder of their own per attempt, and the manifest, which one
+    A snapshot is `<prefix>/<version>`: its files lie in a folder of their own per attempt, and the manifest, which one
     writer can create once, names the attempt that counts. A writer that is killed leaves nothing that is visible.
     """
 
@@ -69,15 +69,13 @@ class Lake(dg.ConfigurableResource[Any]):
     def sources(self, uri: str, items: Sequence[SourceObject]) -> Generator[list[Path]]:
         """Local files with exactly the listed state of the objects, in their order, while the block runs."""
         store, _ = self._source(uri)
-        if isinstance(store, FolderStore):
-            yield [store.local(item) for item in items]
-            for item in items:
-                store.local(item)
-            return
         with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
             yield [
-                _downloaded(store, item, Path(folder, f"{i:06d}-{Path(item.key).name}")) for i, item in enumerate(items)
+                store.local_path(item) or _downloaded(store, item, Path(folder, f"{i:06d}-{Path(item.key).name}"))
+                for i, item in enumerate(items)
             ]
+        for item in items:
+            store.local_path(item)  # raises when the file was changed while it was read
 
     def _source(self, uri: str) -> tuple[ObjectStore, str]:
         if "://" not in uri and not uri.startswith("/"):
@@ -88,44 +86,54 @@ class Lake(dg.ConfigurableResource[Any]):
         return self._stores[root], pattern
 
     # ---- snapshots ----
-    def find(self, place: str, version: str) -> Manifest | None:
+    def find(self, prefix: str, version: str) -> Manifest | None:
         """The manifest of a snapshot whose files are all there unharmed, or None."""
-        content = self.store.read(f"{place}/{version}/manifest.json")
+        key = _manifest_key(prefix, version)
+        content = self.store.read(key)
         if content is None:
             return None
         manifest = Manifest.model_validate_json(content)
         listed = {item.key: item.size for item in self.store.list(f"{manifest.folder}/*")}
         complete = all(listed.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
-        if complete and isinstance(self.store, FolderStore):
-            complete = all(sha256(self.store.root / manifest.folder / f.name) == f.sha256 for f in manifest.files)
+        local = self.store.local_folder(manifest.folder)
+        if complete and local is not None:
+            complete = all(sha256(local / file.name) == file.sha256 for file in manifest.files)
         if complete:
             return manifest
         # A damaged snapshot is moved out of the way, so that the stage can publish it anew.
-        self.store.replace(f"{place}/{version}/damaged-{uuid.uuid4().hex}.json", content)
-        self.store.delete(f"{place}/{version}/manifest.json")
+        self.store.replace(f"{prefix}/{version}/damaged-{uuid.uuid4().hex}.json", content)
+        self.store.delete(key)
         return None
 
-    def fetch(self, place: str, version: str) -> Path:
-        """A local folder with the files of a snapshot; digests are checked when they come from S3."""
-        manifest = self.find(place, version)
+    def fetch(self, prefix: str, version: str) -> Path:
+        """A local folder with the files of a snapshot.
+
+        Raises:
+            DataError: there is no such snapshot, or its files are not those of its manifest.
+        """
+        manifest = self.find(prefix, version)
         if manifest is None:
-            raise DataError(
-                f"There is no complete snapshot {place}/{version} in {self.uri}; materialize its asset again."
-            )
-        if isinstance(self.store, FolderStore):
-            return self.store.root / manifest.folder
+            what = f"There is no complete snapshot {prefix}/{version} in {self.uri}"
+            raise DataError(what, remedy="materialize its asset again")
+        return self.local_folder(manifest)
+
+    def local_folder(self, manifest: Manifest) -> Path:
+        """A local folder with the files of a manifest that was found; digests are checked when they are downloaded."""
+        local = self.store.local_folder(manifest.folder)
+        if local is not None:
+            return local
         target = self._scratch() / manifest.folder
         if not target.exists():
-            self._fetch_into(manifest, target)
+            self._download_into(manifest, target)
         return target
 
-    def _fetch_into(self, manifest: Manifest, target: Path) -> None:
+    def _download_into(self, manifest: Manifest, target: Path) -> None:
         draft = Path(tempfile.mkdtemp(dir=self._scratch()))
         listed = {item.key: item for item in self.store.list(f"{manifest.folder}/*")}
         for file in manifest.files:
             self.store.download(listed[f"{manifest.folder}/{file.name}"], draft / file.name)
             if sha256(draft / file.name) != file.sha256:
-                raise DataError(f"{manifest.folder}/{file.name} does not have the digest its manifest gives; refused.")
+                raise DataError(f"{manifest.folder}/{file.name} does not have the digest its manifest gives; refused")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.rename(target)
@@ -133,18 +141,14 @@ class Lake(dg.ConfigurableResource[Any]):
             shutil.rmtree(draft)  # another process was faster
 
     @contextmanager
-    def publishing(self, place: str, version: str) -> Generator[Path]:
+    def publishing(self, prefix: str, version: str) -> Generator[Path]:
         """An empty local folder to write into; when the block ends well, its files become snapshot `version`.
 
         Where another writer has published the same version meanwhile, theirs counts and this one is dropped.
         """
-        attempt = f"{place}/{version}/{uuid.uuid4().hex}"
-        local = isinstance(self.store, FolderStore)
-        draft = (
-            self.store.root / attempt
-            if isinstance(self.store, FolderStore)
-            else Path(tempfile.mkdtemp(dir=self._scratch()))
-        )
+        attempt = f"{prefix}/{version}/{uuid.uuid4().hex}"
+        local = self.store.local_folder(attempt)
+        draft = local or Path(tempfile.mkdtemp(dir=self._scratch()))
         draft.mkdir(parents=True, exist_ok=True)
         published = False
         try:
@@ -156,30 +160,26 @@ class Lake(dg.ConfigurableResource[Any]):
                 files=tuple(PublishedFile(name=f.name, size=f.stat().st_size, sha256=sha256(f)) for f in files),
             )
             for file in files:
-                if local:
-                    _sync(file)
-                else:
-                    self.store.upload(file, f"{attempt}/{file.name}")
-            published = self.store.create(
-                f"{place}/{version}/manifest.json", manifest.model_dump_json(indent=1).encode()
-            )
+                self.store.upload(file, f"{attempt}/{file.name}")
+            content = manifest.model_dump_json(indent=1).encode()
+            published = self.store.create(_manifest_key(prefix, version), content)
         finally:
-            if not local or not published:
+            if local is None or not published:
                 shutil.rmtree(draft, ignore_errors=True)
 
     # ---- small documents ----
-    def append(self, place: str, entry: Mapping[str, object]) -> int:
+    def append(self, prefix: str, entry: Mapping[str, object]) -> int:
         """Add an entry to an append-only ledger and return its number; numbers have no gaps and are never reused."""
-        number = len(self.store.list(f"{place}/*.json")) + 1
+        number = len(self.store.list(f"{prefix}/*.json")) + 1
         while not self.store.create(
-            f"{place}/{number:08d}.json", json.dumps({"number": number, "time": time.time(), **entry}).encode()
+            f"{prefix}/{number:08d}.json", json.dumps({"number": number, "time": time.time(), **entry}).encode()
         ):
             number += 1
         return number
 
-    def entries(self, place: str) -> list[dict[str, object]]:
+    def entries(self, prefix: str) -> list[dict[str, object]]:
         """All entries of a ledger, oldest first."""
-        contents = [self.store.read(item.key) for item in self.store.list(f"{place}/*.json")]
+        contents = [self.store.read(item.key) for item in self.store.list(f"{prefix}/*.json")]
         return [json.loads(content) for content in contents if content is not None]
 
     def _scratch(self) -> Path:
@@ -194,7 +194,11 @@ def _downloaded(store: ObjectStore, item: SourceObject, target: Path) -> Path:
 
 
 def split_glob(uri: str) -> tuple[str, str]:
-    """The part of a uri before its first wildcard (or its last name) and the rest."""
+    """The part of a uri before its first wildcard (or its last name) and the rest.
+
+    >>> split_glob("s3://bucket/flights/*.parquet")
+    ('s3://bucket/flights', '*.parquet')
+    """
     fixed, parts = [], uri.split("/")
     while len(parts) > 1 and not any(c in parts[0] for c in "*?["):
         fixed.append(parts.pop(0))
@@ -207,6 +211,5 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _manifest_key(prefix: str, version: str) -> str:
+    return f"{prefix}/{version}/manifest.json"

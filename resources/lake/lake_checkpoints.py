@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlops_assets.ml.errors import DataError
-from resources.lake.lake import Lake
+
+if TYPE_CHECKING:
+    from resources.lake.object_store import ObjectStore
 
 
 class LakeCheckpoints:
-    """The `CheckpointStore` below one place of the lake."""
+    """The `CheckpointStore` below one prefix of the lake."""
 
-    def __init__(self, lake: Lake, place: str) -> None:
-        self.store, self.place = lake.store, place
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self.store, self.prefix = store, prefix
 
     def names(self) -> list[str]:
-        return [item.key.rpartition("/")[2] for item in self.store.list(f"{self.place}/checkpoint-*")]
+        return [item.key.rpartition("/")[2] for item in self.store.list(f"{self.prefix}/checkpoint-*")]
 
     def read(self, name: str) -> bytes:
-        content = self.store.read(f"{self.place}/{name}")
+        content = self.store.read(f"{self.prefix}/{name}")
         if content is None:
-            raise DataError(f"The checkpoint {self.place}/{name} has gone; materialize again.")
+            raise DataError(f"The checkpoint {self.prefix}/{name} has gone", remedy="materialize again")
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        self.store.replace(f"{self.place}/{name}", content)
+        self.store.replace(f"{self.prefix}/{name}", content)
 
     def delete(self, name: str) -> None:
-        self.store.delete(f"{self.place}/{name}")
+        self.store.delete(f"{self.prefix}/{name}")
+
+    def clear(self) -> None:
+        """Remove all checkpoints, when their training has been published."""
+        for name in self.names():
+            self.delete(name)

@@ -58,8 +58,8 @@ class BackgroundServer:
                 return
             if not self._port_gets_free():
                 raise ServerError(
-                    f"Port {self.port} for {self.name} is taken by another program; stop that, or choose another port "
-                    f"by {self.name.upper()}_PORT."
+                    f"Port {self.port} for {self.name} is taken by another program",
+                    remedy=f"stop that, or choose another port by {self.name.upper()}_PORT",
                 )
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
@@ -82,7 +82,7 @@ class BackgroundServer:
                 raise ServerError(f"{self.name} stopped while it started; the end of {self.log}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"{self.name} does not answer at {self.health} after {timeout_s:.0f} s; see {self.log}"
+                    f"{self.name} does not answer at {self.health} after {timeout_s:.0f} s", remedy=f"see {self.log}"
                 )
             time.sleep(0.05)
         return self.url

@@ -126,8 +126,8 @@ class Tracking(dg.ConfigurableResource[Any]):
             client.search_experiments(max_results=1)
         except MlflowException as error:
             raise TrackingError(
-                f"The MLflow server at {self.address} cannot be reached ({type(error).__name__}); start it, or correct "
-                "MLFLOW_TRACKING_URI. Nothing was registered or deployed."
+                f"The MLflow server at {self.address} cannot be reached ({type(error).__name__})",
+                remedy="start it, or correct MLFLOW_TRACKING_URI. Nothing was registered or deployed",
             ) from error
         return client
 
@@ -260,6 +260,14 @@ def _registered(version: "ModelVersion") -> RegisteredVersion:
         sha256=version.tags.get("sha256", ""),
         run_id=version.run_id or "",
     )
+
+
+def actor(run: dg.DagsterRun) -> str:
+    """Who moves an alias: the user of the run, or the automation that started it."""
+    for tag in ("user", "dagster/schedule_name", "dagster/sensor_name"):
+        if tag in run.tags:
+            return f"{tag.removeprefix('dagster/')} {run.tags[tag]}"
+    return f"run {run.run_id}"
 
 
 def _owner() -> str:

@@ -239,7 +239,7 @@ def existing(pod: dict[str, Any], copy: Copy) -> dict[str, Any]:
 
 
 def test_admission_takes_run_pods_and_the_pods_of_all_stages(environment: Copy) -> None:
-    from mlops_assets.assets.pods import op_tags
+    from mlops_assets.assets.pod_template import op_tags
     from resources.kubernetes.pod_executor import STEP_POD
 
     model = spec(train={**TORCH, "compute": {"gpu": 1}})

@@ -141,7 +141,7 @@ def test_a_damaged_snapshot_is_made_again(platform: Platform) -> None:
     platform.put(weather())
     first = platform.run()
     handle = first.asset_value([platform.model, "trained_model"])
-    file = platform.lake.fetch(handle.place, handle.version) / "model.onnx"
+    file = platform.lake.fetch(handle.prefix, handle.version) / "model.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     second = platform.run()
     assert second.success
@@ -176,7 +176,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     challenger = platform.tracking.by_alias(platform.model, "challenger")
     assert challenger is not None
     assert challenger.version == 3
-    assert "does not beat" in third.asset_value([platform.model, "registered_model"]).verdict
+    assert "does not beat" in third.asset_value([platform.model, "registered_model"]).decision
 
 
 def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(platform: Platform) -> None:
@@ -190,7 +190,7 @@ def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(pl
     )
     result = platform.run(changed)
     assert result.success, messages(result)
-    verdict = result.asset_value([platform.model, "registered_model"]).verdict
+    verdict = result.asset_value([platform.model, "registered_model"]).decision
     assert verdict == "champion version 1 cannot be compared: it reads humidity, which the data lacks now"
     assert (platform.champion(), platform.ask([{"place": "Bern", "pressure": 990}])["model_version"]) == (2, "2")
 

@@ -21,14 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import collect, train
+from mlops_assets.ml.training.training_loop import finished_training
 from mlops_assets.ml.training.workers import Workers
 from resources.environment import Environment
 from resources.kubernetes.step_pod import EXIT_TERMINATED
 from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from tests.support import free_port, write_features
+from tests.support import fit, free_port, write_features
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 # The last batch has 1 row of 1,665, fewer than there are workers
 ROWS, WIDTH, BATCH = 1_850, 5, 64
 CONFIG = TrainingConfig(
-    task="binary_classification",
     network="mlops_assets.ml.networks.MLP",
     params={"hidden": [16]},
     epochs=6,
@@ -47,11 +47,11 @@ CONFIG = TrainingConfig(
 CHECKPOINTS = "model/trained_model/v/checkpoints"
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 8))
-def test_shares_hold_every_row_once_and_their_weights_make_the_mean(sizes: list[int], count: int) -> None:
-    rows = torch.arange(sum(sizes))
-    batches = rows.split(sizes)
-    shares = [Workers(rank, count).share(batches) for rank in range(count)]
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 8))
+def test_shares_hold_every_row_once_and_their_weights_make_the_mean(total: int, size: int, count: int) -> None:
+    rows = torch.arange(total)
+    batches = rows.split(size)
+    shares = [Workers(rank, count).share(rows, size) for rank in range(count)]
     for index, batch in enumerate(batches):
         taken: list[int] = []
         mean = 0.0
@@ -72,7 +72,7 @@ class Training:
         self.home, self.config = home, config
         self.variables = os.environ | {"MLOPS_HOME": str(home), "OMP_NUM_THREADS": "1"}
         self.lake = Environment.read(self.variables).lake()
-        self.checkpoints = LakeCheckpoints(self.lake, CHECKPOINTS)
+        self.checkpoints = LakeCheckpoints(self.lake.store, CHECKPOINTS)
         with self.lake.publishing("model/features", "v") as folder:
             write_features(folder, ROWS, WIDTH)
         self.features = self.lake.fetch("model/features", "v")
@@ -80,7 +80,7 @@ class Training:
     def start(self, workers: int, every: timedelta = timedelta(minutes=1)) -> subprocess.Popen[bytes]:
         """Start the training."""
         order = TrainingOrder(
-            features_place="model/features",
+            features_prefix="model/features",
             features_version="v",
             checkpoints=CHECKPOINTS,
             checkpoint_every=every,
@@ -110,10 +110,9 @@ class Training:
 
     def result(self) -> tuple[dict[str, np.ndarray[Any, Any]], list[dict[str, float]]]:
         """Weights and learning curve."""
-        out = self.home / "out"
-        out.mkdir()
-        assert collect(self.checkpoints, out), "the training was not finished"
-        return load_file(out / "weights.safetensors"), json.loads((out / "curve.json").read_text())
+        found = finished_training(self.checkpoints)
+        assert found is not None, "the training was not finished"
+        return {name: weight.numpy() for name, weight in found.weights.items()}, found.curve.model_dump()["points"]
 
 
 def worker(agent: int, rank: int) -> psutil.Process:
@@ -137,12 +136,11 @@ def test_three_workers_make_the_model_that_one_process_makes(tmp_path: Path) -> 
     assert training.start(3).wait(120) == 0
     weights, curve = training.result()
     alone = tmp_path / "alone"
-    alone.mkdir()
-    train(training.features, alone, CONFIG, LakeCheckpoints(training.lake, "elsewhere"))
+    fit(training.features, alone, CONFIG)
     expected = load_file(alone / "weights.safetensors")
     for name, value in expected.items():
         np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-4)
-    for point, wanted in zip(curve, json.loads((alone / "curve.json").read_text()), strict=True):
+    for point, wanted in zip(curve, LearningCurve.read(alone).model_dump()["points"], strict=True):
         assert point == pytest.approx(wanted, rel=1e-4)
     assert "3 workers on cpu" in training.said()
     assert training.said().count("epoch 6: loss") == 1, "one worker speaks"
@@ -174,7 +172,7 @@ def test_a_lost_worker_ends_all_and_the_next_try_ends_with_the_same_weights(
         time.sleep(0.1)
     second.send_signal(number)
     assert agent.wait(120) == code
-    assert not collect(training.checkpoints, tmp_path), "it was interrupted before its end"
+    assert finished_training(training.checkpoints) is None, "it was interrupted before its end"
     assert training.start(2).wait(180) == 0
     assert "resuming at epoch" in training.said()
     assert equal(training.result()[0], undisturbed)
@@ -191,8 +189,7 @@ def test_a_checkpoint_serves_another_number_of_workers(tmp_path: Path) -> None:
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(120) == EXIT_TERMINATED
     alone = tmp_path / "alone"
-    alone.mkdir()
-    train(training.features, alone, training.config, LakeCheckpoints(training.lake, "elsewhere"))
+    fit(training.features, alone, training.config)
     assert training.start(2).wait(120) == 0
     weights, _ = training.result()
     for name, value in load_file(alone / "weights.safetensors").items():
@@ -202,4 +199,4 @@ def test_a_checkpoint_serves_another_number_of_workers(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_to_dagster(tmp_path: Path) -> None:
     training = Training(tmp_path / "home", CONFIG.model_copy(update={"params": {"hiden": [16]}}))
     assert training.start(2).wait(120) == 1
-    assert "train.params do not fit MLP" in training.said()
+    assert "train.params: they do not fit MLP" in training.said()

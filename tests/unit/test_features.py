@@ -12,20 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.ml.data.contract import Column, Target
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features, load_arrays
-from mlops_assets.ml.features.leakage import leaks
-from mlops_assets.ml.features.preprocessing import fit, to_onnx
-from mlops_assets.ml.inference.artifact import load_artifact
+from mlops_assets.ml.features.leakage import find_leakage
+from mlops_assets.ml.features.preprocessing import fit_preprocessing, preprocessing_to_onnx
+from mlops_assets.ml.inference.artifact import TRAINING_FILES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.checkpoint import FolderCheckpoints
-from mlops_assets.ml.training.estimators import fit as fit_estimator
 from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import train
-from tests.support import weather
+from tests.support import fit, weather
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +30,9 @@ if TYPE_CHECKING:
     from mlops_assets.ml.values import Task
 
 USED = (
-    Column(name="place", type="category", nullable=True),
-    Column(name="pressure", type="number"),
-    Column(name="humidity", type="number", nullable=True),
+    NamedColumn(name="place", type="category", nullable=True),
+    NamedColumn(name="pressure", type="number"),
+    NamedColumn(name="humidity", type="number", nullable=True),
 )
 texts = st.one_of(st.text(max_size=8), st.sampled_from(["Bern", "Zürich", "", "東京", "a b"]))
 numbers = st.floats(-1e6, 1e6, width=32)
@@ -44,12 +41,18 @@ numbers = st.floats(-1e6, 1e6, width=32)
 def prepared(folder: Path, frame: pd.DataFrame, task: Task, target: Target) -> tuple[Path, FeaturePlan]:
     """Prepare the frame and build its features; give the folder of both and the plan."""
     kinds = {"place": "category", "pressure": "number", "humidity": "number"}
-    columns = [Column(name=name, type=kinds.get(name, "number"), nullable=name == "humidity") for name in frame.columns]  # pyright: ignore[reportArgumentType]
+    columns = [
+        NamedColumn(name=name, type=kinds.get(name, "number"), nullable=name == "humidity") for name in frame.columns
+    ]  # pyright: ignore[reportArgumentType]
     source = folder / "source.parquet"
     frame.to_parquet(source)
     out = folder / "prepared"
     out.mkdir()
-    report = prepare([source], out, PreparationPlan(columns=tuple(columns), target=target, task=task))
+    report = prepare(
+        [source],
+        out,
+        PreparationPlan(columns=tuple(columns), target=target, task=task, prepare=Prepare(), event_time=None),
+    )
     used = tuple(column for column in columns if column.name in kinds)
     plan = FeaturePlan(use=used, target=target, task=task, classes=report.classes)
     features = folder / "features"
@@ -69,9 +72,9 @@ def test_the_preprocessing_graph_equals_scikit_learn(known: list[Any], new: list
     rows = pd.DataFrame(new, columns=names).astype({"pressure": "float32", "humidity": "float32"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a column without any value
-        transformer = fit(sample, USED, {"place": sorted({text for text, *_ in known if text}) or [""]})
+        transformer = fit_preprocessing(sample, USED, {"place": sorted({text for text, *_ in known if text}) or [""]})
         wanted = np.asarray(transformer.transform(rows), dtype=np.float64)
-    session = onnxruntime.InferenceSession(to_onnx(transformer, USED).SerializeToString())
+    session = onnxruntime.InferenceSession(preprocessing_to_onnx(transformer, USED).SerializeToString())
     arrays = {
         "place": rows.place.to_numpy(dtype=object).reshape(-1, 1),
         "pressure": rows.pressure.to_numpy().reshape(-1, 1),
@@ -94,10 +97,10 @@ NETWORKS = [
     ("multiclass_classification", "sklearn.neural_network.MLPClassifier"),
 ]
 TARGETS = {
-    "regression": Target(column="score", expression="pressure * 3 + coalesce(humidity, 50)"),
-    "binary_classification": Target(column="low", expression="pressure + humidity / 10 < 1018"),
+    "regression": Target(column="score", from_="pressure * 3 + coalesce(humidity, 50)"),
+    "binary_classification": Target(column="low", from_="pressure + humidity / 10 < 1018"),
     "multiclass_classification": Target(
-        column="band", expression="CASE WHEN pressure < 1005 THEN 'low' WHEN pressure < 1020 THEN 'mid' ELSE 'high' END"
+        column="band", from_="CASE WHEN pressure < 1005 THEN 'low' WHEN pressure < 1020 THEN 'mid' ELSE 'high' END"
     ),
 }
 
@@ -107,18 +110,10 @@ def test_the_exported_graph_equals_what_was_trained(tmp_path: Path, task: Task, 
     frame = weather(600).drop(columns="rain")
     prepared(tmp_path, frame, task, TARGETS[task])
     features, out = tmp_path / "features", tmp_path / "out"
-    out.mkdir()
-    config = TrainingConfig(
-        task=task, network=network, params={"hidden": [8]} if "networks" in network else {}, epochs=2
-    )
-    if "networks" in network:
-        train(features, out, config, FolderCheckpoints(tmp_path / "checkpoints"))
-        estimator = None
-    else:
-        estimator = fit_estimator(features, out, config)
-    signature = export("weather", features, out, config, estimator)
+    config = TrainingConfig(network=network, params={"hidden": [8]} if "networks" in network else {}, epochs=2)
+    signature = export("weather", features, out, fit(features, out, config))
     assert signature.export_difference < 1e-5
-    graph, _ = load_artifact(out, signature.sha256, beside=frozenset(("weights.safetensors", "curve.json")))
+    graph, _ = load_artifact(out, signature.sha256, beside=TRAINING_FILES | {"checkpoints"})
     given = OnnxModel(graph).predict(to_model_inputs(frame, signature.inputs))
     assert len(next(iter(given.values()))) == 600
     if task != "regression":
@@ -197,7 +192,7 @@ def test_a_feature_that_gives_the_target_away_is_found(tmp_path: Path, made: Any
     frame = frame.assign(low=frame.rain.astype(float)).drop(columns="rain")
     frame["humidity"] = made(frame)
     out, plan = prepared(tmp_path, frame, "binary_classification", Target(column="low"))
-    [leak] = leaks(out, plan).leaks
+    [leak] = find_leakage(out, plan).leaks
     assert leak.feature == "humidity"
     assert "Remove it from features.use" in leak.message
 
@@ -206,7 +201,7 @@ def test_a_good_feature_is_no_leak(tmp_path: Path) -> None:
     frame = weather(1_000)
     frame = frame.assign(low=frame.rain.astype(float)).drop(columns="rain")
     out, plan = prepared(tmp_path, frame, "binary_classification", Target(column="low"))
-    assert leaks(out, plan).leaks == ()
+    assert find_leakage(out, plan).leaks == ()
 
 
 def test_a_network_that_does_not_exist(tmp_path: Path) -> None:
@@ -216,13 +211,13 @@ def test_a_network_that_does_not_exist(tmp_path: Path) -> None:
         ("sklearn.linear_model.ridge_regression", "is no class"),
         ("sklearn.preprocessing.StandardScaler", "has no predict"),
     ):
-        config = TrainingConfig(task="regression", network=network)
+        config = TrainingConfig(network=network)
         with pytest.raises(TrainingError, match=message):
-            fit_estimator(tmp_path / "features", tmp_path, config)
+            fit(tmp_path / "features", tmp_path, config)
 
 
 def test_params_that_do_not_fit(tmp_path: Path) -> None:
     prepared(tmp_path, weather().drop(columns="rain"), "regression", TARGETS["regression"])
-    config = TrainingConfig(task="regression", network="sklearn.linear_model.Ridge", params={"alpa": 1})
-    with pytest.raises(TrainingError, match="train.params do not fit Ridge"):
-        fit_estimator(tmp_path / "features", tmp_path, config)
+    config = TrainingConfig(network="sklearn.linear_model.Ridge", params={"alpa": 1})
+    with pytest.raises(TrainingError, match=r"train\.params: they do not fit Ridge"):
+        fit(tmp_path / "features", tmp_path, config)

@@ -176,12 +176,12 @@ def test_a_writer_killed_at_any_moment_leaves_whole_snapshots_or_none(tmp_path: 
 def test_checkpoints_in_the_lake(lake: Lake) -> None:
     import torch
 
-    store = LakeCheckpoints(lake, "m/stage/v1/checkpoints")
-    assert checkpoint.latest(store) is None
+    store = LakeCheckpoints(lake.store, "m/stage/v1/checkpoints")
+    assert checkpoint.latest_checkpoint(store) is None
     for number in (1, 2, 3):
-        checkpoint.save(store, number, {"w": torch.full((3,), float(number))}, {"epoch": number})
+        checkpoint.save_checkpoint(store, number, {"w": torch.full((3,), float(number))}, {"epoch": number})
     assert len(store.names()) == checkpoint.KEPT
-    found = checkpoint.latest(store)
+    found = checkpoint.latest_checkpoint(store)
     assert found is not None
     assert (found[0], found[1]["w"].tolist(), found[2]) == (3, [3.0, 3.0, 3.0], {"epoch": 3})
 

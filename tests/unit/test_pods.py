@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from mlops_assets.assets.pods import POLICY, op_tags, worker_pods
+from mlops_assets.assets.pod_template import op_tags, worker_pods
 from mlops_assets.components.model_pipeline import STAGES
+from resources.kubernetes.labels import POD_POLICY
 from resources.kubernetes.pod_diagnosis import death, waiting
 from resources.kubernetes.pod_executor import policy_of
 from tests.support import TORCH, spec
@@ -75,7 +76,7 @@ def test_a_step_with_several_workers_only_watches_and_outlives_their_grace() -> 
     assert {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": ["gpu"]} in terms(step)
     assert step["pod_spec_config"]["service_account_name"] == "dagster-trainer"
     assert step["pod_spec_config"]["termination_grace_period_seconds"] > 180
-    assert op_tags(model, "trained_model")[POLICY]["infrastructure"] == 7
+    assert op_tags(model, "trained_model")[POD_POLICY]["retries"]["infrastructure"] == 7
 
     workers = worker_pods(model)
     assert (workers.count, workers.processes, workers.grace_s) == (3, 2, 180)
@@ -87,13 +88,14 @@ def test_a_step_with_several_workers_only_watches_and_outlives_their_grace() -> 
 def test_the_config_stands_on_every_asset_where_all_ways_to_start_find_it() -> None:
     model = spec(train={**TORCH, "compute": {"gpu": 1, "start_within": "5m", "retries": {"infrastructure": 7}}})
     for stage in STAGES:
-        asset = stage.build(model)
+        asset = stage(model)
         tags = asset.op.tags
         name = asset.key.path[-1]
         assert json.loads(tags["dagster-k8s/config"]) == config(model, name)
         assert asset.op.pool == ("gpu" if name == "trained_model" else None)
-    trained = policy_of(op_tags(model, "trained_model") | {POLICY: json.dumps(op_tags(model, "trained_model")[POLICY])})
-    assert (trained["start_within_s"], trained["infrastructure"], trained["code"]) == (300, 7, 1)
+    tags = {name: json.dumps(value) for name, value in op_tags(model, "trained_model").items()}
+    policy = policy_of(tags)
+    assert (policy.start_within.total_seconds(), policy.retries.infrastructure, policy.retries.code) == (300, 7, 1)
 
 
 def event(reason: str, message: str, source: str = "kubelet", time: str = NOW) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.ml.data.contract import Column, Split, Target
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Split, Target
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
 from mlops_assets.ml.data.source_checks import check_sources
 from mlops_assets.ml.errors import DataError
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = (
-    Column(name="place", type="category"),
-    Column(name="pressure", type="number", min=900, max=1100),
-    Column(name="humidity", type="number", nullable=True),
-    Column(name="rain", type="boolean"),
+    NamedColumn(name="place", type="category"),
+    NamedColumn(name="pressure", type="number", min=900, max=1100),
+    NamedColumn(name="humidity", type="number", nullable=True),
+    NamedColumn(name="rain", type="boolean"),
 )
-PLAN = PreparationPlan(columns=COLUMNS, target=Target(column="rain"), task="binary_classification")
+PLAN = PreparationPlan(
+    columns=COLUMNS, target=Target(column="rain"), task="binary_classification", prepare=Prepare(), event_time=None
+)
 
 
 def plan(**changed: Any) -> PreparationPlan:
@@ -83,21 +85,21 @@ def test_the_split_depends_on_content_alone(tmp_path_factory: Any, rows: list[An
 
 
 def test_the_test_part_has_about_its_share(tmp_path: Path) -> None:
-    report = run(tmp_path, [weather(5_000)], plan(split=Split(test=0.3)))
+    report = run(tmp_path, [weather(5_000)], plan(prepare=Prepare(split=Split(test=0.3))))
     assert 0.27 < report.test_rows / (report.train_rows + report.test_rows) < 0.33
 
 
 def test_another_seed_gives_another_split(tmp_path: Path) -> None:
     run(tmp_path, [weather()])
     first = part(tmp_path, "test")
-    run(tmp_path, [weather()], plan(split=Split(seed=1)))
+    run(tmp_path, [weather()], plan(prepare=Prepare(split=Split(seed=1))))
     assert not first.equals(part(tmp_path, "test"))
 
 
 def test_a_group_is_on_one_side(tmp_path: Path) -> None:
     frame = weather(2_000)
     frame["place"] = [f"p{index % 40}" for index in range(len(frame))]
-    run(tmp_path, [frame], plan(split=Split(by="group", column="place")))
+    run(tmp_path, [frame], plan(prepare=Prepare(split=Split(by="group", column="place"))))
     train, test = part(tmp_path, "train"), part(tmp_path, "test")
     assert set(train.place).isdisjoint(test.place)
     assert len(set(test.place)) > 2
@@ -107,8 +109,8 @@ def test_a_split_by_time_tests_on_what_came_last(tmp_path: Path) -> None:
     frame = weather(1_000)
     frame["time"] = pd.date_range("2025-01-01", periods=1_000, freq="h")[::-1]
     timed = plan(
-        columns=(*COLUMNS, Column(name="time", type="timestamp")),
-        split=Split(by="time", column="time"),
+        columns=(*COLUMNS, NamedColumn(name="time", type="timestamp")),
+        prepare=Prepare(split=Split(by="time")),
         event_time="time",
     )
     run(tmp_path, [frame], timed)
@@ -137,7 +139,7 @@ def test_rows_are_counted_by_why_they_were_dropped(tmp_path: Path) -> None:
 
 
 def test_a_target_expression_and_its_classes(tmp_path: Path) -> None:
-    report = run(tmp_path, [weather()], plan(target=Target(column="low", expression="pressure < 1013")))
+    report = run(tmp_path, [weather()], plan(target=Target(column="low", from_="pressure < 1013")))
     assert report.classes == (False, True)
     train = part(tmp_path, "train")
     assert ((train.pressure < 1013).astype(int) == train.low).all()
@@ -163,7 +165,7 @@ def test_a_row_that_breaks_the_contract_is_counted(
 
 
 def test_a_category_that_is_not_allowed(tmp_path: Path) -> None:
-    allowed = Column(name="place", type="category", values=("Bern", "Zürich"))
+    allowed = NamedColumn(name="place", type="category", values=("Bern", "Zürich"))
     [violation] = run(tmp_path, [weather()], plan(columns=(allowed, *COLUMNS[1:]))).violations
     assert (violation.rule, violation.example) == ("values Bern, Zürich", "Genève")
 
@@ -171,7 +173,7 @@ def test_a_category_that_is_not_allowed(tmp_path: Path) -> None:
 def test_nulls_that_are_not_to_be_dropped_break_the_contract(tmp_path: Path) -> None:
     frame = weather()
     frame.loc[:4, "place"] = None
-    [violation] = run(tmp_path, [frame], plan(drop_nulls=False)).violations
+    [violation] = run(tmp_path, [frame], plan(prepare=Prepare(drop_nulls=False))).violations
     assert (violation.column, violation.rule, violation.count) == ("place", "nullable: false", 5)
 
 
@@ -193,14 +195,14 @@ def test_data_that_cannot_be_learnt_from_is_refused(tmp_path: Path, change: Any,
 
 
 def test_three_classes_for_a_binary_task(tmp_path: Path) -> None:
-    used = plan(target=Target(column="where", expression="place"))
+    used = plan(target=Target(column="where", from_="place"))
     with pytest.raises(DataError, match="3 classes .*multiclass_classification"):
         run(tmp_path, [weather()], used)
 
 
 def test_a_target_that_cannot_be_computed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"target.from: .*cannot be computed"):
-        run(tmp_path, [weather()], plan(target=Target(column="t", expression="pressure > 'a'")))
+        run(tmp_path, [weather()], plan(target=Target(column="t", from_="pressure > 'a'")))
 
 
 def test_the_target_expression_cannot_read_files(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_the_target_expression_cannot_read_files(tmp_path: Path) -> None:
     secret.write_text("a\n1\n")
     expression = f"pressure > (SELECT count(*) FROM read_csv('{secret}'))"
     with pytest.raises(DataError, match=r"target.from"):
-        run(tmp_path, [weather()], plan(target=Target(column="t", expression=expression)))
+        run(tmp_path, [weather()], plan(target=Target(column="t", from_=expression)))
 
 
 def write_csv(path: Path, text: str) -> Path:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
+from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training import checkpoint
-from mlops_assets.ml.training.checkpoint import FolderCheckpoints
-from mlops_assets.ml.training.training_config import TrainingConfig
-from mlops_assets.ml.training.training_loop import train
-from tests.support import write_features
+from mlops_assets.ml.training.learner import LearningCurve
+from mlops_assets.ml.training.training_config import EarlyStopping, TrainingConfig
+from tests.support import fit, write_features
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PROJECT = Path(__file__).parents[2]
 ROWS, WIDTH = 1_000, 5
 CONFIG = TrainingConfig(
-    task="binary_classification",
     network="mlops_assets.ml.networks.MLP",
     params={"hidden": [8], "dropout": 0.2},
     epochs=4,
@@ -43,8 +40,7 @@ def features(tmp_path: Path) -> Path:
 
 
 def weights(features: Path, out: Path, config: TrainingConfig = CONFIG, **arguments: Any) -> bytes:
-    out.mkdir(exist_ok=True)
-    train(features, out, config, FolderCheckpoints(out / "checkpoints"), **arguments)
+    fit(features, out, config, **arguments)
     return (out / "weights.safetensors").read_bytes()
 
 
@@ -84,16 +80,16 @@ def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "import mlops_assets.ml.training.training_state as state; state.CHUNK_ROWS = 128\n"
-        "from mlops_assets.ml.training.checkpoint import FolderCheckpoints\n"
-        "from mlops_assets.ml.training.training_loop import train\n"
         "from mlops_assets.ml.training.training_config import TrainingConfig\n"
-        "out = Path(sys.argv[2])\n"
-        "train(Path(sys.argv[1]), out, TrainingConfig.model_validate_json(sys.argv[3]),\n"
-        "      FolderCheckpoints(out / 'checkpoints'), checkpoint_every_s=0)\n"
+        "from tests.support import fit\n"
+        "config = TrainingConfig.model_validate_json(sys.argv[3])\n"
+        "fit(Path(sys.argv[1]), Path(sys.argv[2]), config, checkpoint_every_s=0)\n"
     )
     kills = 0
     for _ in range(20):
-        process = subprocess.Popen([sys.executable, "-c", program, str(features), str(out), config.model_dump_json()])
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(features), str(out), config.model_dump_json()], cwd=PROJECT
+        )
         seen = set((out / "checkpoints").glob("checkpoint-*"))
         while process.poll() is None and len(set((out / "checkpoints").glob("checkpoint-*")) - seen) < 2:
             time.sleep(0.002)
@@ -122,38 +118,39 @@ def test_a_damaged_checkpoint_is_passed_over(features: Path, tmp_path: Path) -> 
 
 
 def test_training_ends_when_validation_does_not_improve(features: Path, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"epochs": 200, "patience": 3, "schedule": "constant", "learning_rate": 0.05})
+    config = CONFIG.model_copy(
+        update={
+            "epochs": 200,
+            "early_stopping": EarlyStopping(patience=3),
+            "schedule": "constant",
+            "learning_rate": 0.05,
+        }
+    )
     weights(features, tmp_path / "out", config)
-    curve = json.loads((tmp_path / "out/curve.json").read_text())
-    losses = [point["validation_loss"] for point in curve]
+    losses = [point.validation_loss for point in LearningCurve.read(tmp_path / "out").points]
     assert len(losses) < 200
     assert losses.index(min(losses)) == len(losses) - 1 - 3
 
 
-def test_it_learns_and_says_how_it_goes(features: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    points: list[float] = []
-    weights(
-        features,
-        tmp_path / "out",
-        CONFIG.model_copy(update={"epochs": 15}),
-        say=said.append,
-        on_epoch=lambda point: points.append(point.validation_loss),
-    )
-    assert points[-1] < 0.75 * points[0]
-    assert len(said) == 15
-    assert all("rows/s" in line for line in said)
+def test_it_learns_and_logs_its_progress(features: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    weights(features, tmp_path / "out", CONFIG.model_copy(update={"epochs": 15}), log=lines.append)
+    losses = [point.validation_loss for point in LearningCurve.read(tmp_path / "out").points]
+    assert losses[-1] < 0.75 * losses[0]
+    assert len(lines) == 16, "one for each epoch, and the best one"
+    assert all("rows/s" in line for line in lines)
 
 
 def test_a_loss_that_is_not_finite_is_told(features: Path, tmp_path: Path) -> None:
     np.save(features / "x_train.npy", np.full((ROWS, WIDTH), 1e30, dtype=np.float32))
-    config = CONFIG.model_copy(update={"task": "regression", "learning_rate": 1e30})
+    FeatureSet.read(features).model_copy(update={"task": "regression", "classes": None}).write(features)
+    config = CONFIG.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TrainingError, match=r"lower train\.learning_rate"):
         weights(features, tmp_path / "out", config)
 
 
 def test_params_a_network_does_not_take(features: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="train.params do not fit MLP"):
+    with pytest.raises(TrainingError, match=r"train\.params: they do not fit MLP"):
         weights(features, tmp_path / "out", CONFIG.model_copy(update={"params": {"width": 3}}))
 
 

@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.data.contract import Column, Split, Target
-from mlops_assets.ml.data.sources import contract_rows, identifier, quoted, session
-from mlops_assets.ml.data.split import in_test
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
+from mlops_assets.ml.data.sources import contract_rows, first_line, identifier, quoted, session
+from mlops_assets.ml.data.split import test_condition
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.values import Task, Value
+from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +25,11 @@ MAX_CLASSES = 100
 class PreparationPlan(Value):
     """Everything that decides the prepared rows."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[NamedColumn, ...]
     target: Target
     task: Task
-    drop_nulls: bool = True
-    drop_duplicates: bool = True
-    split: Split = Split()
-    event_time: str | None = None
+    prepare: Prepare
+    event_time: str | None
 
 
 class Violation(Value):
@@ -51,8 +49,10 @@ class ColumnStatistics(Value):
     max: str | None
 
 
-class Preparation(Value):
+class Preparation(Document):
     """What was read, what was dropped and what came out."""
+
+    FILE = "report.json"
 
     rows_read: int
     rows_outside_window: int
@@ -61,7 +61,7 @@ class Preparation(Value):
     train_rows: int
     test_rows: int
     overlap: int
-    classes: tuple[bool | int | float | str, ...] | None
+    classes: Classes | None
     label_rates: dict[str, dict[str, float]]
     columns: dict[str, ColumnStatistics]
     violations: tuple[Violation, ...]
@@ -93,7 +93,7 @@ def prepare(
         statistics, violations = _inspect(connection, plan)
         classes = _target(connection, plan)
         report = _write(connection, out, plan, classes, statistics, violations)
-    (out / "report.json").write_text(report.model_dump_json(indent=1))
+    report.write(out)
     return report
 
 
@@ -108,36 +108,37 @@ def _inside(event_time: str | None, window: tuple[datetime | None, datetime | No
 
 
 def _inspect(connection: Any, plan: PreparationPlan) -> tuple[dict[str, ColumnStatistics], list[Violation]]:
-    """Statistics of every column, and the rows that break a rule."""
+    """Statistics of every column, and the rows that break a rule, in one pass."""
     rules = [(column, rule, condition) for column in plan.columns for rule, condition in _rules(column, plan)]
-    selected = ["count(*)"]
-    for column in plan.columns:
+    selected = {"rows": "count(*)"}
+    for index, column in enumerate(plan.columns):
         name = identifier(column.name)
-        selected += [f"count({name})", f"CAST(min({name}) AS VARCHAR)", f"CAST(max({name}) AS VARCHAR)"]
-    for column, _, condition in rules:
-        name = identifier(column.name)
-        selected += [f"count(*) FILTER ({condition})", f"CAST(min({name}) FILTER ({condition}) AS VARCHAR)"]
-    row = connection.execute(f"SELECT {', '.join(selected)} FROM windowed").fetchone()
-    rows, values = row[0], iter(row[1:])
-    if rows == 0:
-        raise DataError("No row lies in the time window; widen source.window, or choose another last_partition.")
+        selected |= {f"count_{index}": f"count({name})"}
+        selected |= {f"{limit}_{index}": f"CAST({limit}({name}) AS VARCHAR)" for limit in ("min", "max")}
+    for index, (column, _, condition) in enumerate(rules):
+        selected[f"broken_{index}"] = f"count(*) FILTER ({condition})"
+        selected[f"example_{index}"] = f"CAST(min({identifier(column.name)}) FILTER ({condition}) AS VARCHAR)"
+    values = connection.execute(f"SELECT {', '.join(selected.values())} FROM windowed").fetchone()
+    found = dict(zip(selected, values, strict=True))
+    if found["rows"] == 0:
+        remedy = "widen source.window, or choose another last_partition"
+        raise DataError("No row lies in the time window", remedy=remedy)
     statistics = dict[str, ColumnStatistics]()
-    for column in plan.columns:
-        count, low, high = next(values), next(values), next(values)
-        if count == 0:
-            raise DataError(
-                f"Column {column.name} has no value in any of {rows} rows; correct the data, or drop the column."
-            )
-        statistics[column.name] = ColumnStatistics(nulls=rows - count, min=low, max=high)
-    violations = list[Violation]()
-    for column, rule, _ in rules:
-        count, example = next(values), next(values)
-        if count:
-            violations.append(Violation(column=column.name, rule=rule, count=count, example=str(example)))
+    for index, column in enumerate(plan.columns):
+        nulls = found["rows"] - found[f"count_{index}"]
+        if nulls == found["rows"]:
+            what = f"Column {column.name} has no value in any of {nulls} rows"
+            raise DataError(what, remedy="correct the data, or drop the column")
+        statistics[column.name] = ColumnStatistics(nulls=nulls, min=found[f"min_{index}"], max=found[f"max_{index}"])
+    violations = [
+        Violation(column=column.name, rule=rule, count=count, example=str(found[f"example_{index}"]))
+        for index, (column, rule, _) in enumerate(rules)
+        if (count := found[f"broken_{index}"])
+    ]
     return statistics, violations
 
 
-def _rules(column: Column, plan: PreparationPlan) -> list[tuple[str, str]]:
+def _rules(column: NamedColumn, plan: PreparationPlan) -> list[tuple[str, str]]:
     """Each rule of the contract in words, and the SQL of the rows that break it."""
     name = identifier(column.name)
     rules = list[tuple[str, str]]()
@@ -150,16 +151,16 @@ def _rules(column: Column, plan: PreparationPlan) -> list[tuple[str, str]]:
     if column.values is not None:
         allowed = ", ".join(quoted(value) for value in column.values)
         rules.append((f"values {', '.join(column.values)}", f"{name} NOT IN ({allowed})"))
-    if not column.nullable and not plan.drop_nulls:
+    if not column.nullable and not plan.prepare.drop_nulls:
         rules.append(("nullable: false", f"{name} IS NULL"))
     return rules
 
 
-def _target(connection: Any, plan: PreparationPlan) -> tuple[bool | int | float | str, ...] | None:
+def _target(connection: Any, plan: PreparationPlan) -> Classes | None:
     """Create the view `labelled`, whose column __target is the target's value; give the classes, if it has some."""
     import duckdb
 
-    expression = plan.target.expression or identifier(plan.target.column)
+    expression = plan.target.from_ or identifier(plan.target.column)
     try:
         connection.execute(f"CREATE VIEW labelled AS SELECT *, ({expression}) AS __target FROM windowed")
         (kind,) = connection.execute("SELECT any_value(typeof(__target)) FROM labelled").fetchone()
@@ -167,28 +168,30 @@ def _target(connection: Any, plan: PreparationPlan) -> tuple[bool | int | float 
             f"SELECT DISTINCT __target FROM labelled WHERE __target IS NOT NULL ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
         ).fetchall()
     except duckdb.Error as error:
-        raise DataError(f"target.from: {expression} cannot be computed ({str(error).splitlines()[0]}).") from error
+        raise DataError(f"{expression} cannot be computed ({first_line(error)})", where="target.from") from error
     if plan.task == "regression":
         if not any(number in kind for number in ("INT", "FLOAT", "DOUBLE", "DECIMAL")):
-            raise DataError(f"Regression needs a number, but {plan.target.column} is of type {kind}.")
+            raise DataError(f"Regression needs a number, but {plan.target.column} is of type {kind}")
         return None
     return _classes([value for (value,) in values], plan)
 
 
-def _classes(values: list[Any], plan: PreparationPlan) -> tuple[bool | int | float | str, ...]:
+def _classes(values: list[Any], plan: PreparationPlan) -> Classes:
     kind = next((column.type for column in plan.columns if column.name == plan.target.column), None)
-    if kind == "boolean" and plan.target.expression is None:
+    if kind == "boolean" and plan.target.from_ is None:
         values = [bool(value) for value in values]
     values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
     name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
     if len(values) < 2:
         raise DataError(
-            f"{name} has only the class {shown or 'NULL'}; a classifier needs rows of at least two classes."
+            f"{name} has only the class {shown or 'NULL'}", remedy="a classifier needs rows of at least two classes"
         )
     if len(values) > MAX_CLASSES:
-        raise DataError(f"{name} has more than {MAX_CLASSES} classes ({shown}, ...); did you mean task: regression?")
+        raise DataError(
+            f"{name} has more than {MAX_CLASSES} classes ({shown}, ...)", remedy="did you mean task: regression?"
+        )
     if plan.task == "binary_classification" and len(values) != 2:
-        raise DataError(f"{name} has {len(values)} classes ({shown}); use task: multiclass_classification.")
+        raise DataError(f"{name} has {len(values)} classes ({shown})", remedy="use task: multiclass_classification")
     return tuple(values)
 
 
@@ -196,7 +199,7 @@ def _write(
     connection: Any,
     out: Path,
     plan: PreparationPlan,
-    classes: tuple[bool | int | float | str, ...] | None,
+    classes: Classes | None,
     statistics: dict[str, ColumnStatistics],
     violations: list[Violation],
 ) -> Preparation:
@@ -205,24 +208,22 @@ def _write(
         "__target",
         *(identifier(c.name) for c in plan.columns if not c.nullable and c.name != plan.target.column),
     ]
-    keep = [name for name in required if plan.drop_nulls or name == "__target"]
+    keep = [name for name in required if plan.prepare.drop_nulls or name == "__target"]
     complete = " AND ".join(f"{name} IS NOT NULL" for name in keep)
     rows_read, in_window, rows = connection.execute(
         f"SELECT (SELECT count(*) FROM source), count(*), count(*) FILTER ({complete}) FROM labelled"
     ).fetchone()
     if rows == 0:
-        raise DataError(
-            f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable."
-        )
+        raise DataError(f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable")
     selected = ", ".join([*map(identifier, names), f"{_encoded(classes)} AS {identifier(plan.target.column)}"])
     text = ", ".join(f"coalesce(CAST({identifier(n)} AS VARCHAR), chr(0))" for n in [*names, plan.target.column])
-    distinct = "DISTINCT" if plan.drop_duplicates else ""
+    distinct = "DISTINCT" if plan.prepare.drop_duplicates else ""
     connection.execute(
         f"CREATE TEMP TABLE kept AS SELECT {distinct} *, "
-        f"md5_number(concat_ws(chr(1), '{plan.split.seed}', {text})) AS __key "
+        f"md5_number(concat_ws(chr(1), '{plan.prepare.split.seed}', {text})) AS __key "
         f"FROM (SELECT {selected} FROM labelled WHERE {complete})"
     )
-    test = in_test(plan.split, connection)
+    test = test_condition(plan.prepare.split, plan.event_time, connection)
     columns = ", ".join(map(identifier, [*names, plan.target.column]))
     for part, condition in (("train", f"NOT ({test})"), ("test", test)):
         connection.execute(
@@ -234,7 +235,7 @@ def _write(
         if not found or (classes is not None and len(found) < len(classes)):
             missing = ", ".join(str(c) for i, c in enumerate(classes or ()) if i not in found)
             lacking = f"no row of class {missing}" if found else "no rows"
-            raise DataError(f"The {part} part has {lacking}; bring more data, or change prepare.split.")
+            raise DataError(f"The {part} part has {lacking}", remedy="bring more data, or change prepare.split")
     train_rows, test_rows = (sum(found.values()) for found in counts.values())
     overlap = connection.execute(
         f"SELECT count(*) FROM (SELECT * FROM read_parquet({quoted(str(out / 'train.parquet'))}) INTERSECT "
@@ -259,7 +260,7 @@ def _write(
     )
 
 
-def _encoded(classes: tuple[bool | int | float | str, ...] | None) -> str:
+def _encoded(classes: Classes | None) -> str:
     """The SQL of the target as it is learnt."""
     if classes is None:
         return "CAST(__target AS FLOAT)"
@@ -269,9 +270,7 @@ def _encoded(classes: tuple[bool | int | float | str, ...] | None) -> str:
     return f"CAST(list_position([{values}], __target) - 1 AS BIGINT)"
 
 
-def _label_counts(
-    connection: Any, path: Path, plan: PreparationPlan, classes: tuple[bool | int | float | str, ...] | None
-) -> dict[int, int]:
+def _label_counts(connection: Any, path: Path, plan: PreparationPlan, classes: Classes | None) -> dict[int, int]:
     label = identifier(plan.target.column) if classes else "0"
     rows = connection.execute(f"SELECT {label}, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY 1 ORDER BY 1")
     return dict(rows.fetchall())

@@ -7,14 +7,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.data.sources import FITTING_TYPES, cast, columns_of, identifier, relation, session
+from mlops_assets.ml.data.sources import (
+    FITTING_TYPES,
+    REPLACE,
+    cast,
+    columns_of,
+    first_line,
+    identifier,
+    relation,
+    session,
+)
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlops_assets.ml.data.contract import Column
+    from mlops_assets.ml.data.contract import NamedColumn
+
+CORRECT = "correct the file, or the contract under columns"
 
 
 class SourceReport(Value):
@@ -25,7 +36,9 @@ class SourceReport(Value):
     last_event: datetime | None
 
 
-def check_sources(paths: Sequence[Path], columns: Sequence[Column], *, event_time: str | None = None) -> SourceReport:
+def check_sources(
+    paths: Sequence[Path], columns: Sequence[NamedColumn], *, event_time: str | None = None
+) -> SourceReport:
     """Compare every file with the contract; `last_event` is the newest `event_time` (UTC, naive), if that is given.
 
     Raises:
@@ -36,7 +49,7 @@ def check_sources(paths: Sequence[Path], columns: Sequence[Column], *, event_tim
         connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib=512, threads=2)
         for path in paths:
             if path.stat().st_size == 0:
-                raise DataError(f"{path.name} is empty (0 bytes); replace or remove the object.")
+                raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)
             found = columns_of(connection, path)
             _columns_fit(path, found, columns)
             extra.update(dict.fromkeys(name for name in found if name not in {column.name for column in columns}))
@@ -44,27 +57,25 @@ def check_sources(paths: Sequence[Path], columns: Sequence[Column], *, event_tim
             rows += count
             last = max((moment for moment in (last, newest) if moment is not None), default=None)
     if rows == 0:
-        raise DataError(f"The {len(paths)} source files hold no rows; put data there, or correct source.uri.")
+        raise DataError(f"The {len(paths)} source files hold no rows", remedy="put data there, or correct source.uri")
     return SourceReport(rows=rows, extra_columns=tuple(extra), last_event=last)
 
 
-def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[Column]) -> None:
+def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColumn]) -> None:
     for column in columns:
         if column.name not in found:
-            raise DataError(
-                f"{path.name} has no column {column.name}; it has {', '.join(found)}. "
-                "Correct the file, or the contract under columns."
-            )
+            raise DataError(f"{path.name} has no column {column.name}; it has {', '.join(found)}", remedy=CORRECT)
         kind = found[column.name]
         if path.suffix == ".parquet" and not any(fitting in kind for fitting in FITTING_TYPES[column.type]):
             raise DataError(
-                f"{path.name}: column {column.name} has the type {kind}, but the contract says {column.type}. "
-                "Correct the file, or the contract under columns."
+                f"column {column.name} has the type {kind}, but the contract says {column.type}",
+                where=path.name,
+                remedy=CORRECT,
             )
 
 
 def _values_fit(
-    connection: Any, path: Path, found: dict[str, str], columns: Sequence[Column], event_time: str | None
+    connection: Any, path: Path, found: dict[str, str], columns: Sequence[NamedColumn], event_time: str | None
 ) -> tuple[int, datetime | None]:
     """Rows and newest event of a file; in text files every value must be of its column's type."""
     import duckdb
@@ -79,14 +90,13 @@ def _values_fit(
     try:
         row = connection.execute(f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation(path)}").fetchone()
     except duckdb.Error as error:
-        raise DataError(
-            f"{path.name} is damaged ({str(error).splitlines()[0]}); replace or remove the object."
-        ) from error
+        raise DataError(f"{path.name} is damaged ({first_line(error)})", remedy=REPLACE) from error
     for index, column in enumerate(typed):
         count, example = row[2 + 2 * index : 4 + 2 * index]
         if count:
             raise DataError(
-                f"{path.name}: column {column.name} has {count} values that are no {column.type}, such as {example!r}. "
-                "Correct the file, or the contract under columns."
+                f"column {column.name} has {count} values that are no {column.type}, such as {example!r}",
+                where=path.name,
+                remedy=CORRECT,
             )
     return row[0], row[1]

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mlops_assets.ml.data.contract import Column
+    from mlops_assets.ml.data.contract import NamedColumn
 
+REPLACE = "replace or remove the object"
 NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 FITTING_TYPES = {
     "number": ("INT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"),
@@ -41,6 +42,11 @@ def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threa
     return connection
 
 
+def first_line(error: Exception) -> str:
+    """The line of an error of DuckDB that says what is wrong."""
+    return str(error).splitlines()[0]
+
+
 def quoted(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
@@ -59,7 +65,7 @@ def relation(path: Path) -> str:
     return f"read_csv({quoted(str(path))}, header = true, all_varchar = true, nullstr = [{nulls}])"
 
 
-def cast(column: Column) -> str:
+def cast(column: NamedColumn) -> str:
     """The SQL that reads a column as the contract says; NULL where a value has another type, or is NaN."""
     name = identifier(column.name)
     match column.type:
@@ -85,14 +91,12 @@ def columns_of(connection: Any, path: Path) -> dict[str, str]:
     try:
         rows = connection.execute(f"DESCRIBE SELECT * FROM {relation(path)}").fetchall()
     except duckdb.Error as error:
-        raise DataError(
-            f"{path.name} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'} "
-            f"({str(error).splitlines()[0]}); replace or remove the object."
-        ) from error
+        kind = "Parquet" if path.suffix == ".parquet" else "CSV"
+        raise DataError(f"{path.name} cannot be read as {kind} ({first_line(error)})", remedy=REPLACE) from error
     return {row[0]: row[1] for row in rows}
 
 
-def contract_rows(paths: Sequence[Path], columns: Sequence[Column]) -> str:
+def contract_rows(paths: Sequence[Path], columns: Sequence[NamedColumn]) -> str:
     """The SQL of all rows of the files with the contract's columns and types."""
     selected = ", ".join(f"{cast(column)} AS {identifier(column.name)}" for column in columns)
     return " UNION ALL ".join(f"SELECT {selected} FROM {relation(path)}" for path in paths)

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from mlops_assets.ml.data.contract import Split
 
 
-def in_test(split: Split, connection: Any) -> str:
-    """The SQL condition of the test rows of the table `kept`, whose column __key is the MD5 of seed and row.
+def test_condition(split: Split, event_time: str | None, connection: Any) -> str:
+    """The train_test_split: the SQL condition of the test rows of `kept`; its column __key is the MD5 of seed and row.
 
     random: a row's digest decides, so equal rows are on the same side. group: the group's digest decides, so a group
     is on one side. time: the rows from the moment on that leaves the wanted share behind it.
     """
     if split.by == "time":
-        assert split.column is not None
-        column = identifier(split.column)
+        assert event_time is not None
+        column = identifier(event_time)
         share = 1 - split.test
         (cut,) = connection.execute(f"SELECT quantile_disc({column}, {share!r}) FROM kept").fetchone()
         return f"{column} > TIMESTAMP {quoted(f'{cut:%Y-%m-%d %H:%M:%S.%f}')}"

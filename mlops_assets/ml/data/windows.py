@@ -26,7 +26,7 @@ def window(last: str, by: PartitionBy, count: int | None) -> tuple[datetime | No
         first_moment = datetime.strptime(last, FORMATS[by]).replace(tzinfo=UTC)
     except ValueError:
         example = {"day": "2013-06-30", "month": "2013-06"}[by]
-        raise DataError(f"{last!r} is not a {by}; give a partition such as {example}.") from None
+        raise DataError(f"{last!r} is not a {by}", remedy=f"give a partition such as {example}") from None
     end = _moved(first_moment, by, 1)
     return (_moved(end, by, -count) if count else None), end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.inference.artifact import TRAINING_FILES, ModelSignature, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
-from mlops_assets.ml.values import Task, Value
+from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,22 +34,25 @@ class Slice(Value):
     metrics: dict[str, float]
 
 
-class EvaluationReport(Value):
-    """How good a model is on held-out rows."""
+class EvaluationReport(Document):
+    """How good a model is on the test set."""
+
+    FILE = "evaluation.json"
 
     task: Task
-    classes: tuple[bool | int | float | str, ...] | None
+    classes: Classes | None
     rows: int
     metrics: dict[str, float]
     slices: tuple[Slice, ...]
     importance: dict[str, float]
 
 
+@dataclass(frozen=True)
 class Predictions:
-    """Held-out truth (n,) and the model's scores: probabilities (n, k), or predictions (n,) for regression."""
+    """The truth (n,) of the test set and what the model says: probabilities (n, k), or predictions (n,)."""
 
-    def __init__(self, truth: NDArray[Any], scores: NDArray[np.float32]) -> None:
-        self.truth, self.scores = truth, scores
+    truth: NDArray[Any]
+    scores: NDArray[np.float32]
 
 
 def evaluate(
@@ -82,8 +86,8 @@ def evaluate(
     return report, predictions
 
 
-def held_out_columns(prepared: Path) -> set[str]:
-    """The columns of the held-out rows."""
+def test_columns(prepared: Path) -> set[str]:
+    """The columns of the test set."""
     import pyarrow.parquet as pq
 
     return set(pq.read_schema(prepared / "test.parquet").names)

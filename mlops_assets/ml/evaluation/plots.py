@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Predictions
+    from mlops_assets.ml.training.learner import LearningCurve
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#9ca3af"
 SCATTERED = 5_000
 
 
-def render(report: EvaluationReport, predictions: Predictions, curve: Path) -> dict[str, bytes]:
+def render(report: EvaluationReport, predictions: Predictions, curve: LearningCurve) -> dict[str, bytes]:
     """PNG by name: what fits the task of learning_curve, roc, precision_recall, calibration, confusion_matrix,
     residuals and permutation_importance."""
     plots = dict[str, bytes]()
-    points = json.loads(curve.read_text())
-    if points:
-        plots["learning_curve"] = _png(lambda axes: _learning_curve(axes, points))
+    if curve.points:
+        plots["learning_curve"] = _png(lambda axes: _learning_curve(axes, curve))
     if report.task == "regression":
         plots["residuals"] = _png(lambda axes: _residuals(axes, predictions))
     else:
@@ -55,10 +53,10 @@ def _png(draw: Callable[[Any], None]) -> bytes:
     return target.getvalue()
 
 
-def _learning_curve(axes: Any, points: list[dict[str, Any]]) -> None:
-    epochs = [point["epoch"] for point in points]
-    axes.plot(epochs, [point["train_loss"] for point in points], color=BLUE, marker=".", label="train")
-    axes.plot(epochs, [point["validation_loss"] for point in points], color=ORANGE, marker=".", label="validation")
+def _learning_curve(axes: Any, curve: LearningCurve) -> None:
+    epochs = [point.epoch for point in curve.points]
+    axes.plot(epochs, [point.train_loss for point in curve.points], color=BLUE, marker=".", label="train")
+    axes.plot(epochs, [point.validation_loss for point in curve.points], color=ORANGE, marker=".", label="validation")
     axes.set(title="Learning curve", xlabel="epoch", ylabel="loss")
     axes.legend(frameon=False)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.data.contract import Column, Target
-from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES, fit, to_onnx
+from mlops_assets.ml.data.contract import NamedColumn, Target
+from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES, fit_preprocessing, preprocessing_to_onnx
 from mlops_assets.ml.inference.artifact import InputColumn
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
-from mlops_assets.ml.values import Task, Value
+from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,20 +28,23 @@ BATCH_ROWS = 65_536
 class FeaturePlan(Value):
     """Everything that decides the features."""
 
-    use: tuple[Column, ...]
+    use: tuple[NamedColumn, ...]
     target: Target
     task: Task
-    classes: tuple[Any, ...] | None
+    classes: Classes | None
 
 
-class FeatureSet(Value):
+class FeatureSet(Document):
     """What the arrays hold."""
 
-    inputs: tuple[Column, ...]
+    FILE = "features.json"
+
+    task: Task
+    inputs: tuple[NamedColumn, ...]
     feature_names: tuple[str, ...]
     train_rows: int
     test_rows: int
-    classes: tuple[bool | int | float | str, ...] | None
+    classes: Classes | None
     target_mean: float
     target_std: float
     non_finite: dict[str, int]
@@ -60,8 +63,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     train = pq.ParquetFile(prepared / "train.parquet")
     names = [column.name for column in plan.use]
     categories = {c.name: _categories(train, c.name) for c in plan.use if c.type == "category"}
-    transformer = fit(_first_rows(train, names, FIT_ROWS), plan.use, categories)
-    graph = to_onnx(transformer, plan.use).SerializeToString()
+    transformer = fit_preprocessing(_first_rows(train, names, FIT_ROWS), plan.use, categories)
+    graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
     feature_names = tuple(str(name) for name in transformer.get_feature_names_out())
@@ -84,6 +87,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
     _reference(train, [*names, plan.target.column], out)
     made = FeatureSet(
+        task=plan.task,
         inputs=plan.use,
         feature_names=feature_names,
         train_rows=rows["train"],
@@ -93,11 +97,11 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         target_std=float(moments[1]) or 1.0,
         non_finite={name: int(count) for name, count in zip(feature_names, bad, strict=True) if count},
     )
-    (out / "features.json").write_text(made.model_dump_json(indent=1))
+    made.write(out)
     return made
 
 
-def inputs_of(use: Sequence[Column]) -> tuple[InputColumn, ...]:
+def inputs_of(use: Sequence[NamedColumn]) -> tuple[InputColumn, ...]:
     """The graph's inputs for these columns."""
     return tuple(
         InputColumn(name=c.name, dtype="string" if c.type == "category" else "float32", nullable=c.nullable)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.values import Document, Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,13 +34,15 @@ class Leak(Value):
         )
 
 
-class Leakage(Value):
+class Leakage(Document):
     """All features that give the target away."""
+
+    FILE = "leakage.json"
 
     leaks: tuple[Leak, ...]
 
 
-def leaks(prepared: Path, plan: FeaturePlan) -> Leakage:
+def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     """Features of which one alone decides the target in a sample of train rows.
 
     Each is the input of a decision tree of at most twice as many leaves as there are classes (64 for regression), on

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.features.sklearn_to_onnx import to_onnx, with_single_output
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from mlops_assets.ml.data.contract import Column
+    from mlops_assets.ml.data.contract import NamedColumn
 
-OPSET = 18
 MAX_CATEGORIES = 256
 
 
-def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[str]]) -> Any:
+def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categories: dict[str, list[str]]) -> Any:
     """Fit a ColumnTransformer on `sample` (train rows, one column for each of `use`).
 
     Numbers and booleans: median for what is missing, then mean 0 and variance 1. Categories: one column for each of
@@ -47,25 +48,10 @@ def fit(sample: pd.DataFrame, use: Sequence[Column], categories: dict[str, list[
     return ColumnTransformer(parts, verbose_feature_names_out=False).fit(sample)
 
 
-def to_onnx(transformer: Any, use: Sequence[Column]) -> Any:
+def preprocessing_to_onnx(transformer: Any, use: Sequence[NamedColumn]) -> Any:
     """The fitted ColumnTransformer as an ONNX graph: an input (n, 1) for each column, the output `features` (n, d)."""
-    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
     kinds = {"category": StringTensorType}
     inputs = [(column.name, kinds.get(column.type, FloatTensorType)([None, 1])) for column in use]
-    graph = convert_sklearn(
-        transformer, "preprocessing", inputs, target_opset={"": OPSET, "ai.onnx.ml": 3}, final_types=None
-    )
-    return _with_output(graph, "features")
-
-
-def _with_output(model: Any, name: str) -> Any:
-    """Rename the only output."""
-    old = model.graph.output[0].name
-    for node in model.graph.node:
-        for index, output in enumerate(node.output):
-            if output == old:
-                node.output[index] = name
-    model.graph.output[0].name = name
-    return model
+    return with_single_output(to_onnx(transformer, "preprocessing", inputs), 0, "features")

@@ -81,16 +81,16 @@ def load_artifact(
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected_sha256:
         raise ArtifactError(
-            f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused."
+            f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused"
         )
     try:
         signature = ModelSignature.model_validate_json((folder / ModelSignature.FILE).read_bytes())
     except ValidationError as error:
         raise ArtifactError(
-            f"{ModelSignature.FILE} is not a model signature: {error.errors()[0]['msg']}; refused."
+            f"{ModelSignature.FILE} is not a model signature: {error.errors()[0]['msg']}; refused"
         ) from error
     if signature.sha256 != digest:
-        raise ArtifactError(f"{ModelSignature.FILE} describes another graph ({signature.sha256[:12]}…); refused.")
+        raise ArtifactError(f"{ModelSignature.FILE} describes another graph ({signature.sha256[:12]}…); refused")
     _check_graph(content, signature)
     return content, signature
 
@@ -98,20 +98,20 @@ def load_artifact(
 def _only_regular_files(folder: Path, beside: frozenset[str]) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise ArtifactError(
-            f"{folder} is not a folder; an artifact is a folder with {GRAPH} and {ModelSignature.FILE}."
+            f"{folder} is not a folder", remedy=f"an artifact is a folder with {GRAPH} and {ModelSignature.FILE}"
         )
     found = [path for path in sorted(folder.iterdir()) if path.name not in beside]
     for path in found:
         if path.name not in MAX_BYTES:
             raise ArtifactError(
-                f"{path.name} is no part of an artifact; allowed are {GRAPH} and {ModelSignature.FILE} alone."
+                f"{path.name} is no part of an artifact", remedy=f"allowed are {GRAPH} and {ModelSignature.FILE} alone"
             )
         if path.is_symlink() or not path.is_file():
-            raise ArtifactError(f"{path.name} is a link or no regular file; refused.")
+            raise ArtifactError(f"{path.name} is a link or no regular file; refused")
         if path.stat().st_size > MAX_BYTES[path.name]:
-            raise ArtifactError(f"{path.name} is larger than {MAX_BYTES[path.name] >> 20} MiB; refused.")
+            raise ArtifactError(f"{path.name} is larger than {MAX_BYTES[path.name] >> 20} MiB; refused")
     for name in MAX_BYTES.keys() - {path.name for path in found}:
-        raise ArtifactError(f"{name} is missing; an artifact holds {GRAPH} and {ModelSignature.FILE}.")
+        raise ArtifactError(f"{name} is missing", remedy=f"an artifact holds {GRAPH} and {ModelSignature.FILE}")
 
 
 def _check_graph(content: bytes, signature: ModelSignature) -> None:
@@ -122,26 +122,28 @@ def _check_graph(content: bytes, signature: ModelSignature) -> None:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise ArtifactError(f"{GRAPH} is not an ONNX graph ({str(error).splitlines()[0][:200]}); refused.") from error
+        raise ArtifactError(f"{GRAPH} is not an ONNX graph ({str(error).splitlines()[0][:200]}); refused") from error
     for operators in model.opset_import:
         if operators.domain not in OPERATOR_SETS:
-            raise ArtifactError(f"{GRAPH} uses operators of {operators.domain!r}; allowed are the standard ones alone.")
+            raise ArtifactError(
+                f"{GRAPH} uses operators of {operators.domain!r}", remedy="allowed are the standard ones alone"
+            )
     if model.functions:
-        raise ArtifactError(f"{GRAPH} defines functions of its own; inline them before exporting.")
+        raise ArtifactError(f"{GRAPH} defines functions of its own", remedy="inline them before exporting")
     for graph in _graphs(model.graph):
         for tensor in graph.initializer:
             if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-                raise ArtifactError(f"{GRAPH} refers to data in other files ({tensor.name}); refused.")
+                raise ArtifactError(f"{GRAPH} refers to data in other files ({tensor.name}); refused")
         for node in graph.node:
             if node.domain not in OPERATOR_SETS:
                 raise ArtifactError(
-                    f"{GRAPH} uses an operator of {node.domain!r}; allowed are the standard ones alone."
+                    f"{GRAPH} uses an operator of {node.domain!r}", remedy="allowed are the standard ones alone"
                 )
     inputs = [item.name for item in model.graph.input]
     declared = [column.name for column in signature.inputs]
     if inputs != declared:
         raise ArtifactError(
-            f"{GRAPH} takes {', '.join(inputs)}, but {ModelSignature.FILE} declares {', '.join(declared)}; refused."
+            f"{GRAPH} takes {', '.join(inputs)}, but {ModelSignature.FILE} declares {', '.join(declared)}; refused"
         )
 
 
@@ -154,4 +156,4 @@ def _graphs(graph: Any) -> Iterator[Any]:
             for inner in attribute.graphs:
                 yield from _graphs(inner)
             if attribute.HasField("t") and attribute.t.external_data:
-                raise ArtifactError(f"{GRAPH} refers to data in other files ({node.name}); refused.")
+                raise ArtifactError(f"{GRAPH} refers to data in other files ({node.name}); refused")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from torch.optim.adam import adam
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import torch
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -19,8 +20,6 @@ class Adam:
     """The optimiser's state: for each parameter the mean and the mean square of its gradient, and its steps."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> None:
-        import torch
-
         self.parameters, self.weight_decay = list(parameters), weight_decay
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -28,9 +27,6 @@ class Adam:
 
     def step(self, learning_rate: float) -> None:
         """Move the parameters that have a gradient, and drop the gradients."""
-        import torch
-        from torch.optim.adam import adam
-
         moved = zip(self.parameters, self.means, self.squares, self.steps, strict=True)
         parameters, gradients, means, squares, steps = [], [], [], [], []
         for parameter, mean, square, count in moved:

@@ -10,18 +10,19 @@ import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
-from mlops_assets.ml.networks import construct, find
-from mlops_assets.ml.training import checkpoint
+from mlops_assets.ml.import_paths import construct, import_class
 from mlops_assets.ml.training.adam import Adam
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.training.checkpoint import latest_checkpoint, save_checkpoint
+from mlops_assets.ml.training.learner import EpochMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
-
-    import torch
 
     from mlops_assets.ml.training.checkpoint import CheckpointStore
     from mlops_assets.ml.training.training_config import TrainingConfig
@@ -33,37 +34,25 @@ EVALUATION_ROWS = 65_536
 SMALL_STEP = 2_000_000  # multiply-adds of a step below which handing work to other threads costs more than it saves
 
 
-class EpochMetrics(Value):
-    """One point of the learning curve: mean losses per row after an epoch (counted from 1)."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-
-
 class TrainingState:
     """The state of a training between two steps."""
 
-    def __init__(self, features: Path, config: TrainingConfig, workers: Workers) -> None:
-        import torch
-
+    def __init__(self, folder: Path, config: TrainingConfig, workers: Workers) -> None:
         self.workers = workers
-        self.config, self.set = config, FeatureSet.model_validate_json((features / "features.json").read_bytes())
+        self.config, self.features = config, FeatureSet.read(folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(True, warn_only=self.device.type == "cuda")
-        x, y = load_arrays(features, "train")
-        self.validation_rows = max(1, int(len(x) * config.validation_share))
+        x, y = load_arrays(folder, "train")
+        self.validation_rows = max(1, int(len(x) * config.validation))
         self.rows = len(x) - self.validation_rows
         if self.rows < 1:
-            raise TrainingError(f"{len(x)} rows are too few to train on and to validate; bring more data.")
+            raise TrainingError(f"{len(x)} rows are too few to train on and to validate", remedy="bring more data")
         self.steps = math.ceil(self.rows / config.batch_size)
         resident = x.nbytes <= ON_DEVICE_BYTES
         self.x = torch.from_numpy(x.copy()).to(self.device) if resident else torch.from_numpy(x)
-        self.outputs = len(self.set.classes) if self.set.classes and config.task == "multiclass_classification" else 1
         self.y = self._targets(torch.from_numpy(y.copy()))
-        self.model = construct(find(config.network), config.params, inputs=x.shape[1], outputs=self.outputs)
-        self.model = self.model.to(self.device)
+        self.model = make_network(config, self.features).to(self.device)
         self.forward = workers.wrap(self.model)
         if (
             self.device.type == "cpu"
@@ -79,23 +68,19 @@ class TrainingState:
         self.saved = 0
 
     def _targets(self, y: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        if self.config.task == "regression":
-            y = (y - self.set.target_mean) / self.set.target_std
-        if self.config.task == "multiclass_classification":
+        if self.features.task == "regression":
+            y = (y - self.features.target_mean) / self.features.target_std
+        if self.features.task == "multiclass_classification":
             return y.to(torch.long).to(self.device)
         return y.to(torch.float32).unsqueeze(1).to(self.device)
 
     def _loss(self) -> torch.nn.Module:
-        from torch import nn
-
         losses = {
             "regression": nn.MSELoss,
             "binary_classification": nn.BCEWithLogitsLoss,
             "multiclass_classification": nn.CrossEntropyLoss,
         }
-        return losses[self.config.task]()
+        return losses[self.features.task]()
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -103,14 +88,12 @@ class TrainingState:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or the validation loss has not improved for too long."""
-        patience = self.config.patience
-        stale = patience is not None and self.epochs_done - self.best_epoch >= patience
+        stopping = self.config.early_stopping
+        stale = stopping is not None and self.epochs_done - self.best_epoch >= stopping.patience
         return self.epochs_done >= self.config.epochs or (self.epochs_done > 0 and stale)
 
     def epoch(self) -> Iterator[int]:
         """Run the rest of the current epoch; yields the number of rows done since the last yield."""
-        import torch
-
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epochs_done)
         order = torch.randperm(self.rows, generator=generator)
         self.model.train()
@@ -120,32 +103,29 @@ class TrainingState:
         while self.step < self.steps:
             # Gathering many batches at once costs as much as gathering one
             chunk = order[self.step * size : (self.step + per_chunk) * size]
-            share = None if self.workers.alone else self._share(chunk.split(size))
-            rows = (chunk if share is None else share.rows).to(self.x.device)
-            sizes = size if share is None else share.sizes
-            x = self.x[rows].to(self.device).split(sizes)
-            y = self.y[rows.to(self.device)].split(sizes)
+            share = self._share(chunk)
+            rows = share.rows.to(self.x.device)
+            x = self.x[rows].to(self.device).split(share.sizes)
+            y = self.y[rows.to(self.device)].split(share.sizes)
             losses = list[torch.Tensor]()
             for index, (batch, target) in enumerate(zip(x, y, strict=True)):
                 with mixed:
                     output = self.forward(batch)
                 loss = self.loss(output.float(), target)
-                (loss if share is None else loss * share.weights[index]).backward()
+                share.weighted(index, loss).backward()
                 self.optimizer.step(self._learning_rate())
                 losses.append(loss.detach())
                 self.step += 1
-            counts = [len(target) for target in y] if share is None else share.counts
-            total = torch.stack(losses).double() @ torch.tensor(counts, dtype=torch.float64, device=self.device)
-            self.total += self.workers.total(total)
+            counts = torch.tensor(share.counts, dtype=torch.float64, device=self.device)
+            self.total += self.workers.total(torch.stack(losses).double() @ counts)
             yield len(chunk)
 
-    def _share(self, batches: Sequence[torch.Tensor]) -> Share:
-        import torch
-
-        # A checkpoint holds the random state of one worker, so that of each begins anew from where the training is
-        position = (self.config.seed * 1_000_003 + self.epochs_done) * 1_000_003 + self.step
-        torch.manual_seed((position * self.workers.count + self.workers.rank) % 2**63)
-        return self.workers.share(batches)
+    def _share(self, chunk: torch.Tensor) -> Share:
+        if not self.workers.alone:
+            # A checkpoint holds the random state of one worker: that of each begins anew from where the training is
+            position = (self.config.seed * 1_000_003 + self.epochs_done) * 1_000_003 + self.step
+            torch.manual_seed((position * self.workers.count + self.workers.rank) % 2**63)
+        return self.workers.share(chunk, self.config.batch_size)
 
     def _learning_rate(self) -> float:
         if self.config.schedule == "constant":
@@ -158,21 +138,18 @@ class TrainingState:
         validation = self._validation_loss()
         train_loss = float(self.total) / self.rows
         if not math.isfinite(train_loss) or not math.isfinite(validation):
-            raise TrainingError(
-                f"The loss is {train_loss} after epoch {self.epochs_done + 1}; lower train.learning_rate "
-                f"({self.config.learning_rate:g})."
-            )
+            remedy = f"lower train.learning_rate ({self.config.learning_rate:g})"
+            raise TrainingError(f"The loss is {train_loss} after epoch {self.epochs_done + 1}", remedy=remedy)
         self.epochs_done, self.step = self.epochs_done + 1, 0
         self.total.zero_()
         metrics = EpochMetrics(epoch=self.epochs_done, train_loss=train_loss, validation_loss=validation)
         self.curve.append(metrics)
-        if validation < self.best_loss - self.config.min_delta:
+        stopping = self.config.early_stopping
+        if validation < self.best_loss - (stopping.min_delta if stopping else 0):
             self.best, self.best_epoch, self.best_loss = self._weights(), self.epochs_done, validation
         return metrics
 
     def _validation_loss(self) -> float:
-        import torch
-
         self.model.eval()
         total = 0.0
         first, last = (
@@ -199,8 +176,6 @@ class TrainingState:
 
     def save(self, checkpoints: CheckpointStore) -> None:
         """Write everything that decides what comes next."""
-        import torch
-
         self.saved += 1
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
@@ -217,23 +192,21 @@ class TrainingState:
             "threads": torch.get_num_threads(),
             "finished": self.finished,
         }
-        checkpoint.save(checkpoints, self.saved, tensors, state)
+        save_checkpoint(checkpoints, self.saved, tensors, state)
 
     def restore(self, checkpoints: CheckpointStore) -> tuple[int, int] | None:
         """Go back to the newest checkpoint; its epoch and step, or None when there is none."""
-        import torch
-
-        found = checkpoint.latest(checkpoints)
+        found = latest_checkpoint(checkpoints)
         if not self.workers.same(found[0] if found else 0, self.device):
-            raise TrainingInterrupted("The workers have found different checkpoints; another try settles it.")
+            raise TrainingInterrupted("The workers have found different checkpoints", remedy="try again")
         if found is None:
             return None
         self.saved, tensors, state = found
         # Sums over several threads depend on how many there are
         torch.set_num_threads(state["threads"])
-        self.model.load_state_dict(below("model.", tensors))
-        self.optimizer.load(below("optimizer.", tensors))
-        self.best = {name: tensor.to(self.device) for name, tensor in below("best.", tensors).items()}
+        self.model.load_state_dict(with_prefix("model.", tensors))
+        self.optimizer.load(with_prefix("optimizer.", tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in with_prefix("best.", tensors).items()}
         self.total = tensors["total"].to(self.device)
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
@@ -244,6 +217,12 @@ class TrainingState:
         return self.epochs_done, self.step
 
 
-def below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def make_network(config: TrainingConfig, features: FeatureSet) -> torch.nn.Module:
+    """The network with fresh weights: a score for each class, or one for two classes and for regression."""
+    outputs = len(features.classes or ()) if features.task == "multiclass_classification" else 1
+    return construct(import_class(config.network), config.params, inputs=len(features.feature_names), outputs=outputs)
+
+
+def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors whose name begins with the prefix, by the rest of their name."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -13,22 +13,31 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+import torch
+import torch.distributed as dist
 
-    import torch
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 SILENT_FOR = timedelta(minutes=5)  # a peer that says nothing for so long is taken for lost
 
 
 @dataclass(frozen=True)
 class Share:
-    """A worker's part of some batches: its rows, how many of each batch, and what weight its mean loss has."""
+    """A worker's part of some batches.
+
+    `rows` are row numbers (n,), `sizes` how many of them belong to each batch, `counts` how many of those count, and
+    `weights` what weight the mean loss of each has.
+    """
 
     rows: torch.Tensor
     sizes: list[int]
     counts: list[int]
     weights: list[float]
+
+    def weighted(self, index: int, loss: torch.Tensor) -> torch.Tensor:
+        """The mean loss of a batch as it enters the mean over the workers."""
+        return loss if self.weights[index] == 1 else loss * self.weights[index]
 
 
 @dataclass(frozen=True)
@@ -43,21 +52,22 @@ class Workers:
         """Whether one process does it all."""
         return self.count == 1
 
-    def share(self, batches: Sequence[torch.Tensor]) -> Share:
-        """Contiguous parts of batches of row numbers, equal but for one row.
+    def share(self, rows: torch.Tensor, batch_size: int) -> Share:
+        """Contiguous parts of the batches of `rows`, equal but for one row.
 
         Where a batch has fewer rows than there are workers, some get a row with weight 0, since all must take part in
         the exchange of gradients. Weights are relative to the mean over workers, which is what DDP computes.
         """
-        import torch
-
+        sizes = [min(batch_size, len(rows) - start) for start in range(0, len(rows), batch_size)]
+        if self.alone:
+            return Share(rows, sizes, sizes, [1.0] * len(sizes))
         parts: list[torch.Tensor] = []
         counts: list[int] = []
-        for batch in batches:
+        for batch in rows.split(batch_size):
             start, end = (len(batch) * rank // self.count for rank in (self.rank, self.rank + 1))
             counts.append(end - start)
             parts.append(batch[start:end] if end > start else batch[:1])
-        weights = [count * self.count / len(batch) for count, batch in zip(counts, batches, strict=True)]
+        weights = [count * self.count / size for count, size in zip(counts, sizes, strict=True)]
         return Share(torch.cat(parts), [len(part) for part in parts], counts, weights)
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -71,8 +81,6 @@ class Workers:
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all workers, the same in each."""
         if not self.alone:
-            import torch.distributed as dist
-
             dist.all_reduce(value)
         return value
 
@@ -80,16 +88,12 @@ class Workers:
         """Whether any worker says so."""
         if self.alone:
             return flag
-        import torch
-
         return bool(self.total(torch.tensor([float(flag)], device=device)) > 0)
 
     def same(self, number: int, device: torch.device) -> bool:
         """Whether all workers have the same number."""
         if self.alone:
             return True
-        import torch
-
         mine = torch.zeros(self.count, dtype=torch.int64, device=device)
         mine[self.rank] = number
         return bool((self.total(mine) == number).all())
@@ -98,9 +102,6 @@ class Workers:
 @contextmanager
 def joined() -> Generator[Workers]:
     """Join the workers that torchrun's environment variables describe: by NCCL with GPUs, by gloo without."""
-    import torch
-    import torch.distributed as dist
-
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "nccl"

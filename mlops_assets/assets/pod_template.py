@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from resources.kubernetes import labels
+from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.training_jobs import WorkerPods
 
 if TYPE_CHECKING:
-    from mlops_assets.spec.model_spec import Compute, ModelSpec, TrainingCompute
+    from mlops_assets.spec.model_spec import ModelSpec
+    from resources.kubernetes.compute import Compute, TrainingCompute
 
-POLICY = "mlops.dev/pod"
-GPU = "nvidia.com/gpu"
-NODEPOOL = "karpenter.sh/nodepool"
-CAPACITY_TYPE = "karpenter.sh/capacity-type"
 ACCOUNTS = {"deployment": "dagster-deployer"}
 GRACE_S = 30
 
@@ -36,17 +35,12 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
         "container_config": container,
         "pod_spec_config": pod,
         "pod_template_spec_metadata": {
-            "annotations": {"karpenter.sh/do-not-disrupt": "true"},
-            "labels": labels(spec, stage),
+            "annotations": labels.DO_NOT_DISRUPT,
+            "labels": cost_labels(spec, stage),
         },
     }
-    policy = {
-        "start_within_s": compute.start_within.total_seconds(),
-        "infrastructure": compute.retries.infrastructure,
-        "code": compute.retries.code,
-        "needs": needs,
-    }
-    return {"dagster-k8s/config": config, POLICY: policy}
+    policy = PodPolicy(start_within=compute.start_within, retries=compute.retries, needs=needs)
+    return {"dagster-k8s/config": config, labels.POD_POLICY: policy.model_dump(mode="json")}
 
 
 def worker_pods(spec: ModelSpec) -> WorkerPods:
@@ -68,7 +62,7 @@ def worker_pods(spec: ModelSpec) -> WorkerPods:
 def _cpu_pod(compute: Compute, grace_s: int) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Container, pod and what it needs, for a step that needs no GPU."""
     resources = _resources(compute.cpu, compute.memory, compute.ephemeral_storage, 0)
-    terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
+    terms = [{"key": labels.NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
     pod = {"affinity": _affinity(terms), "termination_grace_period_seconds": grace_s}
     return {"resources": resources}, pod, "a cpu node"
 
@@ -86,17 +80,17 @@ def _training_pod(compute: TrainingCompute) -> tuple[dict[str, Any], dict[str, A
         "termination_grace_period_seconds": int(compute.grace.total_seconds()),
     }
     needs = "a cpu node"
-    terms = [{"key": NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
+    terms = [{"key": labels.NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
     if gpus:
-        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
-        terms = [{"key": NODEPOOL, "operator": "In", "values": ["gpu"]}]
+        pod["tolerations"] = [{"key": labels.GPU, "operator": "Exists", "effect": "NoSchedule"}]
+        terms = [{"key": labels.NODEPOOL, "operator": "In", "values": ["gpu"]}]
         needs = f"a gpu node ({gpus} GPU{'s' if gpus > 1 else ''})"
     if compute.instance_family:
-        family = {"key": "karpenter.k8s.aws/instance-family", "operator": "In", "values": [compute.instance_family]}
+        family = {"key": labels.INSTANCE_FAMILY, "operator": "In", "values": [compute.instance_family]}
         terms.append(family)
         needs += f" of family {compute.instance_family}"
     if not compute.spot:
-        pod["node_selector"] = {CAPACITY_TYPE: "on-demand"}
+        pod["node_selector"] = {labels.CAPACITY_TYPE: "on-demand"}
     return container, pod | {"affinity": _affinity(terms)}, needs
 
 
@@ -105,10 +99,10 @@ def _affinity(terms: list[dict[str, Any]]) -> dict[str, Any]:
     return {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}
 
 
-def labels(spec: ModelSpec, stage: str) -> dict[str, str]:
+def cost_labels(spec: ModelSpec, stage: str) -> dict[str, str]:
     """Labels by which costs are counted."""
     owner = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.owners[0]).strip("-._")[:63] if spec.owners else "nobody"
-    return {"mlops.dev/model": spec.model, "mlops.dev/stage": stage, "mlops.dev/owner": owner}
+    return {labels.MODEL: spec.model, labels.STAGE: stage, labels.OWNER: owner}
 
 
 def _resources(cpu: float, memory: str, ephemeral_storage: str, gpus: int) -> dict[str, dict[str, str]]:
@@ -116,5 +110,5 @@ def _resources(cpu: float, memory: str, ephemeral_storage: str, gpus: int) -> di
     # No limit on cores: a throttled step only holds its node longer
     limits = {"memory": memory, "ephemeral-storage": ephemeral_storage}
     if gpus:
-        limits[GPU] = str(gpus)
+        limits[labels.GPU] = str(gpus)
     return {"requests": requests, "limits": limits}

@@ -1,0 +1,120 @@
+"""Torch networks as learners: fitted by our own loop, which survives being killed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from mlops_assets.ml.features.sklearn_to_onnx import OPSET
+from mlops_assets.ml.training.training_loop import finished_training, train
+from mlops_assets.ml.training.training_state import make_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mlops_assets.ml.features.feature_set import FeatureSet
+    from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
+    from mlops_assets.ml.training.training_config import TrainingConfig
+
+WEIGHTS = "weights.safetensors"
+
+
+class NetworkLearner:
+    """The network that `train.network` names, with the weights of its best epoch."""
+
+    trains_in_parallel: ClassVar[bool] = True
+
+    def __init__(self, config: TrainingConfig, features: FeatureSet) -> None:
+        self.config, self.features = config, features
+        self.network = make_network(config, features)
+
+    def fit(self, folder: Path, out: Path, run: TrainingRun) -> LearningCurve:
+        """Train from the newest checkpoint, or take the result of a training that has finished; writes the weights."""
+        result = finished_training(run.checkpoints) or train(folder, self.config, run)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}
+        save_file(weights, out / WEIGHTS)
+        self.load(out)
+        return result.curve
+
+    def load(self, folder: Path) -> None:
+        """Take the weights that `fit` has written."""
+        self.network.load_state_dict(load_file(folder / WEIGHTS))
+        self.network.eval()
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """What the network's scores mean, in float64."""
+        with torch.inference_mode():
+            scores = self.network(torch.from_numpy(x)).numpy().astype(np.float64)
+        if self.features.task == "regression":
+            return scores * self.features.target_std + self.features.target_mean
+        if self.features.task == "binary_classification":
+            positive = 1 / (1 + np.exp(-scores))
+            return np.concatenate([1 - positive, positive], axis=1)
+        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def to_onnx(self) -> Any:
+        """The network by torch's exporter, and after it what turns scores into the prediction or probabilities."""
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            self.network,
+            (torch.zeros(2, len(self.features.feature_names)),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["features"],
+            output_names=["scores"],
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            verbose=False,
+        )
+        assert program is not None
+        model = _without_names_of_this_machine(program.model_proto)
+        nodes, output = _output_nodes(self.features)
+        model.graph.node.extend(nodes)
+        del model.graph.output[:]
+        model.graph.output.append(output)
+        return model
+
+
+def _output_nodes(features: FeatureSet) -> tuple[list[Any], Any]:
+    """The nodes after `scores`, and the graph's output."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def constant(name: str, value: float) -> Any:
+        array = np.array([value], dtype=np.float32)
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
+
+    if features.task == "regression":
+        return [
+            constant("target_std", features.target_std),
+            constant("target_mean", features.target_mean),
+            helper.make_node("Mul", ["scores", "target_std"], ["centred"]),
+            helper.make_node("Add", ["centred", "target_mean"], ["prediction"]),
+        ], helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [None, 1])
+    probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, None])
+    if features.task == "multiclass_classification":
+        return [helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1)], probabilities
+    return [
+        helper.make_node("Sigmoid", ["scores"], ["positive"]),
+        constant("one", 1),
+        helper.make_node("Sub", ["one", "positive"], ["negative"]),
+        helper.make_node("Concat", ["negative", "positive"], ["probabilities"], axis=1),
+    ], probabilities
+
+
+def _without_names_of_this_machine(model: Any) -> Any:
+    """Drop what tells of this machine, such as file names, so that equal weights give equal bytes."""
+    graph = model.graph
+    for item in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output]:
+        item.doc_string = ""
+        del item.metadata_props[:]
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    graph.doc_string = ""
+    del model.metadata_props[:]
+    return model

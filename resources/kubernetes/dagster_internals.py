@@ -1,0 +1,30 @@
+"""All that is taken from Dagster's private modules, so that an upgrade that moves it is seen in one place.
+
+The executor must replace how a failed step is recorded, which dagster-k8s has no public means for. What it relies on
+is held by a test (tests/unit/resources/kubernetes/test_dagster_internals.py).
+"""
+
+from dagster._core.events import EngineEventData
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.executor import K8sStepHandler
+from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
+from dagster_shared.error import SerializableErrorInfo
+
+__all__ = [
+    "USER_DEFINED_K8S_JOB_CONFIG_SCHEMA",
+    "CheckStepHealthResult",
+    "EngineEventData",
+    "K8sContainerContext",
+    "K8sStepHandler",
+    "RetryMode",
+    "SerializableErrorInfo",
+    "StepDelegatingExecutor",
+    "StepFailureData",
+    "StepHandlerContext",
+    "StepRetryData",
+    "UserDefinedDagsterK8sConfig",
+    "UserFailureData",
+]

@@ -1,0 +1,22 @@
+"""The labels, annotations and tags by which this project, Dagster and Karpenter know things in a cluster."""
+
+MODEL = "mlops.dev/model"
+STAGE = "mlops.dev/stage"
+OWNER = "mlops.dev/owner"
+VERSION = "mlops.dev/version"
+SHA256 = "mlops.dev/sha256"
+ARTIFACT = "mlops.dev/artifact"
+POD_POLICY = "mlops.dev/pod"  # op tag: a PodPolicy for the executor
+
+RUN_ID = "dagster/run-id"
+OP = "dagster/op"
+COMPONENT = "app.kubernetes.io/component"
+STEP_WORKER = "step_worker"
+TRAINING_WORKER = "training_worker"
+
+GPU = "nvidia.com/gpu"
+NODEPOOL = "karpenter.sh/nodepool"
+CAPACITY_TYPE = "karpenter.sh/capacity-type"
+DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
+INSTANCE_FAMILY = "karpenter.k8s.aws/instance-family"
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
