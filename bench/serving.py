@@ -20,7 +20,8 @@ from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.learner import TrainingRun, learner_for
+from mlops_assets.ml.training.learner import TrainingRun
+from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints

@@ -11,7 +11,8 @@ import numpy as np
 from bench.measure import Result, in_turn, result, scratch
 from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.training.learner import TrainingRun, learner_for
+from mlops_assets.ml.training.learner import TrainingRun
+from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints

@@ -20,7 +20,8 @@ from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.training.learner import TrainingRun, learner_for
+from mlops_assets.ml.training.learner import TrainingRun
+from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.spec.load_spec import load_spec
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.folder_store import FolderStore

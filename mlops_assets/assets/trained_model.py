@@ -16,7 +16,8 @@ from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.import_paths import source_digest
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.learner import LearningCurve, TrainingRun, learner_for
+from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
+from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.spec.model_spec import ModelSpec, Train
 from resources.kubernetes.step_pod import STOP, exit_now
 from resources.kubernetes.training_jobs import TrainingJobs

@@ -1,11 +1,10 @@
-"""What learns: the protocol of all learners, and which one fits what `train.network` names."""
+"""What learns: the protocol of all learners, and what surrounds a training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from mlops_assets.ml.import_paths import import_class
 from mlops_assets.ml.values import Document, Value
 
 if TYPE_CHECKING:
@@ -93,21 +92,3 @@ class Learner(Protocol):
     def to_onnx(self) -> Any:
         """An onnx.ModelProto from `features` float32 (n, d) to `prediction` (n, 1) or `probabilities` (n, k)."""
         ...
-
-
-def learner_for(config: TrainingConfig, features: FeatureSet) -> Learner:
-    """The learner for what `train.network` names: a torch.nn.Module, a learner of its own, or an estimator.
-
-    Raises:
-        TrainingError: there is no such class.
-    """
-    kind = import_class(config.network)
-    if any(base.__module__.startswith("torch.nn.") and base.__name__ == "Module" for base in kind.__mro__):
-        from mlops_assets.ml.training.network_learner import NetworkLearner
-
-        return NetworkLearner(config, features)
-    if hasattr(kind, "to_onnx"):
-        return kind(config, features)
-    from mlops_assets.ml.training.estimator_learner import EstimatorLearner
-
-    return EstimatorLearner(config, features)
