@@ -18,7 +18,6 @@ import pandas as pd
 
 from mlops_assets import ModelPipeline
 from mlops_assets.assets.handles import HandleIOManager
-from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
@@ -93,27 +92,6 @@ def weather(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     humidity[generator.random(rows) < 0.05] = np.nan
     place = generator.choice(["Bern", "Genève", "Zürich"], rows)
     return pd.DataFrame({"place": place, "pressure": pressure, "humidity": humidity, "rain": wet})
-
-
-def write_features(folder: Path, rows: int, width: int) -> None:
-    """A snapshot of features whose label follows from them."""
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(rows, width)).astype(np.float32)
-    y = (x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, rows) > 0).astype(np.int64)
-    np.save(folder / "x_train.npy", x)
-    np.save(folder / "y_train.npy", y)
-    names = tuple(f"c{index}" for index in range(width))
-    FeatureSet(
-        task="binary_classification",
-        inputs=tuple(NamedColumn(name=name, type="number") for name in names),
-        feature_names=names,
-        train_rows=rows,
-        test_rows=0,
-        classes=(0, 1),
-        target_mean=0.0,
-        target_std=1.0,
-        non_finite={},
-    ).write(folder)
 
 
 def fit(features: Path, out: Path, config: TrainingConfig, checkpoint_every_s: float = 60, **run: Any) -> Learner:

@@ -16,7 +16,8 @@ from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training import checkpoint
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import EarlyStopping, TrainingConfig
-from tests.support import fit, write_features
+from mlops_assets.testing.learner import write_features
+from tests.support import fit
 
 PROJECT = Path(__file__).parents[2]
 ROWS, WIDTH = 1_000, 5

@@ -1,0 +1,9 @@
+"""Conformance tests for what others add: a learner, an object store, a serving target.
+
+Each is a function that raises AssertionError with the reason, so that any test runner can call it.
+"""
+
+from mlops_assets.testing.learner import check_learner
+from mlops_assets.testing.object_store import check_object_store
+
+__all__ = ["check_learner", "check_object_store"]
