@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.assets.handles import Evaluation, PreparedData
+import dagster as dg
+
+from mlops_assets.assets.handles import Evaluation, PreparedData, handle_key
 from resources.environment import Environment
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 MODEL = "flight_delay"
 SHOWN = ("carrier", "origin", "dest", "hour", "dep_delay")
-LOG_LINE = re.compile(r" - (DEBUG|INFO|ERROR) - \S+ - \S+ - (?:\d+ - )?(?P<what>.*)$")
-STEP = re.compile(rf"{MODEL}__(\w+) - (?:(STEP_START|STEP_SUCCESS)|(?P<said>(?![A-Z_]{{6,}} - ).*))")
 FLIGHTS = 8
 
 
@@ -56,41 +56,48 @@ def main() -> None:
 
 
 def materialize(log: Path) -> float:
-    """Materialize the model's assets, tell how it goes, and give the seconds it took."""
+    """Materialize the model's assets, show how it goes, and give the seconds it took."""
     command = ["asset", "materialize", "-m", "mlops_assets.definitions", "--select", f"group:{MODEL}"]
     say(f"== dagster {' '.join(command)}\n   (the whole log: {log})\n")
-    start = time.monotonic()
-    with (
-        log.open("w") as file,
-        subprocess.Popen(
-            [sys.executable, "-m", "dagster", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            if told := told_by(line):
-                say(f"  {time.monotonic() - start:5.1f} s  {told}")
+    with dg.DagsterInstance.get() as instance, log.open("w") as file:
+        start, began = time.monotonic(), datetime.now(UTC)
+        command = [sys.executable, "-m", "dagster", *command]
+        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+            cursor = None
+            while True:
+                ended = process.poll() is not None
+                lines, cursor = progress(instance, began, cursor)
+                for line in lines:
+                    say(f"  {time.monotonic() - start:5.1f} s  {line}")
+                if ended:
+                    break
+                time.sleep(0.5)
     if process.returncode:
         say(f"\nIt failed; the end of {log}:\n{''.join(log.read_text().splitlines(keepends=True)[-15:])}")
         raise SystemExit(process.returncode)
     return time.monotonic() - start
 
 
-def told_by(line: str) -> str | None:
-    """What a line of Dagster's log says about a stage, or None."""
-    found = LOG_LINE.search(line)
-    step = STEP.search(found["what"]) if found else None
-    if step is None:
-        return None
-    if step[2] is None:
-        return f"   {step['said']}"
-    return f"{step[1]} {'...' if step[2] == 'STEP_START' else 'done'}"
+def progress(instance: dg.DagsterInstance, began: datetime, cursor: str | None) -> tuple[list[str], str | None]:
+    """What the event log has since `cursor` of the run that began after a moment: what the stages do and log."""
+    runs = instance.get_runs(limit=1, filters=dg.RunsFilter(created_after=began))
+    if not runs:
+        return [], None
+    found = instance.get_records_for_run(runs[0].run_id, cursor)
+    lines = list[str]()
+    for record in found.records:
+        event = record.event_log_entry.dagster_event
+        stage = (record.event_log_entry.step_key or "").removeprefix(f"{MODEL}__")
+        if event is None and stage:
+            lines.append(f"   {record.event_log_entry.user_message}")
+        elif event is not None and (event.is_step_start or event.is_step_success):
+            lines.append(f"{stage} {'...' if event.is_step_start else 'done'}")
+    return lines, found.cursor
 
 
 def handle(lake: Lake, stage: str) -> bytes:
     """The newest handle of a stage."""
-    content = lake.store.read(f"{MODEL}/{stage}/handles/latest.json")
+    content = lake.store.read(handle_key(f"{MODEL}/{stage}"))
     assert content is not None
     return content
 
