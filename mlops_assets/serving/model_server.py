@@ -44,10 +44,12 @@ def main(arguments: list[str]) -> None:
 
     repository = Repository(options.models)
     if options.fetch:
-        from mlops_assets.serving.artifact_download import fetch
+        from mlops_assets.serving.artifact_download import download_artifact
+        from mlops_assets.serving.declaration import ServedVersion
 
         try:
-            fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)
+            version = ServedVersion.of(options.model_version, options.sha256)
+            download_artifact(options.fetch, options.models, options.model, version)
             repository.load(options.model)
         except MlopsError as error:
             # A pod without its one version ends, so that whoever rolls it out need not wait for it
