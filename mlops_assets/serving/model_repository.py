@@ -6,11 +6,10 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from kserve import ModelRepository
-
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.ml.values import MODEL_NAME
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
+from mlops_assets.serving.kserve_patch import ModelRepository
 from mlops_assets.serving.predictor import Predictor
 
 if TYPE_CHECKING:

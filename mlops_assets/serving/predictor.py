@@ -6,12 +6,12 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from kserve import Model
 
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
 from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
+from mlops_assets.serving.kserve_patch import Model
 
 if TYPE_CHECKING:
     from pathlib import Path
