@@ -10,7 +10,7 @@ import orjson
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
-from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
+from mlops_assets.serving.inference_protocol import decode_v1, decode_v2, parse_json
 from mlops_assets.serving.kserve_patch import Model
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Predictor(Model):
         golden = self.signature.golden
         rows = {"instances": [dict(row) for row in golden.rows]}
         try:
-            inputs = read_v1(rows, self.signature.inputs)
+            inputs = decode_v1(rows, self.signature.inputs)
         except BadRequest as error:
             raise ArtifactError(f"the golden rows do not fit the model's own inputs: {error}") from error
         outputs = {name: values.tolist() for name, values in self.onnx.predict(inputs).items()}
@@ -58,8 +58,8 @@ class Predictor(Model):
         Raises:
             BadRequest: it does not fit the model.
         """
-        content = parse(body)
-        decode = read_v2 if protocol == "v2" else read_v1
+        content = parse_json(body)
+        decode = decode_v2 if protocol == "v2" else decode_v1
         request_id = content.get("id")
         return decode(content, self.signature.inputs), request_id if isinstance(request_id, str) else uuid.uuid4().hex
 
