@@ -10,7 +10,7 @@ from mlops_assets.assets.registered_model import actor
 from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.serving.serving_target import Serving
+from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 
 CODE_VERSION = "1"
@@ -40,7 +40,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         description="What answers at the endpoint",
     )
     def deployment(
-        context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: Serving, tracking: Tracking
+        context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: ServingTarget, tracking: Tracking
     ) -> dg.MaterializeResult:
         with told_clearly():
             champion = tracking.by_alias(spec.model, "champion")
@@ -50,7 +50,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
                 context.log.info(f"version {candidate.version} stays challenger: {registered_model.verdict}")
             with tempfile.TemporaryDirectory() as draft:
                 artifact = tracking.download(version, Path(draft))
-                proof = serving.roll_out(spec.model, artifact, version.sha256, version.version)
+                proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
             evidence = {"verdict": registered_model.verdict, "max_abs_difference": proof.difference, "rows": proof.rows}
             tracking.move_alias(version, "champion", registered_model.verdict, actor(context), evidence)
         return dg.MaterializeResult(

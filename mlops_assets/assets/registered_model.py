@@ -11,7 +11,7 @@ from mlops_assets.assets.stage import check, stage, told_clearly
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import PROJECT
 from resources.lake.lake import Lake, sha256
-from resources.serving.serving_target import Serving
+from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_model import save_onnx
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 
@@ -35,7 +35,7 @@ def build(spec: ModelSpec) -> dg.AssetsDefinition:
         evaluation: Evaluation,
         lake: Lake,
         tracking: Tracking,
-        serving: Serving,
+        serving: ServingTarget,
     ) -> dg.MaterializeResult:
         with told_clearly():
             serving.warm_up()

@@ -83,7 +83,7 @@ def test_swapping_back_and_forth_under_load_fails_no_request(deployed: Platform,
     first, digest = artifact(deployed, tmp_path / "first")
     with Clients(deployed) as clients:
         for version in range(2, 12):
-            deployed.serving.roll_out(deployed.model, first, digest, version)
+            deployed.serving.deploy(deployed.model, first, digest, version)
     assert {code for code, _ in clients.answers} == {200}
     assert clients.answers[-1][1] == "11"
     assert len({version for _, version in clients.answers}) > 5
@@ -113,10 +113,10 @@ def test_a_version_whose_proof_fails_is_not_rolled_out(
 ) -> None:
     first, digest = artifact(deployed, tmp_path / "first")
     with Clients(deployed) as clients, pytest.raises(DeploymentError, match=message) as caught:
-        deployed.serving.roll_out(deployed.model, tampered(first, tmp_path / harm, harm), digest, 2)
+        deployed.serving.deploy(deployed.model, tampered(first, tmp_path / harm, harm), digest, 2)
     assert "version 1 keeps answering" in str(caught.value)
     assert set(clients.answers) == {(200, "1")}
-    assert deployed.serving.current(deployed.model)["version"] == "1"  # pyright: ignore
+    assert deployed.serving.current(deployed.model).version == "1"  # pyright: ignore
     assert deployed.champion() == 1
 
 
@@ -124,7 +124,7 @@ def test_the_first_version_of_a_model_that_fails_leaves_nothing(deployed: Platfo
     first, digest = artifact(deployed, tmp_path / "first")
     broken = tampered(first, tmp_path / "broken", "golden")
     with pytest.raises(DeploymentError, match="nothing is served"):
-        deployed.serving.roll_out("another", broken, digest, 1)
+        deployed.serving.deploy("another", broken, digest, 1)
     assert post(f"{deployed.serving.server.url}/v1/models/another:predict", {"instances": [ROW]})[0] == 404
     assert deployed.served() == "1"
 
@@ -134,7 +134,7 @@ def test_a_server_killed_comes_back_with_what_it_served(deployed: Platform, tmp_
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     first, digest = artifact(deployed, tmp_path / "first")
-    deployed.serving.roll_out(deployed.model, first, digest, 1)
+    deployed.serving.deploy(deployed.model, first, digest, 1)
     assert deployed.serving.server.pid() != pid
     assert deployed.served() == "1"
 
