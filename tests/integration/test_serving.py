@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.ml.errors import DeploymentError
-from tests.support import TORCH, post, weather
+from mlops_assets.testing import check_serving_target
+from resources.serving.local_serving import LocalServing
+from tests.artifacts import write_artifact
+from tests.support import TORCH, free_port, post, weather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +130,15 @@ def test_the_first_version_of_a_model_that_fails_leaves_nothing(deployed: Platfo
         deployed.serving.deploy("another", broken, digest, 1)
     assert post(f"{deployed.serving.server.url}/v1/models/another:predict", {"instances": [ROW]})[0] == 404
     assert deployed.served() == "1"
+
+
+def test_the_local_target_keeps_what_every_target_promises(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "artifact")
+    target = LocalServing(state=str(tmp_path / "serving"), port=free_port())
+    try:
+        check_serving_target(target, tmp_path / "artifact")
+    finally:
+        target.server.stop()
 
 
 def test_a_server_killed_comes_back_with_what_it_served(deployed: Platform, tmp_path: Path) -> None:
