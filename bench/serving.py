@@ -23,6 +23,7 @@ from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.serving.declaration import Declaration, ServedVersion
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.local.background_server import BackgroundServer
@@ -68,8 +69,8 @@ def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tup
     """The three servers."""
     place = folder / "models/bench/1"
     shutil.copytree(made, place)
-    served = {"folder": "1", "sha256": signature.sha256, "version": "1"}
-    (folder / "models/bench/serving.json").write_text(json.dumps({"champion": served}))
+    served = ServedVersion(folder="1", sha256=signature.sha256, version="1")
+    Declaration(champion=served).write(place.parent)
     save_onnx(made, folder / "mlflow_model")
     serve = [
         sys.executable,

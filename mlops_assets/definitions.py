@@ -11,7 +11,7 @@ from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
-from resources.serving.serving_target import Serving
+from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_tracking import Tracking
 
 
@@ -43,7 +43,7 @@ def _resources(environment: Environment) -> dict[str, object]:
     }
 
 
-def _serving(environment: Environment, lake: Lake) -> Serving:
+def _serving(environment: Environment, lake: Lake) -> ServingTarget:
     if environment.predictor_image is None:
         return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
     from resources.serving.kserve_serving import KServe

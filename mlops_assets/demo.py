@@ -34,10 +34,11 @@ def main() -> None:
     evaluation = Evaluation.model_validate_json(handle(lake, "evaluation"))
     prepared = PreparedData.model_validate_json(handle(lake, "prepared_data"))
     serving = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
-    served = serving.current(MODEL) or {}
+    served = serving.current(MODEL)
+    assert served is not None
     url = serving.server.ensure_running()
     rows = held_out(lake, prepared)
-    say(f"\n== Asking {url} (version {served.get('version')}) about {len(rows)} flights it has not seen\n")
+    say(f"\n== Asking {url} (version {served.version}) about {len(rows)} flights it has not seen\n")
     print_predictions(rows, ask(url, rows))
     say(f"\n== On all {prepared.test_rows:,} held-out flights\n")
     for name, value in evaluation.metrics.items():

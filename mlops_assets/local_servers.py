@@ -4,7 +4,6 @@ What the servers keep on disk stays.
 """
 
 import sys
-from pathlib import Path
 
 from resources.environment import Environment
 from resources.serving.local_serving import LocalServing
@@ -22,7 +21,7 @@ def main(what: str) -> None:
     if environment.mlflow_uri is None:
         mlflow.launch()
         sys.stdout.write(f"{mlflow.name}: {mlflow.url}\n")
-    if Path(serving.state, "models").exists():
+    if serving.models.exists():
         serving.server.launch()
         sys.stdout.write(f"{serving.server.name}: {serving.server.url}\n")
 

@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_assets.assets.handles import Deployment, RegisteredModel
 from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.spec.model_spec import ModelSpec
-from resources.serving.serving_target import Proof, Serving
+from resources.serving.serving_target import Proof, ServingTarget
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
 CODE_VERSION = "1"
@@ -30,7 +30,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         checks=checks,
     )
     def deployment(
-        context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: Serving, tracking: Tracking
+        context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: ServingTarget, tracking: Tracking
     ) -> StageReport:
         decision = registered_model.decision
         version = version_to_serve(registered_model, tracking.by_alias(spec.model, "champion"))
@@ -38,7 +38,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             context.log.info(f"version {registered_model.version} stays challenger: {decision}")
         with tempfile.TemporaryDirectory() as draft:
             artifact = tracking.download(version, Path(draft))
-            proof = serving.roll_out(spec.model, artifact, version.sha256, version.version)
+            proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
         evidence = {"decision": decision, "max_abs_difference": proof.difference, "rows": proof.rows}
         tracking.move_alias(version, "champion", decision, actor(context.run), evidence)
         return report(version, proof, decision, tracking.version_url(version))

@@ -11,7 +11,7 @@ from mlops_assets.ml.inference.artifact import GRAPH
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import git_commit
 from resources.lake.lake import Lake, sha256
-from resources.serving.serving_target import Serving
+from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_model import save_onnx
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
@@ -44,7 +44,7 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         evaluation: Evaluation,
         lake: Lake,
         tracking: Tracking,
-        serving: Serving,
+        serving: ServingTarget,
     ) -> StageReport:
         serving.warm_up()
         version = known = tracking.version_of(spec.model, trained_model.sha256)

@@ -7,14 +7,14 @@ from urllib.parse import urlparse
 
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.inference.artifact import MAX_BYTES
-from mlops_assets.serving.model_repository import DECLARATION, Declaration, Served
+from mlops_assets.serving.declaration import Declaration, ServedVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def fetch(uri: str, models: Path, model: str, version: str, sha256: str) -> None:
-    """Download the files an artifact may have, and no others, from s3://bucket/place.
+def download_artifact(uri: str, models: Path, model: str, version: ServedVersion) -> None:
+    """Download the files an artifact may have, and no others, from `uri`, s3://bucket/prefix.
 
     The digest is compared when the server loads them.
 
@@ -24,17 +24,16 @@ def fetch(uri: str, models: Path, model: str, version: str, sha256: str) -> None
     import boto3
     from botocore.exceptions import ClientError
 
-    place = urlparse(uri)
-    folder = models / model / f"{version}-{sha256[:12]}"
+    bucket, prefix = urlparse(uri).netloc, urlparse(uri).path.strip("/")
+    folder = models / model / version.folder
     folder.mkdir(parents=True, exist_ok=True)
     client = boto3.client("s3")
     for name, limit in MAX_BYTES.items():
-        key = f"{place.path.strip('/')}/{name}"
+        key = f"{prefix}/{name}"
         try:
-            if client.head_object(Bucket=place.netloc, Key=key)["ContentLength"] > limit:
-                raise ArtifactError(f"{uri}/{name} is larger than {limit >> 20} MiB; refused.")
-            client.download_file(place.netloc, key, str(folder / name))
+            if client.head_object(Bucket=bucket, Key=key)["ContentLength"] > limit:
+                raise ArtifactError(f"it is larger than {limit >> 20} MiB; refused", where=f"{uri}/{name}")
+            client.download_file(bucket, key, str(folder / name))
         except ClientError as error:
-            raise ArtifactError(f"{uri}/{name} cannot be fetched: {error}") from error
-    served = Served(folder=folder.name, sha256=sha256, version=version)
-    (models / model / DECLARATION).write_text(Declaration(champion=served).model_dump_json())
+            raise ArtifactError(f"it cannot be fetched: {error}", where=f"{uri}/{name}") from error
+    Declaration(champion=version).write(models / model)

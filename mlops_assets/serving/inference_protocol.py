@@ -1,4 +1,4 @@
-"""Reads V1 and V2 requests against a model's signature; what does not fit is told by column and reason."""
+"""Decodes V1 and V2 requests against a model's signature; what does not fit is a BadRequest with column and reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER_TYPES = frozenset(
 )
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a request body."""
     try:
         content = orjson.loads(body)
@@ -34,7 +34,7 @@ def parse(body: bytes) -> dict[str, Any]:
     return content
 
 
-def read_v2(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
+def decode_v2(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
     """The tensors of a V2 request, one for each column, as arrays (n, 1)."""
     inputs = content.get("inputs")
     if not isinstance(inputs, list):
@@ -46,46 +46,46 @@ def read_v2(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
         if tensor["name"] in tensors:
             raise BadRequest(f"column {tensor['name']} is given twice")
         tensors[tensor["name"]] = tensor
-    _exactly(tensors.keys(), columns)
+    _check_columns(tensors.keys(), columns)
     arrays: Arrays = {}
     rows = -1
     given = [column for column in columns if column.name in tensors]
     for column in given:
-        values = _tensor(tensors[column.name], column)
+        values = _tensor_data(tensors[column.name], column)
         if rows not in (-1, len(values)):
             raise BadRequest(f"column {column.name} has {len(values)} rows, but {given[0].name} has {rows}")
         rows = len(values)
-        arrays[column.name] = _array(values, column)
+        arrays[column.name] = _to_array(values, column)
     if rows == -1:
         raise BadRequest("no column is given")
     for column in columns:
         if column.name not in arrays:
-            arrays[column.name] = _array([None] * rows, column)
+            arrays[column.name] = _to_array([None] * rows, column)
     return arrays
 
 
-def _tensor(tensor: dict[str, Any], column: InputColumn) -> list[Any]:
+def _tensor_data(tensor: dict[str, Any], column: InputColumn) -> list[Any]:
     shape, data, datatype = tensor.get("shape"), tensor.get("data"), tensor.get("datatype")
     fitting = datatype == "BYTES" if column.dtype == "string" else datatype in NUMBER_TYPES
     if not fitting or not isinstance(datatype, str):
         wanted = "BYTES" if column.dtype == "string" else "FP32 (or another number type)"
-        raise BadRequest(f"column {column.name}: datatype is {datatype!r}, but must be {wanted}")
+        raise BadRequest(f"datatype is {datatype!r}, but must be {wanted}", where=f"column {column.name}")
     if not isinstance(shape, list) or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise BadRequest(f"column {column.name}: shape is {shape!r}, but must be [rows, 1]")
+        raise BadRequest(f"shape is {shape!r}, but must be [rows, 1]", where=f"column {column.name}")
     if not isinstance(data, list):
-        raise BadRequest(f"column {column.name}: data must be a list")
+        raise BadRequest("data must be a list", where=f"column {column.name}")
     if data and isinstance(data[0], list):
         if not all(isinstance(row, list) and len(row) == 1 for row in data):
-            raise BadRequest(f"column {column.name}: each row of data must hold one value")
+            raise BadRequest("each row of data must hold one value", where=f"column {column.name}")
         data = [row[0] for row in data]
     if type(shape[0]) is not int or shape[0] != len(data):
-        raise BadRequest(f"column {column.name}: shape says {shape[0]!r} rows, but data has {len(data)}")
+        raise BadRequest(f"shape says {shape[0]!r} rows, but data has {len(data)}", where=f"column {column.name}")
     if not data:
         raise BadRequest(f"column {column.name} has no rows")
     return data
 
 
-def read_v1(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
+def decode_v1(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
     """The rows of a V1 request, `{"instances": [{column: value, ...}, ...]}`, as an array (n, 1) for each column."""
     instances = content.get("instances")
     if not isinstance(instances, list) or not instances:
@@ -93,30 +93,34 @@ def read_v1(content: dict[str, Any], columns: Sequence[InputColumn]) -> Arrays:
     for row in instances:
         if not isinstance(row, dict):
             raise BadRequest('each of "instances" must be an object, {column: value, ...}')
-        _exactly(row.keys(), columns)
-    return {column.name: _array([row.get(column.name) for row in instances], column) for column in columns}
+        _check_columns(row.keys(), columns)
+    return {column.name: _to_array([row.get(column.name) for row in instances], column) for column in columns}
 
 
-def _exactly(given: Any, columns: Sequence[InputColumn]) -> None:
+def _check_columns(given: Any, columns: Sequence[InputColumn]) -> None:
     """Every column that cannot be missing is there, and no other."""
     for column in columns:
         if column.name not in given and not column.nullable:
-            raise BadRequest(f"column {column.name} is missing; wanted: {', '.join(c.name for c in columns)}")
+            raise BadRequest(f"column {column.name} is missing", remedy=_wanted(columns))
     if len(given) > len(columns) or not all(any(name == c.name for c in columns) for name in given):
         extra = sorted(set(given) - {column.name for column in columns})
-        raise BadRequest(f"there is no column {', '.join(extra)}; wanted: {', '.join(c.name for c in columns)}")
+        raise BadRequest(f"there is no column {', '.join(extra)}", remedy=_wanted(columns))
 
 
-def _array(values: list[Any], column: InputColumn) -> NDArray[Any]:
+def _wanted(columns: Sequence[InputColumn]) -> str:
+    return f"wanted: {', '.join(column.name for column in columns)}"
+
+
+def _to_array(values: list[Any], column: InputColumn) -> NDArray[Any]:
     text = column.dtype == "string"
     for row, value in enumerate(values):
         kind = type(value)
         if value is None or (text and value == ""):
             if not column.nullable:
-                raise BadRequest(f"column {column.name}: row {row} is missing, but the column may not be")
+                raise BadRequest(f"row {row} is missing, but the column may not be", where=f"column {column.name}")
         elif not (kind is str if text else kind in (float, int, bool)):
             wanted = "a string" if text else "a number"
-            raise BadRequest(f"column {column.name}: row {row} is {_shown(value)}, but must be {wanted}")
+            raise BadRequest(f"row {row} is {_shortened(value)}, but must be {wanted}", where=f"column {column.name}")
     if text:
         array = np.empty((len(values), 1), dtype=object)
         array[:, 0] = [value or "" for value in values]
@@ -125,12 +129,12 @@ def _array(values: list[Any], column: InputColumn) -> NDArray[Any]:
         try:
             array = np.array(values, dtype=np.float64).astype(np.float32).reshape(-1, 1)
         except OverflowError:
-            raise BadRequest(f"column {column.name}: a number is too large for a float32") from None
+            raise BadRequest("a number is too large for a float32", where=f"column {column.name}") from None
     if np.isinf(array).any():
-        raise BadRequest(f"column {column.name}: a number is too large for a float32")
+        raise BadRequest("a number is too large for a float32", where=f"column {column.name}")
     return array
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -2,8 +2,8 @@
 
 `python -m mlops_assets.serving.model_server --models DIR --port 8085 [--host 127.0.0.1]`
 
-A predictor pod serves one version, which it fetches first:
-`... --fetch s3://bucket/place --model NAME --model-version 3 --sha256 DIGEST`
+A predictor pod serves one version, which it downloads first:
+`... --fetch s3://bucket/prefix --model NAME --model-version 3 --sha256 DIGEST`
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 from mlops_assets.ml.errors import MlopsError
+from mlops_assets.serving.artifact_download import download_artifact
+from mlops_assets.serving.declaration import ServedVersion
+from mlops_assets.serving.kserve_patch import create_server
+from mlops_assets.serving.model_repository import Repository
+from mlops_assets.serving.routes import PredictionRoutes
 
 
 def main(arguments: list[str]) -> None:
@@ -23,42 +27,23 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--fetch", help="s3:// place of an artifact to serve")
+    parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
     for name in ("--model", "--model-version", "--sha256"):
         parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-
-    sys.argv = sys.argv[:1]  # importing kserve.model_server parses the command line
-    from kserve import model_server
-
-    from mlops_assets.serving.model_repository import Repository
-    from mlops_assets.serving.routes import PredictionRoutes
-
-    class RESTServer(model_server.RESTServer):
-        """KServe listens on all addresses; this one on the address it is given."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.config.host = options.host
-
     repository = Repository(options.models)
     if options.fetch:
-        from mlops_assets.serving.artifact_download import fetch
-
         try:
-            fetch(options.fetch, options.models, options.model, options.model_version, options.sha256)
+            version = ServedVersion.of(options.model_version, options.sha256)
+            download_artifact(options.fetch, options.models, options.model, version)
             repository.load(options.model)
         except MlopsError as error:
-            # A pod without its one version ends, so that whoever rolls it out need not wait for it
+            # A pod without its one version ends, so that whoever deploys it need not wait for it
             sys.exit(f"{options.model} is not served: {error}")
     else:
         repository.load_all()
-    model_server.RESTServer = RESTServer
-    model_server.app.add_middleware(PredictionRoutes, repository=repository)
-    server = model_server.ModelServer(
-        http_port=options.port, enable_grpc=False, registered_models=repository, enable_latency_logging=False
-    )
+    server = create_server(repository, PredictionRoutes, options.host, options.port)
     server.start(list(repository.get_models().values()))
 
 

@@ -1,4 +1,4 @@
-"""A model in the server: its ONNX graph, verified before it is loaded and proved before it answers."""
+"""A model in the server: an artifact that is checked before it is loaded, and answers its golden rows before others."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from kserve import Model
 
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
-from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
+from mlops_assets.serving.inference_protocol import decode_v1, decode_v2, parse_json
+from mlops_assets.serving.kserve_patch import Model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+    from mlops_assets.serving.declaration import ServedVersion
 
 
 class Predictor(Model):
-    """One version of one model."""
+    """One version of one model.
 
-    def __init__(self, name: str, version: str, folder: Path, sha256: str) -> None:
+    Raises:
+        ArtifactError: the files are refused, or the golden rows are answered differently than in training.
+    """
+
+    def __init__(self, name: str, served: ServedVersion, folder: Path) -> None:
         super().__init__(name)
-        self.version = version
-        graph, self.signature = load_artifact(folder, sha256)
+        self.served = served
+        graph, self.signature = load_artifact(folder, served.sha256)
         self.onnx = OnnxModel(graph)
         self._verify_golden_rows()
         self.ready = True
@@ -37,33 +41,33 @@ class Predictor(Model):
         golden = self.signature.golden
         rows = {"instances": [dict(row) for row in golden.rows]}
         try:
-            arrays = read_v1(rows, self.signature.inputs)
+            inputs = decode_v1(rows, self.signature.inputs)
         except BadRequest as error:
-            raise ArtifactError(f"The golden rows do not fit the model's own inputs: {error}; refused.") from error
-        found = {name: values.tolist() for name, values in self.onnx.predict(arrays).items()}
-        difference = largest_difference(golden.outputs, found)
-        if not difference <= self.signature.allowed_difference:
+            raise ArtifactError(f"the golden rows do not fit the model's own inputs: {error}") from error
+        outputs = {name: values.tolist() for name, values in self.onnx.predict(inputs).items()}
+        difference, allowed = largest_difference(golden.outputs, outputs), self.signature.allowed_difference
+        if not difference <= allowed:
             raise ArtifactError(
-                f"Version {self.version} answers its golden rows differently than in training: by {difference:.3g}, "
-                f"allowed {self.signature.allowed_difference:.3g}; refused."
+                f"version {self.served.version} answers its golden rows differently than in training: "
+                f"by {difference:.3g}, allowed {allowed:.3g}; refused"
             )
 
     def decode_request(self, body: bytes, protocol: str) -> tuple[dict[str, NDArray[Any]], str]:
-        """Columns and id of a request.
+        """The columns of a V1 or V2 request, an array (n, 1) each, and its id (one of ours where it has none).
 
         Raises:
             BadRequest: it does not fit the model.
         """
-        content = parse(body)
-        read = read_v2 if protocol == "v2" else read_v1
-        identity = content.get("id")
-        return read(content, self.signature.inputs), identity if isinstance(identity, str) else uuid.uuid4().hex
+        content = parse_json(body)
+        decode = decode_v2 if protocol == "v2" else decode_v1
+        request_id = content.get("id")
+        return decode(content, self.signature.inputs), request_id if isinstance(request_id, str) else uuid.uuid4().hex
 
-    def encode_response(self, outputs: dict[str, NDArray[Any]], identity: str, protocol: str) -> bytes:
-        """The answer to a request."""
-        answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version, "id": identity}
+    def encode_response(self, outputs: dict[str, NDArray[Any]], request_id: str, protocol: str) -> bytes:
+        """The graph's outputs for n rows, as the JSON of a V1 or V2 response."""
+        response: dict[str, Any] = {"model_name": self.name, "model_version": self.served.version, "id": request_id}
         if protocol == "v2":
-            answer["outputs"] = [
+            response["outputs"] = [
                 {
                     "name": name,
                     "shape": list(values.shape),
@@ -73,11 +77,11 @@ class Predictor(Model):
                 for name, values in outputs.items()
             ]
         elif "prediction" in outputs:
-            answer["predictions"] = outputs["prediction"][:, 0].tolist()
+            response["predictions"] = outputs["prediction"][:, 0].tolist()
         else:
             pairs = zip(outputs["label"].tolist(), outputs["probabilities"].tolist(), strict=True)
-            answer["predictions"] = [{"label": label, "probabilities": probabilities} for label, probabilities in pairs]
-        return orjson.dumps(answer, option=OPTIONS)
+            response["predictions"] = [{"label": label, "probabilities": row} for label, row in pairs]
+        return orjson.dumps(response)
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The columns, for the protocol's model metadata."""

@@ -58,19 +58,20 @@ class PredictionRoutes:
         path: str = scope["path"]
         for protocol, pattern in (("v2", V2), ("v1", V1)):
             if match := pattern.match(path):
-                await self._predict(match[1], protocol, scope, receive, send)
+                await self.predict(match[1], protocol, scope, receive, send)
                 return
         if match := LOAD.match(path):
-            await self._load(match[1], receive, send)
+            await self.load(match[1], receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _predict(self, name: str, protocol: str, scope: Message, receive: Receive, send: Send) -> None:
+    async def predict(self, name: str, protocol: str, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a prediction request of either protocol, and count it."""
         model = self.repository.get_model(name)
-        body = await _body(receive)
+        body = await read_body(receive)
         start = time.perf_counter()
         if not isinstance(model, Predictor):
-            await _answer(send, 404, {"error": f"there is no model {name[:63]!r} here"})
+            await send_json(send, 404, {"error": f"there is no model {name[:63]!r} here"})
             return
         if body is None:
             code, content = 413, orjson.dumps({"error": f"the body is larger than {MAX_BODY >> 20} MiB"})
@@ -78,25 +79,27 @@ class PredictionRoutes:
             code, content = 400, orjson.dumps({"error": "binary tensors are not supported; send JSON"})
         elif len(body) > LARGE_BODY:
             # A large batch is answered in a thread, so that small ones do not wait for it
-            code, content = await asyncio.to_thread(_answered, model, body, protocol)
+            code, content = await asyncio.to_thread(response_to, body, model, protocol)
         else:
-            code, content = _answered(model, body, protocol)
+            code, content = response_to(body, model, protocol)
         SECONDS.labels(name).observe(time.perf_counter() - start)
         REQUESTS.labels(name, code).inc()
-        await _send(send, code, content)
+        await send_bytes(send, code, content)
 
-    async def _load(self, name: str, receive: Receive, send: Send) -> None:
-        await _body(receive)
+    async def load(self, name: str, receive: Receive, send: Send) -> None:
+        """Bring a model to the state that is declared now; 422 with the reason when a version is refused."""
+        await read_body(receive)
         try:
             await asyncio.to_thread(self.repository.load, name)
         except MlopsError as error:
             log.error("%s: %s", name[:63], error)
-            await _answer(send, 422, {"error": str(error)})
+            await send_json(send, 422, {"error": str(error)})
             return
-        await _answer(send, 200, {"name": name, "load": True})
+        await send_json(send, 200, {"name": name, "load": True})
 
 
-def _answered(model: Predictor, body: bytes, protocol: str) -> tuple[int, bytes]:
+def response_to(body: bytes, model: Predictor, protocol: str) -> tuple[int, bytes]:
+    """Status and JSON for a prediction request: 200, or 400 with the reason when it does not fit the model."""
     try:
         inputs, request_id = model.decode_request(body, protocol)
     except BadRequest as error:
@@ -104,8 +107,8 @@ def _answered(model: Predictor, body: bytes, protocol: str) -> tuple[int, bytes]
     return 200, model.encode_response(model.onnx.predict(inputs), request_id, protocol)
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body, or None when it is too large."""
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body of a request, or None when it is larger than MAX_BODY; no more than that is kept in memory."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
@@ -120,11 +123,13 @@ async def _body(receive: Receive) -> bytes | None:
     return None if size > MAX_BODY else b"".join(parts)
 
 
-async def _answer(send: Send, code: int, content: dict[str, Any]) -> None:
-    await _send(send, code, orjson.dumps(content))
+async def send_json(send: Send, code: int, content: dict[str, Any]) -> None:
+    """Send a response of plain values."""
+    await send_bytes(send, code, orjson.dumps(content))
 
 
-async def _send(send: Send, code: int, content: bytes) -> None:
+async def send_bytes(send: Send, code: int, content: bytes) -> None:
+    """Send a response whose JSON is encoded already."""
     headers = [JSON, (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": code, "headers": headers})
     await send({"type": "http.response.body", "body": content})

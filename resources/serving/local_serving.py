@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -12,19 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import DeploymentError, MlopsError
-from mlops_assets.ml.inference.artifact import ModelSignature
+from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
 from resources.local.background_server import BackgroundServer
-from resources.serving.serving_target import Proof, Serving, post, prove
+from resources.serving.golden_rows import Endpoint, post_json
+from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-DECLARATION = "serving.json"
 
-
-class LocalServing(Serving):
-    """Rolls versions out to the model server, which is started when it does not run and outlives the Dagster run.
+class LocalServing(ServingTarget):
+    """Deploys to the model server, which is started when it does not run and outlives the Dagster run.
 
     `<state>/models/<model>/serving.json` declares what is served, so that a server that was killed comes back with it.
     """
@@ -33,18 +31,15 @@ class LocalServing(Serving):
     port: int
 
     @property
+    def models(self) -> Path:
+        """The folder of all models, which the server reads."""
+        return Path(self.state) / "models"
+
+    @property
     def server(self) -> BackgroundServer:
-        """The process."""
-        models = self._folder("")
-        command = [
-            sys.executable,
-            "-m",
-            "mlops_assets.serving.model_server",
-            "--models",
-            str(models),
-            "--port",
-            str(self.port),
-        ]
+        """The process of the model server."""
+        command = [sys.executable, "-m", "mlops_assets.serving.model_server"]
+        command += ["--models", str(self.models), "--port", str(self.port)]
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
 
@@ -52,99 +47,71 @@ class LocalServing(Serving):
         """Start the server in the background, so that it answers by the time it is needed."""
         self.server.launch()
 
-    def roll_out(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
-        """Serve a version: up as candidate, proved on its golden rows over HTTP, swapped in, proved again.
+    @contextmanager
+    def exclusive(self, model: str) -> Generator[None]:
+        folder = self.models / model
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
-        Raises:
-            DeploymentError: it was refused or answered wrongly; the version that answered before still does.
-        """
-        with self._alone(model):
-            before = self._declared(model)
-            served = {"folder": f"{version}-{sha256[:12]}", "sha256": sha256, "version": str(version)}
-            self._place(model, artifact, served["folder"])
-            signature = ModelSignature.read(artifact)
-            if before.get("champion") != served:
-                self._try_candidate(model, before, served, signature)
-            self._declare(model, {"champion": served, "candidate": None})
-            try:
-                self._load(model)
-                proof = self._prove(model, signature)
-            except MlopsError as error:
-                self._declare(model, {"champion": before.get("champion"), "candidate": None})
-                self._load(model)
-                raise DeploymentError(f"Version {version} of {model} was rolled back: {error}") from error
-            self._clean(model, keep={served["folder"], (before.get("champion") or served)["folder"]})
-            return proof
-
-    def current(self, model: str) -> dict[str, str] | None:
-        """Version, digest and folder of what is served under the model's name."""
-        return self._declared(model).get("champion")
-
-    def _try_candidate(
-        self, model: str, before: dict[str, Any], served: dict[str, str], signature: ModelSignature
-    ) -> None:
-        champion = before.get("champion")
-        self._declare(model, {"champion": champion, "candidate": served})
+    def current(self, model: str) -> ServedVersion | None:
         try:
-            self._load(model)
-            self._prove(model, signature, f"{model}-candidate")
-        except MlopsError as error:
-            self._declare(model, {"champion": champion, "candidate": None})
-            stays = f"version {champion['version']} keeps answering" if champion else "nothing is served"
-            if champion:
-                self._load(model)
-            raise DeploymentError(
-                f"Version {served['version']} of {model} was not rolled out, {stays}: {error}"
-            ) from error
+            return Declaration.read(self.models / model).champion
+        except FileNotFoundError:
+            return None
 
-    def _load(self, model: str) -> None:
-        """Have the server read the model's declaration; a server that has just started has read it already."""
-        self.server.ensure_running()
-        self._post(f"/v2/repository/models/{model}/load", {})
-
-    def _prove(self, model: str, signature: ModelSignature, name: str | None = None) -> Proof:
-        return prove(self._post, self.server.url, model, signature, name)
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return post(self.server.url + path, body, absent=self.server.ensure_running)
-        except OSError as error:
-            raise DeploymentError(f"the model server does not answer ({error}); see {self.server.log}") from error
-
-    # ---- files ----
-    def _folder(self, model: str) -> Path:
-        return Path(self.state) / "models" / model
-
-    def _place(self, model: str, artifact: Path, name: str) -> None:
-        target = self._folder(model) / name
-        draft = self._folder(model) / f".{name}.{uuid.uuid4().hex}"
+    def store(self, model: str, version: ServedVersion, artifact: Path) -> None:
+        target = self.models / model / version.folder
+        draft = target.with_name(f".{version.folder}.{uuid.uuid4().hex}")
         shutil.copytree(artifact, draft)
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
 
-    def _clean(self, model: str, keep: set[str]) -> None:
-        for path in self._folder(model).iterdir():
-            if path.is_dir() and path.name not in keep:
+    def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
+        self._declare(model, Declaration(champion=self.current(model), candidate=version))
+        self._load(model)
+        return Endpoint(url=self.server.url, model=model + CANDIDATE)
+
+    def retire_candidate(self, model: str) -> None:
+        champion = self.current(model)
+        self._declare(model, Declaration(champion=champion))
+        if champion:
+            self._load(model)
+
+    def make_champion(self, model: str, version: ServedVersion) -> Endpoint:
+        self._declare(model, Declaration(champion=version))
+        self._load(model)
+        return Endpoint(url=self.server.url, model=model)
+
+    def rollback(self, model: str, before: ServedVersion | None) -> None:
+        self._declare(model, Declaration(champion=before))
+        self._load(model)
+
+    def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
+        kept = {version.folder for version in versions}
+        for path in (self.models / model).iterdir():
+            if path.is_dir() and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _declared(self, model: str) -> dict[str, Any]:
+    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """As every target, and a server that does not answer is started again."""
         try:
-            return json.loads((self._folder(model) / DECLARATION).read_text())
-        except FileNotFoundError:
-            return {}
+            return post_json(url, body, before_retry=self.server.ensure_running)
+        except OSError as error:
+            remedy = f"see {self.server.log}"
+            raise DeploymentError(f"the model server does not answer ({error})", remedy=remedy) from error
 
-    def _declare(self, model: str, declaration: dict[str, Any]) -> None:
-        path = self._folder(model) / DECLARATION
-        draft = path.with_name(f".{DECLARATION}.{uuid.uuid4().hex}")
+    def _load(self, model: str) -> None:
+        """Have the server read the model's declaration; a server that has just started has read it already."""
+        self.post(f"{self.server.ensure_running()}/v2/repository/models/{model}/load", {})
+
+    def _declare(self, model: str, declaration: Declaration) -> None:
+        """Replace the declaration as a whole, so that it outlives a crash of the machine."""
+        path = self.models / model / Declaration.FILE
+        draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         with draft.open("w") as file:
-            json.dump(declaration, file, indent=1)
+            file.write(declaration.model_dump_json(indent=1))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-
-    @contextmanager
-    def _alone(self, model: str) -> Generator[None]:
-        self._folder(model).mkdir(parents=True, exist_ok=True)
-        with (self._folder(model) / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

@@ -1,112 +1,141 @@
-"""Where versions are served: what every serving target does, and the proof that a version answers as it did offline."""
+"""Serving targets: how a version is deployed, the same everywhere, and the steps in which targets differ."""
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.errors import DeploymentError
-from mlops_assets.ml.inference.onnx_model import largest_difference
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.errors import DeploymentError, MlopsError
+from mlops_assets.ml.inference.artifact import ModelSignature
+from mlops_assets.serving.declaration import ServedVersion
+from resources.serving.golden_rows import Endpoint, Proof, post_json, verify_golden_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from mlops_assets.ml.inference.artifact import ModelSignature
 
-    Post = Callable[[str, dict[str, Any]], dict[str, Any]]
+class ServingTarget(dg.ConfigurableResource[Any], ABC):
+    """A place where versions of models are served.
 
+    `deploy` is the whole way of a version; a target implements its steps. Each step leaves what is not its own as it
+    is, and may come twice: a deployment that was killed is repeated. `mlops_assets.testing.check_serving_target` tells
+    whether a target keeps this. The smallest one, around a server that serves what `served` maps names to:
 
-PATIENCE_S = 60
+        class OneServer(ServingTarget):
+            url: str
 
+            def exclusive(self, model):
+                return lock
 
-class Proof(Value):
-    """Over HTTP the endpoint gave the answers the model gave offline."""
+            def store(self, model, version, artifact):
+                files[version.folder] = artifact
 
-    url: str
-    rows: int
-    difference: float
-    example: str
+            def current(self, model):
+                return served.get(model)
 
+            def start_candidate(self, model, version):
+                served[model + CANDIDATE] = version
+                return Endpoint(url=self.url, model=model + CANDIDATE)
 
-class Serving(dg.ConfigurableResource[Any], ABC):
-    """A place where versions of models are served."""
+            def retire_candidate(self, model):
+                served.pop(model + CANDIDATE, None)
 
-    @abstractmethod
-    def warm_up(self) -> None:
-        """Begin in the background what takes long, so that the target answers by the time it is needed."""
+            def make_champion(self, model, version):
+                served[model] = version
+                self.retire_candidate(model)
+                return Endpoint(url=self.url, model=model)
 
-    @abstractmethod
-    def roll_out(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
-        """Serve a version: up as candidate, proved on its golden rows over HTTP, swapped in, proved again.
+            def rollback(self, model, before):
+                served[model] = before
+    """
+
+    def deploy(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
+        """Serve a version: up as candidate, its golden rows verified over HTTP, made champion, verified again.
+
+        Whatever goes wrong, the version that answered before goes on, or answers again.
 
         Raises:
-            DeploymentError: it was refused or answered wrongly; the version that answered before still does.
+            DeploymentError: it was refused or answered wrongly.
         """
+        signature = ModelSignature.read(artifact)
+        new, name = ServedVersion.of(version, sha256), f"Version {version} of {model}"
+        with self.exclusive(model):
+            before = self.current(model)
+            stays = f"version {before.version} keeps answering" if before else "nothing is served"
+            self.store(model, new, artifact)
+            if self.serves(model, new):  # completes what a killed deployment has left
+                proof = verify_golden_rows(self.make_champion(model, new), signature, self.post)
+            else:
+                with _undone_by(lambda: self.retire_candidate(model), f"{name} was not rolled out, {stays}"):
+                    verify_golden_rows(self.start_candidate(model, new), signature, self.post)
+                with _undone_by(lambda: self.rollback(model, before), f"{name} was rolled back"):
+                    proof = verify_golden_rows(self.make_champion(model, new), signature, self.post)
+            self.delete_all_but(model, [new, before or new])
+            return proof
+
+    def warm_up(self) -> None:
+        """Begin in the background what takes long, so that the target answers in time; may be nothing."""
 
     @abstractmethod
-    def current(self, model: str) -> dict[str, str] | None:
-        """Version and digest of what is served under the model's name."""
+    def exclusive(self, model: str) -> AbstractContextManager[object]:
+        """Keep other deployments of the model out while the block runs."""
 
+    @abstractmethod
+    def current(self, model: str) -> ServedVersion | None:
+        """What is served under the model's name."""
 
-def prove(post: Post, url: str, model: str, signature: ModelSignature, name: str | None = None) -> Proof:
-    """Send a model's golden rows to where it is served (as `name`) and compare the answers with the offline ones.
+    @abstractmethod
+    def store(self, model: str, version: ServedVersion, artifact: Path) -> None:
+        """Copy the artifact's files to where the target's servers read them."""
 
-    Raises:
-        DeploymentError: they differ by more than the model's tolerance.
-    """
-    golden = signature.golden
-    inputs = [
-        {
-            "name": column.name,
-            "datatype": column.datatype,
-            "shape": [len(golden.rows), 1],
-            "data": [row[column.name] for row in golden.rows],
-        }
-        for column in signature.inputs
-    ]
-    answer = post(f"/v2/models/{name or model}/infer", {"inputs": inputs})
-    found = {output["name"]: _shaped(output) for output in answer["outputs"]}
-    difference = largest_difference(golden.outputs, found)
-    if not difference <= signature.allowed_difference:
-        raise DeploymentError(
-            f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
-        )
-    body = json.dumps({"instances": [dict(golden.rows[0])]})
-    example = f"curl {url}/v1/models/{model}:predict -d '{body}'"
-    return Proof(url=url, rows=len(golden.rows), difference=difference, example=example)
+    def serves(self, model: str, version: ServedVersion) -> bool:
+        """Whether this is served under the model's name already, so that no candidate is needed."""
+        return self.current(model) == version
 
+    @abstractmethod
+    def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
+        """Serve a version beside the champion; where it answers, once it does."""
 
-def post(url: str, body: dict[str, Any], absent: Callable[[], object]) -> dict[str, Any]:
-    """The answer to a JSON request; for a minute, `absent` is called and the request repeated when nobody answers.
+    @abstractmethod
+    def retire_candidate(self, model: str) -> None:
+        """Serve the champion alone."""
 
-    Raises:
-        DeploymentError: the server refused the request.
-        OSError: nobody answers.
-    """
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
+    @abstractmethod
+    def make_champion(self, model: str, version: ServedVersion) -> Endpoint:
+        """Serve a version under the model's name, without a failed request, and no candidate; where it answers now."""
+
+    @abstractmethod
+    def rollback(self, model: str, before: ServedVersion | None) -> None:
+        """Serve again what `current` was before a version was made champion, or nothing."""
+
+    def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
+        """Delete stored files of versions other than these; may be nothing."""
+
+    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The response of a server of this target to a JSON request; for a minute it may not be there yet.
+
+        Raises:
+            DeploymentError: it refuses the request, or does not answer.
+        """
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            reason = json.loads(error.read() or b"{}").get("error", error.reason)
-            raise DeploymentError(str(reason)) from error
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            absent()
+            return post_json(url, body, before_retry=lambda: time.sleep(1))
+        except OSError as error:
+            raise DeploymentError(f"{url} does not answer: {error}") from error
 
 
-def _shaped(output: dict[str, Any]) -> list[Any]:
-    import numpy as np
-
-    return np.asarray(output["data"], dtype=object).reshape(output["shape"]).tolist()
+@contextmanager
+def _undone_by(undo: Callable[[], None], outcome: str) -> Generator[None]:
+    """Undo what the block did when anything is raised in it, a signal's exception too."""
+    try:
+        yield
+    except BaseException as error:
+        undo()
+        if isinstance(error, MlopsError):
+            raise DeploymentError(f"{outcome}: {error}") from error
+        raise

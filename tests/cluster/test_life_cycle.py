@@ -125,14 +125,14 @@ lake = Environment.read().lake()
 served = serving.current("{model}")
 draft = Path(tempfile.mkdtemp())
 for name in ("model.onnx", "model.json"):
-    place = f"served/{model}/{{served['version']}}-{{served['sha256'][:12]}}/{{name}}"
+    place = f"served/{model}/{{served.folder}}/{{name}}"
     (draft / name).write_bytes(lake.store.read(place))
 description = json.loads((draft / "model.json").read_text())
 rows = description["golden"]["outputs"]["probabilities"]
 description["golden"]["outputs"]["probabilities"] = [row[::-1] for row in rows]
 (draft / "model.json").write_text(json.dumps(description))
 try:
-    serving.roll_out("{model}", draft, served["sha256"], 2)
+    serving.deploy("{model}", draft, served.sha256, 2)
 except Exception as error:
     print(error)
 """

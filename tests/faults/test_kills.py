@@ -137,7 +137,7 @@ def check_consistent(machine: Machine) -> None:
     assert champion.sha256 == trained["sha256"]
     served = machine.serving.current(MODEL)
     assert served is not None
-    assert (served["version"], served["sha256"]) == (str(champion.version), champion.sha256)
+    assert (served.version, served.sha256) == (str(champion.version), champion.sha256)
     code, answer = post(f"{machine.serving.server.url}/v1/models/{MODEL}:predict", {"instances": [ROW]})
     assert (code, answer["model_version"]) == (200, str(champion.version))
     entries = machine.lake.entries(f"{MODEL}/ledger")
@@ -236,4 +236,4 @@ def test_a_model_server_killed_again_and_again_keeps_what_it_serves(machines: tu
     whole.serving.server.ensure_running()
     assert whole.serving.current(MODEL) == before
     code, answer = post(f"{whole.serving.server.url}/v1/models/{MODEL}:predict", {"instances": [ROW]})
-    assert (code, answer["model_version"]) == (200, before["version"])
+    assert (code, answer["model_version"]) == (200, before.version)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.ml.errors import DeploymentError
-from tests.support import TORCH, post, weather
+from mlops_assets.testing import check_serving_target
+from resources.serving.local_serving import LocalServing
+from tests.artifacts import write_artifact
+from tests.support import TORCH, free_port, post, weather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +86,7 @@ def test_swapping_back_and_forth_under_load_fails_no_request(deployed: Platform,
     first, digest = artifact(deployed, tmp_path / "first")
     with Clients(deployed) as clients:
         for version in range(2, 12):
-            deployed.serving.roll_out(deployed.model, first, digest, version)
+            deployed.serving.deploy(deployed.model, first, digest, version)
     assert {code for code, _ in clients.answers} == {200}
     assert clients.answers[-1][1] == "11"
     assert len({version for _, version in clients.answers}) > 5
@@ -113,10 +116,10 @@ def test_a_version_whose_proof_fails_is_not_rolled_out(
 ) -> None:
     first, digest = artifact(deployed, tmp_path / "first")
     with Clients(deployed) as clients, pytest.raises(DeploymentError, match=message) as caught:
-        deployed.serving.roll_out(deployed.model, tampered(first, tmp_path / harm, harm), digest, 2)
+        deployed.serving.deploy(deployed.model, tampered(first, tmp_path / harm, harm), digest, 2)
     assert "version 1 keeps answering" in str(caught.value)
     assert set(clients.answers) == {(200, "1")}
-    assert deployed.serving.current(deployed.model)["version"] == "1"  # pyright: ignore
+    assert deployed.serving.current(deployed.model).version == "1"  # pyright: ignore
     assert deployed.champion() == 1
 
 
@@ -124,9 +127,18 @@ def test_the_first_version_of_a_model_that_fails_leaves_nothing(deployed: Platfo
     first, digest = artifact(deployed, tmp_path / "first")
     broken = tampered(first, tmp_path / "broken", "golden")
     with pytest.raises(DeploymentError, match="nothing is served"):
-        deployed.serving.roll_out("another", broken, digest, 1)
+        deployed.serving.deploy("another", broken, digest, 1)
     assert post(f"{deployed.serving.server.url}/v1/models/another:predict", {"instances": [ROW]})[0] == 404
     assert deployed.served() == "1"
+
+
+def test_the_local_target_keeps_what_every_target_promises(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "artifact")
+    target = LocalServing(state=str(tmp_path / "serving"), port=free_port())
+    try:
+        check_serving_target(target, tmp_path / "artifact")
+    finally:
+        target.server.stop()
 
 
 def test_a_server_killed_comes_back_with_what_it_served(deployed: Platform, tmp_path: Path) -> None:
@@ -134,7 +146,7 @@ def test_a_server_killed_comes_back_with_what_it_served(deployed: Platform, tmp_
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     first, digest = artifact(deployed, tmp_path / "first")
-    deployed.serving.roll_out(deployed.model, first, digest, 1)
+    deployed.serving.deploy(deployed.model, first, digest, 1)
     assert deployed.serving.server.pid() != pid
     assert deployed.served() == "1"
 

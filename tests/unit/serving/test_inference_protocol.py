@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.ml.errors import BadRequest
 from mlops_assets.ml.inference.artifact import InputColumn
-from mlops_assets.serving.inference_protocol import parse, read_v1, read_v2
+from mlops_assets.serving.inference_protocol import decode_v1, decode_v2, parse_json
 
 COLUMNS = (
     InputColumn(name="place", dtype="string"),
@@ -36,8 +36,8 @@ def v2(**changed: Any) -> dict[str, Any]:
 
 
 def test_both_protocols_give_the_same_arrays() -> None:
-    first = read_v1({"instances": [ROW, {"place": "Chur", "pressure": 990}]}, COLUMNS)
-    second = read_v2(v2(), COLUMNS)
+    first = decode_v1({"instances": [ROW, {"place": "Chur", "pressure": 990}]}, COLUMNS)
+    second = decode_v2(v2(), COLUMNS)
     for name in ("place", "pressure", "humidity"):
         np.testing.assert_array_equal(first[name], second[name])
         assert first[name].shape == (2, 1)
@@ -46,8 +46,8 @@ def test_both_protocols_give_the_same_arrays() -> None:
 
 
 def test_flat_and_nested_data_are_the_same() -> None:
-    nested = read_v2(v2(pressure=tensor("pressure", "FP32", [[1000.5], [990]])), COLUMNS)
-    flat = read_v2(v2(pressure=tensor("pressure", "INT64", [1000.5, 990], [2])), COLUMNS)
+    nested = decode_v2(v2(pressure=tensor("pressure", "FP32", [[1000.5], [990]])), COLUMNS)
+    flat = decode_v2(v2(pressure=tensor("pressure", "INT64", [1000.5, 990], [2])), COLUMNS)
     np.testing.assert_array_equal(nested["pressure"], flat["pressure"])
 
 
@@ -71,10 +71,10 @@ V1 = {
 @pytest.mark.parametrize(("content", "message"), V1.values(), ids=V1)
 def test_a_wrong_v1_request_names_column_and_reason(content: dict[str, Any], message: str | None) -> None:
     if message is None:
-        assert np.isfinite(read_v1(content, COLUMNS)["pressure"]).all()
+        assert np.isfinite(decode_v1(content, COLUMNS)["pressure"]).all()
         return
     with pytest.raises(BadRequest, match=message):
-        read_v1(content, COLUMNS)
+        decode_v1(content, COLUMNS)
 
 
 V2 = {
@@ -103,7 +103,7 @@ V2 = {
 @pytest.mark.parametrize(("content", "message"), V2.values(), ids=V2)
 def test_a_wrong_v2_request_names_column_and_reason(content: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRequest, match=message):
-        read_v2(content, COLUMNS)
+        decode_v2(content, COLUMNS)
 
 
 values = st.recursive(
@@ -126,7 +126,7 @@ rows = st.dictionaries(st.sampled_from(["place", "pressure", "humidity", "wind"]
 @given(content=values | st.fixed_dictionaries({"inputs": st.lists(tensors | values, max_size=4)}))
 def test_no_v2_request_gives_anything_but_arrays_or_a_bad_request(content: Any) -> None:
     try:
-        arrays = read_v2(content if isinstance(content, dict) else {"inputs": content}, COLUMNS)
+        arrays = decode_v2(content if isinstance(content, dict) else {"inputs": content}, COLUMNS)
     except BadRequest:
         return
     assert {array.shape for array in arrays.values()} == {(len(arrays["place"]), 1)}
@@ -135,7 +135,7 @@ def test_no_v2_request_gives_anything_but_arrays_or_a_bad_request(content: Any) 
 @given(content=values | st.fixed_dictionaries({"instances": st.lists(rows | values, max_size=4)}))
 def test_no_v1_request_gives_anything_but_arrays_or_a_bad_request(content: Any) -> None:
     try:
-        arrays = read_v1(content if isinstance(content, dict) else {"instances": content}, COLUMNS)
+        arrays = decode_v1(content if isinstance(content, dict) else {"instances": content}, COLUMNS)
     except BadRequest:
         return
     assert {array.shape for array in arrays.values()} == {(len(arrays["place"]), 1)}
@@ -144,7 +144,7 @@ def test_no_v1_request_gives_anything_but_arrays_or_a_bad_request(content: Any) 
 @given(body=st.binary(max_size=60) | values.map(lambda value: repr(value).encode()))
 def test_no_body_gives_anything_but_an_object_or_a_bad_request(body: bytes) -> None:
     try:
-        assert isinstance(parse(body), dict)
+        assert isinstance(parse_json(body), dict)
     except BadRequest:
         with pytest.raises((orjson.JSONDecodeError, AssertionError)):
             assert isinstance(orjson.loads(body), dict)

@@ -1,0 +1,77 @@
+"""What every serving target promises, checked through a target's own servers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
+
+if TYPE_CHECKING:
+    from resources.serving.serving_target import ServingTarget
+
+
+def check_serving_target(target: ServingTarget, artifact: Path, model: str = "conformance") -> None:
+    """Deploy an artifact as versions 1 and 2 of `model`, which is not served yet, with refused ones in between.
+
+    `artifact` is a folder with model.onnx and model.json. What is served in the end is version 1.
+
+    Raises:
+        AssertionError: the target breaks a promise; the message says which.
+        DeploymentError: it does not deploy a sound version, or does not answer as that did offline.
+    """
+    from resources.serving.golden_rows import Endpoint, verify_golden_rows
+
+    signature = ModelSignature.read(artifact)
+    assert target.current(model) is None, f"{model} is served already; choose a name that is not"
+    url = target.deploy(model, artifact, signature.sha256, 1).url
+
+    def check_serves(version: int, when: str) -> None:
+        served = target.current(model)
+        assert served is not None, f"nothing is served {when}"
+        assert served.version == str(version), f"version {served.version} is served {when}, not {version}"
+        assert served.sha256 == signature.sha256, f"{served.sha256} is served {when}, not {signature.sha256}"
+        verify_golden_rows(Endpoint(url=url, model=model), signature, target.post)
+
+    check_serves(1, "after its deployment")
+    target.deploy(model, artifact, signature.sha256, 1)
+    check_serves(1, "after it was deployed again")
+    for change, what in ((_change_graph, "graph"), (_change_golden_rows, "golden rows")):
+        with tempfile.TemporaryDirectory() as draft:
+            changed = Path(shutil.copytree(artifact, Path(draft, "artifact")))
+            change(changed)
+            refusal = _refusal(target, model, changed, signature.sha256)
+        assert refusal is not None, f"a version was deployed whose {what} had been changed"
+        assert "version 1 keeps answering" in refusal, f"the refusal does not say what goes on to answer: {refusal}"
+        check_serves(1, f"after a version with changed {what} was refused")
+    for version in (2, 1):
+        target.deploy(model, artifact, signature.sha256, version)
+        check_serves(version, "after its deployment")
+
+
+def _refusal(target: ServingTarget, model: str, artifact: Path, sha256: str) -> str | None:
+    try:
+        target.deploy(model, artifact, sha256, 2)
+    except DeploymentError as error:
+        return str(error)
+    return None
+
+
+def _change_graph(folder: Path) -> None:
+    content = (folder / GRAPH).read_bytes()
+    (folder / GRAPH).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def _change_golden_rows(folder: Path) -> None:
+    """Let model.json tell of other numbers than the graph gives."""
+    signature = ModelSignature.read(folder)
+    shift = 1 + 1000 * signature.allowed_difference
+    outputs = {
+        name: rows if name == "label" else [[value + shift for value in row] for row in rows]
+        for name, rows in signature.golden.outputs.items()
+    }
+    golden = signature.golden.model_copy(update={"outputs": outputs})
+    signature.model_copy(update={"golden": golden}).write(folder)

@@ -1,0 +1,94 @@
+"""The proof that a version answers over HTTP as it did offline, by the golden rows that lie in its artifact."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.inference.onnx_model import largest_difference
+from mlops_assets.ml.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlops_assets.ml.inference.artifact import ModelSignature
+
+PATIENCE_S = 60
+
+
+class Endpoint(Value):
+    """Where a version answers: the URL of its server, and its model's name there."""
+
+    url: str
+    model: str
+
+
+class Proof(Value):
+    """Over HTTP the endpoint gave the answers the model gave offline; `difference` is the largest of a number."""
+
+    url: str
+    rows: int
+    difference: float
+    example: str
+
+
+def verify_golden_rows(
+    endpoint: Endpoint, signature: ModelSignature, post: Callable[[str, dict[str, Any]], dict[str, Any]]
+) -> Proof:
+    """Send a model's golden rows to where it is served and compare the answers with the offline ones.
+
+    Raises:
+        DeploymentError: they differ by more than the model's tolerance.
+    """
+    golden = signature.golden
+    inputs = [
+        {
+            "name": column.name,
+            "datatype": column.datatype,
+            "shape": [len(golden.rows), 1],
+            "data": [row[column.name] for row in golden.rows],
+        }
+        for column in signature.inputs
+    ]
+    response = post(f"{endpoint.url}/v2/models/{endpoint.model}/infer", {"inputs": inputs})
+    answers = {output["name"]: _reshaped(output) for output in response["outputs"]}
+    difference = largest_difference(golden.outputs, answers)
+    if not difference <= signature.allowed_difference:
+        raise DeploymentError(
+            f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
+        )
+    body = json.dumps({"instances": [dict(golden.rows[0])]})
+    example = f"curl {endpoint.url}/v1/models/{endpoint.model}:predict -d '{body}'"
+    return Proof(url=endpoint.url, rows=len(golden.rows), difference=difference, example=example)
+
+
+def post_json(url: str, body: dict[str, Any], before_retry: Callable[[], object]) -> dict[str, Any]:
+    """The response to a JSON request, which is repeated for a minute while nobody answers.
+
+    Raises:
+        DeploymentError: the server refused the request.
+        OSError: nobody answers.
+    """
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            reason = json.loads(error.read() or b"{}").get("error", error.reason)
+            raise DeploymentError(str(reason)) from error
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            before_retry()
+
+
+def _reshaped(output: dict[str, Any]) -> list[Any]:
+    import numpy as np
+
+    return np.asarray(output["data"], dtype=object).reshape(output["shape"]).tolist()

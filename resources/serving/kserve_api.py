@@ -1,0 +1,103 @@
+"""What this project asks of the Kubernetes API about InferenceServices. Objects are dicts, as JSON has them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from mlops_assets.ml.errors import DeploymentError
+from resources.kubernetes.pod_diagnosis import Waiting, waiting
+from resources.kubernetes.pods import Pods
+from resources.serving.kserve_manifest import API_VERSION
+
+
+class InferenceServices:
+    """The InferenceServices of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        from kubernetes import client as untyped
+
+        client: Any = untyped
+        self.namespace = namespace
+        self._api = client.CustomObjectsApi()
+        self._services = (*API_VERSION.split("/"), namespace, "inferenceservices")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """An InferenceService, or None when there is none."""
+        from kubernetes.client import ApiException
+
+        try:
+            return self._api.get_namespaced_custom_object(*self._services, name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def apply(self, service: dict[str, Any]) -> None:
+        """Create an InferenceService, or replace the one of its name unless it has the same spec already.
+
+        Raises:
+            DeploymentError: Kubernetes refuses it.
+        """
+        from kubernetes.client import ApiException
+
+        name = service["metadata"]["name"]
+        try:
+            present = self.read(name)
+            if present is None:
+                self._api.create_namespaced_custom_object(*self._services, service)
+            elif present["spec"] != service["spec"]:
+                version = {"resourceVersion": present["metadata"]["resourceVersion"]}
+                replacement = service | {"metadata": service["metadata"] | version}
+                self._api.replace_namespaced_custom_object(*self._services, name, replacement)
+        except ApiException as error:
+            reason = json.loads(error.body or "{}").get("message", error.reason)
+            raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason}") from error
+
+    def delete(self, name: str) -> None:
+        """Delete an InferenceService, if it is there."""
+        from kubernetes.client import ApiException
+
+        try:
+            self._api.delete_namespaced_custom_object(*self._services, name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def wait_until_ready(self, name: str, timeout_s: float) -> None:
+        """Wait until the newest pods of an InferenceService answer, and only they.
+
+        Raises:
+            DeploymentError: they do not, with what they wait for or died of.
+        """
+        deadline = time.monotonic() + timeout_s
+        pods = Pods(self.namespace)
+        while True:
+            service = self.read(name) or {}
+            status = service.get("status", {})
+            current = status.get("observedGeneration") == service.get("metadata", {}).get("generation")
+            conditions = {item["type"]: item for item in status.get("conditions", [])}
+            if current and conditions.get("Ready", {}).get("status") == "True" and pods.rolled_out(f"{name}-predictor"):
+                return
+            found = _why_not_ready(pods, name)
+            if found.final or time.monotonic() > deadline:
+                message = conditions.get("PredictorReady", {}).get("message", "")
+                reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
+                raise DeploymentError(f"the InferenceService {name} is not ready: {reasons}")
+            time.sleep(1)
+
+
+def _why_not_ready(pods: Pods, name: str) -> Waiting:
+    """What the newest pod waits for or died of."""
+    newest = pods.newest(f"serving.kserve.io/inferenceservice={name}")
+    if newest is None:
+        return Waiting(cause="it has no pod yet")
+    pod = newest["metadata"]["name"]
+    container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
+    if container.get("restartCount", 0) >= 1:
+        lines = [line for line in pods.log(pod, previous=True).splitlines() if line.strip()]
+        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=True)
+    if newest.get("status", {}).get("phase") == "Pending":
+        return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
+    return Waiting(cause=f"its pod {pod} runs, but the model is not ready")

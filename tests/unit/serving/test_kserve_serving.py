@@ -1,0 +1,129 @@
+"""KServe's target on a stand-in for its API; tests/cluster has the real one."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlops_assets.ml.errors import DeploymentError
+from resources.kubernetes.labels import VERSION
+from resources.lake.lake import Lake
+from resources.serving.kserve_serving import KServe
+from tests.artifacts import write_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Services:
+    """The InferenceServices of a namespace, each ready at once."""
+
+    namespace = "models"
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
+        self.not_ready: set[tuple[str, str]] = set()
+
+    def version(self, name: str) -> str:
+        return self.manifests[name]["metadata"]["annotations"][VERSION]
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        found = self.manifests.get(name)
+        return found and copy.deepcopy(found | {"status": {}, "metadata": found["metadata"] | {"uid": "1"}})
+
+    def apply(self, service: dict[str, Any]) -> None:
+        name = service["metadata"]["name"]
+        self.manifests[name] = copy.deepcopy(service)
+        self.calls.append(f"apply {name} {self.version(name)}")
+
+    def delete(self, name: str) -> None:
+        self.manifests.pop(name, None)
+        self.calls.append(f"delete {name}")
+
+    def wait_until_ready(self, name: str, timeout_s: float) -> None:
+        if (name, self.version(name)) in self.not_ready:
+            raise DeploymentError(f"{name} is not ready")
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Services:
+    services = Services()
+    monkeypatch.setattr(KServe, "services", services)
+    return services
+
+
+@pytest.fixture
+def target(services: Services, tmp_path: Path) -> KServe:
+    """A target on which version 1 of `my_model` is served; all servers double what they are sent."""
+
+    class Doubling(KServe):
+        def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+            services.calls.append(f"ask {url}")
+            [tensor] = body["inputs"]
+            doubled = [2 * value for value in tensor["data"]]
+            return {"outputs": [{"name": "prediction", "shape": tensor["shape"], "data": doubled}]}
+
+    target = Doubling(lake=Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache")), image="image:1")
+    signature = write_artifact(tmp_path / "artifact")
+    target.deploy("my_model", tmp_path / "artifact", signature.sha256, 1)
+    services.calls.clear()
+    return target
+
+
+@pytest.fixture
+def artifact(target: KServe, tmp_path: Path) -> tuple[Path, str]:
+    """The artifact of version 1, and its digest."""
+    served = target.current("my_model")
+    assert served is not None
+    return tmp_path / "artifact", served.sha256
+
+
+def test_the_candidate_is_gone_before_the_service_changes(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    proof = target.deploy("my_model", *artifact, 2)
+    assert services.calls == [
+        "apply my-model-candidate 2",
+        "ask http://my-model-candidate-predictor.models/v2/models/my_model/infer",
+        "delete my-model-candidate",
+        "apply my-model 2",
+        "ask http://my-model-predictor.models/v2/models/my_model/infer",
+    ]
+    assert proof.url == "http://my-model-predictor.models"
+    assert target.lake.store.read(f"served/my_model/2-{artifact[1][:12]}/model.json") is not None
+
+
+def test_what_is_served_with_the_same_image_needs_no_candidate(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    before = copy.deepcopy(services.manifests)
+    target.deploy("my_model", *artifact, 1)
+    assert services.manifests == before
+    assert "apply my-model-candidate 1" not in services.calls
+    newer = target.model_copy(update={"image": "image:2"})
+    newer.deploy("my_model", *artifact, 1)
+    assert "apply my-model-candidate 1" in services.calls
+
+
+@pytest.mark.parametrize("name", ["my-model-candidate", "my-model"])
+def test_a_version_that_does_not_get_ready_leaves_the_service_as_it_was(
+    target: KServe, services: Services, artifact: tuple[Path, str], name: str
+) -> None:
+    before = copy.deepcopy(services.manifests)
+    services.not_ready = {(name, "2")}
+    with pytest.raises(DeploymentError, match=f"{name} is not ready"):
+        target.deploy("my_model", *artifact, 2)
+    assert services.manifests == before
+
+
+def test_a_first_version_that_does_not_get_ready_leaves_no_service(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    services.manifests.clear()
+    services.not_ready = {("my-model", "1")}
+    with pytest.raises(DeploymentError, match="was rolled back"):
+        target.deploy("my_model", *artifact, 1)
+    assert services.manifests == {}

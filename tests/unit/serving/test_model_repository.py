@@ -1,0 +1,118 @@
+"""What a server serves: what is declared, and of that only what is sound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.serving.declaration import Declaration, ServedVersion
+from mlops_assets.serving.model_repository import Repository
+from tests.artifacts import write_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository of model `m`, of which nothing is declared yet."""
+    (tmp_path / "m").mkdir()
+    return Repository(tmp_path)
+
+
+def stored(repository: Repository, version: int, model: str = "m") -> ServedVersion:
+    """A version whose artifact is there."""
+    folder = repository.folder / model / str(version)
+    return ServedVersion(folder=folder.name, sha256=write_artifact(folder, version).sha256, version=str(version))
+
+
+def declare(
+    repository: Repository, champion: ServedVersion | None = None, candidate: ServedVersion | None = None
+) -> None:
+    Declaration(champion=champion, candidate=candidate).write(repository.folder / "m")
+
+
+def damage(repository: Repository, version: ServedVersion) -> None:
+    graph = repository.folder / "m" / version.folder / "model.onnx"
+    graph.write_bytes(graph.read_bytes() + b"x")
+
+
+def served(repository: Repository) -> dict[str, str]:
+    return {name: model.served.version for name, model in repository.get_models().items()}
+
+
+def test_champion_and_candidate_are_served_beside_each_other(repository: Repository) -> None:
+    declare(repository, stored(repository, 1), stored(repository, 2))
+    assert repository.load("m")
+    assert served(repository) == {"m": "1", "m-candidate": "2"}
+
+
+def test_a_candidate_that_is_not_declared_any_more_goes(repository: Repository) -> None:
+    one, two = stored(repository, 1), stored(repository, 2)
+    declare(repository, one, two)
+    repository.load("m")
+    declare(repository, two)
+    repository.load("m")
+    assert served(repository) == {"m": "2"}
+
+
+def test_what_is_served_already_is_not_loaded_again(repository: Repository) -> None:
+    declare(repository, stored(repository, 1))
+    repository.load("m")
+    before = repository.get_model("m")
+    repository.load("m")
+    assert repository.get_model("m") is before
+
+
+def test_a_refused_candidate_leaves_the_champion(repository: Repository) -> None:
+    one, two = stored(repository, 1), stored(repository, 2)
+    declare(repository, one)
+    repository.load("m")
+    damage(repository, two)
+    declare(repository, one, two)
+    with pytest.raises(ArtifactError, match="digest"):
+        repository.load("m")
+    assert served(repository) == {"m": "1"}
+
+
+def test_a_damaged_champion_does_not_keep_its_successor_out(repository: Repository) -> None:
+    one = stored(repository, 1)
+    damage(repository, one)
+    declare(repository, one, stored(repository, 2))
+    repository.load("m")
+    assert served(repository) == {"m-candidate": "2"}
+
+
+def test_a_model_that_is_refused_keeps_no_other_from_being_loaded(repository: Repository) -> None:
+    one = stored(repository, 1)
+    damage(repository, one)
+    declare(repository, one)
+    Declaration(champion=stored(repository, 1, "other")).write(repository.folder / "other")
+    repository.load_all()
+    assert served(repository) == {"other": "1"}
+
+
+@pytest.mark.parametrize("name", ["none", "../m", "m/../m", "M", "m\n", ""])
+def test_only_models_of_this_server_are_loaded(repository: Repository, name: str) -> None:
+    declare(repository, stored(repository, 1))
+    with pytest.raises(ArtifactError, match="there is no model .* in this server"):
+        repository.load(name)
+
+
+def test_a_version_outside_its_models_folder_is_refused(repository: Repository) -> None:
+    outside = stored(repository, 1, "other").model_copy(update={"folder": "../other/1"})
+    declare(repository, outside)
+    with pytest.raises(ArtifactError, match="lies outside the model's own folder"):
+        repository.load("m")
+
+
+@pytest.mark.parametrize("content", ["{", '{"champion": {"version": "1"}}', '{"shadow": null}'])
+def test_a_damaged_declaration_says_what_to_do(repository: Repository, content: str) -> None:
+    path = repository.folder / "m" / Declaration.FILE
+    path.write_text(content)
+    with pytest.raises(ArtifactError) as caught:
+        repository.load("m")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("; delete it and deploy the model again.")
