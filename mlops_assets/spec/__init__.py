@@ -1,6 +1,6 @@
 """A model's YAML as types: what it may say, and how what is wrong is told.
 
-The way of a parameter, `train.weight_decay` from the YAML to where it acts:
+The way of a parameter, weight_decay below train, from the YAML to where it acts:
 
 1. `load_spec.load_spec` checks the YAML against `model_spec.ModelSpec`, whose field `train` is `model_spec.Train`.
 2. That is a `mlops_assets.ml.training.training_config.TrainingConfig`, where the field is defined, with what decides
