@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parents[3]
 TERRAFORM = PROJECT / "k8s" / "terraform"
 PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG")

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parents[3]
 VALUES = PROJECT / "helm-values"
 CHARTS = Path(os.environ.get("MLOPS_CHARTS", PROJECT.parent / "shared" / "charts"))
 

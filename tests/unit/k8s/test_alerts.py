@@ -13,7 +13,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 RULES = PROJECT / "k8s" / "components" / "alerts"
 PROMTOOL = shutil.which("promtool")
 NAMESPACE = 'namespace="mlops-production"'

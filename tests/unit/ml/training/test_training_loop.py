@@ -6,43 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
-from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.training import checkpoint
 from mlops_assets.ml.training.learner import LearningCurve
-from mlops_assets.ml.training.training_config import EarlyStopping, TrainingConfig
-from mlops_assets.testing.learner import write_features
-from tests.support import fit
+from mlops_assets.ml.training.training_config import EarlyStopping
+from tests.training import CONFIG, WIDTH, weights
 
 PROJECT = Path(__file__).parents[2]
-ROWS, WIDTH = 1_000, 5
-CONFIG = TrainingConfig(
-    network="mlops_assets.ml.networks.MLP",
-    params={"hidden": [8], "dropout": 0.2},
-    epochs=4,
-    batch_size=64,
-    learning_rate=0.01,
-    schedule="cosine",
-)
-
-
-@pytest.fixture
-def features(tmp_path: Path) -> Path:
-    """Arrays of 1,000 rows whose label follows from the features."""
-    folder = tmp_path / "features"
-    folder.mkdir()
-    write_features(folder, ROWS, WIDTH)
-    return folder
-
-
-def weights(features: Path, out: Path, config: TrainingConfig = CONFIG, **arguments: Any) -> bytes:
-    fit(features, out, config, **arguments)
-    return (out / "weights.safetensors").read_bytes()
 
 
 def test_two_trainings_give_the_same_bytes(features: Path, tmp_path: Path) -> None:
@@ -105,19 +78,6 @@ def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
     assert weights(features, out, config) == whole
 
 
-def test_a_damaged_checkpoint_is_passed_over(features: Path, tmp_path: Path) -> None:
-    whole = weights(features, tmp_path / "whole")
-    out = tmp_path / "damaged"
-    asked = iter(range(100))
-    with pytest.raises(TrainingInterrupted):
-        weights(features, out, checkpoint_every_s=0, stop_requested=lambda: next(asked) >= 3)
-    names = sorted(path.name for path in (out / "checkpoints").iterdir())
-    assert len(names) == checkpoint.KEPT
-    newest = out / "checkpoints" / names[-1]
-    newest.write_bytes(newest.read_bytes()[:-7] + b"garbage")
-    assert weights(features, out) == whole
-
-
 def test_training_ends_when_validation_does_not_improve(features: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(
         update={
@@ -142,29 +102,8 @@ def test_it_learns_and_logs_its_progress(features: Path, tmp_path: Path) -> None
     assert all("rows/s" in line for line in lines)
 
 
-def test_a_loss_that_is_not_finite_is_told(features: Path, tmp_path: Path) -> None:
-    np.save(features / "x_train.npy", np.full((ROWS, WIDTH), 1e30, dtype=np.float32))
-    FeatureSet.read(features).model_copy(update={"task": "regression", "classes": None}).write(features)
-    config = CONFIG.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"lower train\.learning_rate"):
-        weights(features, tmp_path / "out", config)
-
-
-def test_params_a_network_does_not_take(features: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"train\.params: they do not fit MLP"):
-        weights(features, tmp_path / "out", CONFIG.model_copy(update={"params": {"width": 3}}))
-
-
 def test_too_few_rows(features: Path, tmp_path: Path) -> None:
     np.save(features / "x_train.npy", np.zeros((1, WIDTH), dtype=np.float32))
     np.save(features / "y_train.npy", np.zeros(1, dtype=np.int64))
     with pytest.raises(TrainingError, match="too few"):
         weights(features, tmp_path / "out")
-
-
-def test_arrays_that_do_not_fit_the_device_give_the_same_weights(
-    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resident = weights(features, tmp_path / "a")
-    monkeypatch.setattr("mlops_assets.ml.training.training_state.ON_DEVICE_BYTES", 0)
-    assert weights(features, tmp_path / "b") == resident

@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 import pytest
-import torch
 from dagster_pipes import encode_param
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import finished_training
-from mlops_assets.ml.training.workers import Workers
 from mlops_assets.testing.learner import write_features
 from resources.environment import Environment
 from resources.kubernetes.step_pod import EXIT_TERMINATED
@@ -34,6 +30,9 @@ from tests.support import fit, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    pass
+
 
 # The last batch has 1 row of 1,665, fewer than there are workers
 ROWS, WIDTH, BATCH = 1_850, 5, 64
@@ -46,24 +45,6 @@ CONFIG = TrainingConfig(
     schedule="cosine",
 )
 CHECKPOINTS = "model/trained_model/v/checkpoints"
-
-
-@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 8))
-def test_shares_hold_every_row_once_and_their_weights_make_the_mean(total: int, size: int, count: int) -> None:
-    rows = torch.arange(total)
-    batches = rows.split(size)
-    shares = [Workers(rank, count).share(rows, size) for rank in range(count)]
-    for index, batch in enumerate(batches):
-        taken: list[int] = []
-        mean = 0.0
-        for share in shares:
-            part = share.rows.split(share.sizes)[index]
-            assert len(part) > 0, "every worker takes part in every step"
-            taken += part[: share.counts[index]].tolist()
-            # What DDP makes of the workers' means
-            mean += float(part.double().mean()) * share.weights[index] / count
-        assert taken == batch.tolist()
-        assert mean == pytest.approx(float(batch.double().mean()))
 
 
 class Training:
