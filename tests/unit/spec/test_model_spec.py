@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from dagster_shared.yaml_utils import parse_yaml_with_source_position
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.load_spec import load_spec
+from mlops_assets.spec.reference import fields
 from tests.support import attributes
 
 PROJECT = Path(__file__).parents[3]
@@ -123,6 +125,73 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),
     ("cron out of range", attributes(retrain={"schedule": "99 3 * * 0"}), "retrain.schedule", "five fields"),
     ("retrain without schedule", attributes(retrain={}), "retrain.schedule", "missing; add it"),
+    ("owners is text", attributes(owners="team:a"), "owners", "valid tuple"),
+    ("uri is a number", attributes(source__uri=3), "source.uri", "valid string"),
+    ("target is text", attributes(target="rain"), "target", "valid dictionary"),
+    ("columns is a list", attributes(columns=["rain"]), "columns", "valid dictionary"),
+    ("nullable is text", attributes(columns__rain__nullable="perhaps"), "columns.rain.nullable", "valid boolean"),
+    ("max is text", attributes(columns__pressure__max="high"), "columns.pressure.max", "valid number"),
+    ("prepare is text", attributes(prepare="all"), "prepare", "valid dictionary"),
+    ("drop nulls", attributes(prepare__drop_nulls="perhaps"), "prepare.drop_nulls", "valid boolean"),
+    ("drop duplicates", attributes(prepare__drop_duplicates=3), "prepare.drop_duplicates", "valid boolean"),
+    ("split is text", attributes(prepare__split="random"), "prepare.split", "valid dictionary"),
+    ("split seed", attributes(prepare__split__seed=-1), "prepare.split.seed", "greater than or equal to 0"),
+    ("features is a list", attributes(features=["place"]), "features", "valid dictionary"),
+    ("train is text", attributes(train="sklearn"), "train", "valid dictionary"),
+    ("params is a list", attributes(train__params=[8]), "train.params", "valid dictionary"),
+    ("batch size", attributes(train__batch_size=0), "train.batch_size", "greater than or equal to 1"),
+    ("weight decay", attributes(train__weight_decay=-1), "train.weight_decay", "greater than or equal to 0"),
+    ("validation share", attributes(train__validation=1), "train.validation", "less than 1"),
+    ("early stopping is on", attributes(train__early_stopping=True), "train.early_stopping", "valid dictionary"),
+    (
+        "improvement",
+        attributes(train__early_stopping={"patience": 3, "min_delta": -1}),
+        "train.early_stopping.min_delta",
+        "greater than or equal to 0",
+    ),
+    ("seed of the training", attributes(train__seed=-1), "train.seed", "greater than or equal to 0"),
+    ("compute of the training", attributes(train__compute="large"), "train.compute", "valid dictionary"),
+    ("cores of the training", attributes(train__compute={"cpu": 0}), "train.compute.cpu", "greater than 0"),
+    (
+        "disk of the training",
+        attributes(train__compute={"ephemeral_storage": "9"}),
+        "train.compute.ephemeral_storage",
+        "Gi",
+    ),
+    ("start of the training", attributes(train__compute={"start_within": 9}), "train.compute.start_within", "7d"),
+    ("retries of the training", attributes(train__compute={"retries": 3}), "train.compute.retries", "valid dictionary"),
+    (
+        "infrastructure retries of the training",
+        attributes(train__compute={"retries": {"infrastructure": -1}}),
+        "train.compute.retries.infrastructure",
+        "greater than or equal to 0",
+    ),
+    (
+        "code retries of the training",
+        attributes(train__compute={"retries": {"code": -1}}),
+        "train.compute.retries.code",
+        "greater than or equal to 0",
+    ),
+    ("instance family", attributes(train__compute={"instance_family": "G5!"}), "train.compute.instance_family", "a-z"),
+    ("shared memory", attributes(train__compute={"shared_memory": "1GB"}), "train.compute.shared_memory", "(Mi|Gi|Ti)"),
+    ("spot", attributes(train__compute={"spot": "often"}), "train.compute.spot", "valid boolean"),
+    ("gate is a number", attributes(gate=0.8), "gate", "valid dictionary"),
+    ("at most is text", attributes(gate__at_most="all"), "gate.at_most", "valid number"),
+    ("margin", attributes(gate__beats_champion_by="much"), "gate.beats_champion_by", "valid number"),
+    ("slices is text", attributes(gate__slices="place"), "gate.slices", "valid tuple"),
+    ("retrain is text", attributes(retrain="weekly"), "retrain", "valid dictionary"),
+    ("compute is text", attributes(compute="large"), "compute", "valid dictionary"),
+    ("memory of the stages", attributes(compute={"memory": "3G"}), "compute.memory", "(Mi|Gi|Ti)"),
+    ("disk of the stages", attributes(compute={"ephemeral_storage": "0Gi"}), "compute.ephemeral_storage", "(Mi|Gi|Ti)"),
+    ("start of the stages", attributes(compute={"start_within": "soon"}), "compute.start_within", "such as 60s or 7d"),
+    ("retries of the stages", attributes(compute={"retries": 3}), "compute.retries", "valid dictionary"),
+    (
+        "infrastructure retries of the stages",
+        attributes(compute={"retries": {"infrastructure": -1}}),
+        "compute.retries.infrastructure",
+        "greater than or equal to 0",
+    ),
+    ("code retries of the stages", attributes(compute={"retries": {"code": -1}}), "compute.retries.code", "equal to 0"),
 ]
 
 
@@ -165,6 +234,13 @@ def test_the_line_number_is_that_of_the_field(given: dict[str, Any], key: str) -
     text, line = line_of(given)
     number = int(line.split(":")[1])
     assert key in text.splitlines()[number - 1]
+
+
+def test_every_field_has_a_row_above_and_a_description() -> None:
+    broken = {re.sub(r"\.\d+$", "", re.sub(r"^columns\.\w+", "columns.NAME", field)) for _, _, field, _ in BROKEN}
+    known = fields()
+    assert [field.name for field in known if field.name not in broken] == []
+    assert [field.name for field in known if not field.description] == []
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
