@@ -119,6 +119,7 @@ class Platform:
     serving_port: int = field(default_factory=free_port)
     lake_uri: str | None = None
     endpoint_url: str | None = None
+    pipeline: type[ModelPipeline] = ModelPipeline
 
     def __post_init__(self) -> None:
         self.model = f"weather_{uuid.uuid4().hex[:8]}"
@@ -147,7 +148,7 @@ class Platform:
             "training_jobs": TrainingJobs(available=False),
             "serving": self.serving,
         }
-        made = ModelPipeline(model).build_defs(None)  # pyright: ignore[reportArgumentType]
+        made = self.pipeline(model).build_defs(None)  # pyright: ignore[reportArgumentType]
         return dg.Definitions.merge(made, dg.Definitions(resources=resources, executor=dg.in_process_executor))
 
     def run(

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from mlops_assets.ml.errors import SpecError
-from resources.environment import Environment
+from resources import environment
+from resources.environment import Environment, git_commit
+
+PROJECT = Path(__file__).parents[3]
+PRODUCTION = {
+    "MLOPS_ENV": "production",
+    "LAKE_URI": "s3://lake",
+    "MLFLOW_TRACKING_URI": "http://mlflow",
+    "MLOPS_PREDICTOR_IMAGE": "shop/predictor:1",
+}
 
 
 @pytest.mark.parametrize(
@@ -20,3 +33,56 @@ from resources.environment import Environment
 def test_wrong_environment_variables_are_told(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Environment.read(variables)
+
+
+def test_without_variables_everything_lies_below_one_folder_of_this_machine(tmp_path: Path) -> None:
+    found = Environment.read({"MLOPS_HOME": str(tmp_path)})
+    assert (found.home, found.lake_uri, found.state) == (tmp_path, str(tmp_path / "lake"), tmp_path / "run")
+    assert (found.mlflow_uri, found.s3_endpoint_url, found.predictor_image) == (None, None, None)
+    assert not found.production
+    assert found.lake().cache == str(tmp_path / "cache")
+    assert Environment.read({}).home == PROJECT / ".mlops"
+
+
+def test_variables_name_shared_systems() -> None:
+    found = Environment.read(PRODUCTION | {"AWS_ENDPOINT_URL_S3": "http://s3", "SERVING_PORT": "9000"})
+    assert found.production
+    assert (found.lake_uri, found.mlflow_uri) == ("s3://lake", "http://mlflow")
+    assert (found.predictor_image, found.s3_endpoint_url, found.serving_port) == ("shop/predictor:1", "http://s3", 9000)
+
+
+def test_an_image_alone_makes_no_production() -> None:
+    assert not Environment.read({"MLOPS_PREDICTOR_IMAGE": "shop/predictor:1"}).production
+
+
+def test_the_local_mlflow_server_is_for_this_machine_alone(tmp_path: Path) -> None:
+    server = Environment.read({"MLOPS_HOME": str(tmp_path), "MLFLOW_PORT": "5678"}).mlflow_server()
+    assert server.url == "http://127.0.0.1:5678"
+    assert "127.0.0.1" in server.command
+    assert f"sqlite:///{tmp_path}/mlflow/mlflow.db" in server.command
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    class Recorded(dict[str, str]):
+        """Variables that keep which of them were asked for."""
+
+        def get(self, name: str, default: Any = None) -> Any:
+            asked.add(name)
+            return super().get(name, default)
+
+        def __getitem__(self, name: str) -> str:
+            asked.add(name)
+            return super().__getitem__(name)
+
+    asked: set[str] = set()
+    Environment.read(Recorded())
+    Environment.read(Recorded(PRODUCTION))
+    pages = "".join((PROJECT / "docs" / f"{name}.md").read_text() for name in ("production", "operations"))
+    assert len(asked) >= 8
+    assert [name for name in sorted(asked) if f"`{name}" not in pages] == []
+
+
+def test_the_commit_is_known_in_a_work_tree_and_unknown_elsewhere(tmp_path: Path, monkeypatch: Any) -> None:
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_commit())
+    monkeypatch.setattr(environment, "PROJECT", tmp_path)
+    assert git_commit() == "unknown"

@@ -1,0 +1,42 @@
+"""Which store serves which kind of address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resources.lake.folder_store import FolderStore
+from resources.lake.s3_store import S3Store
+from resources.lake.stores import STORES, open_store, scheme_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("uri", "scheme"),
+    [("s3://b/a/*.csv", "s3"), ("file:///a/*.csv", "file"), ("/a/*.csv", ""), ("a/*.csv", ""), ("gs://b", "gs")],
+)
+def test_the_scheme_is_what_stands_before_the_slashes(uri: str, scheme: str) -> None:
+    assert scheme_of(uri) == scheme
+
+
+def test_a_path_and_a_file_address_are_the_same_folder(tmp_path: Path) -> None:
+    plain, address = open_store(str(tmp_path), None), open_store(f"file://{tmp_path}", None)
+    assert isinstance(plain, FolderStore)
+    assert isinstance(address, FolderStore)
+    assert plain.root == address.root == tmp_path
+
+
+def test_a_bucket_has_its_prefix_and_its_endpoint(s3_endpoint: str) -> None:
+    store = open_store("s3://bucket/deep/prefix/", s3_endpoint)
+    assert isinstance(store, S3Store)
+    assert (store.bucket, store.prefix) == ("bucket", "deep/prefix/")
+    assert store.client.meta.endpoint_url == s3_endpoint
+
+
+def test_a_scheme_nobody_serves_opens_nothing() -> None:
+    assert STORES.keys() == {"", "file", "s3"}
+    with pytest.raises(KeyError):
+        open_store("gs://bucket", None)
