@@ -98,8 +98,9 @@ lock: setup ## resolve the dependencies again
 	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
-schema: setup ## write docs/model.schema.json for editors
+schema: setup ## write docs/model.schema.json for editors, and docs/reference.md
 	@$(BIN)/python -m mlops_assets.spec.json_schema docs/model.schema.json
+	@$(BIN)/python -m mlops_assets.spec.reference docs/reference.md
 
 clean: stop ## remove everything that was made here
 	@rm -rf $(VENV) $(MLOPS_HOME) .pytest_cache .ruff_cache .hypothesis

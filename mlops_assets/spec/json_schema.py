@@ -2,14 +2,34 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from mlops_assets.spec.model_spec import ModelSpec
 
+SECONDS_OF = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
-def schema() -> dict[str, object]:
+
+class _DefaultsAsInYaml(GenerateJsonSchema):
+    """Shows default durations as a YAML may have them (`60s`), and not as ISO 8601, which it may not."""
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, BaseModel):
+            return {name: self.encode_default(getattr(dft, name)) for name in type(dft).model_fields}
+        if isinstance(dft, timedelta):
+            seconds = int(dft.total_seconds())
+            unit = next(unit for unit, length in SECONDS_OF.items() if seconds % length == 0)
+            return f"{seconds // SECONDS_OF[unit]}{unit}"
+        return super().encode_default(dft)
+
+
+def schema() -> dict[str, Any]:
     """The JSON schema of a whole defs.yaml."""
-    attributes = ModelSpec.model_json_schema(ref_template="#/$defs/{model}")
+    attributes = ModelSpec.model_json_schema(schema_generator=_DefaultsAsInYaml)
     definitions = attributes.pop("$defs")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,0 +1,40 @@
+"""evaluation: what the gate says, by how much it was missed, and how slices are shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlops_assets.assets.evaluation import gate_check, slices_table
+from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Slice
+from mlops_assets.spec.model_spec import Gate
+
+ACCURACY, RMSE = Gate(metric="accuracy", at_least=0.9), Gate(metric="rmse", at_most=2.0)
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "text"),
+    [
+        (ACCURACY, 0.9, "accuracy is 0.9000, wanted at least 0.9: passed"),
+        (ACCURACY, 0.85, "accuracy is 0.8500, wanted at least 0.9: missed by 0.0500; registry and endpoint stay"),
+        (RMSE, 1.5, "rmse is 1.5000, wanted at most 2: passed"),
+        (RMSE, 2.25, "rmse is 2.2500, wanted at most 2: missed by 0.2500"),
+    ],
+)
+def test_the_gate_says_what_it_wanted_and_by_how_much_it_was_missed(gate: Gate, value: float, text: str) -> None:
+    result = gate_check(gate, {gate.metric: value})
+    assert result.passed is ("passed" in text)
+    assert result.description is not None
+    assert result.description.startswith(text)
+
+
+def test_a_metric_that_is_not_defined_does_not_pass() -> None:
+    assert not gate_check(ACCURACY, {"accuracy": float("nan")}).passed
+
+
+def test_slices_are_a_table_of_the_gates_metric() -> None:
+    part = Slice(column="place", value="Bern", rows=40, metrics={"accuracy": 0.875})
+    report = EvaluationReport(
+        task="binary_classification", classes=(0, 1), rows=40, metrics={}, slices=(part,), importance={}
+    )
+    assert slices_table(report, ACCURACY).splitlines()[-1] == "| place = Bern | 40 | 0.8750 |"
+    assert slices_table(report.model_copy(update={"slices": ()}), ACCURACY) == "no slices"

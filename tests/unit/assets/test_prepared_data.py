@@ -1,0 +1,53 @@
+"""prepared_data: what its checks say of the rows."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.prepared_data import contract_check, disjoint_check, preparation_plan, row_count_check
+from mlops_assets.ml.data.prepare import Preparation, Violation
+from tests.support import spec
+
+KEPT = Preparation(
+    rows_read=10,
+    rows_outside_window=0,
+    rows_with_nulls=0,
+    duplicates=0,
+    train_rows=8,
+    test_rows=2,
+    overlap=0,
+    classes=None,
+    label_rates={},
+    columns={},
+    violations=(),
+)
+
+
+def test_the_plan_is_what_of_the_yaml_decides_the_rows() -> None:
+    before = preparation_plan(spec())
+    assert preparation_plan(spec(train__epochs=7, description="x", gate__at_least=0.9)) == before
+    assert preparation_plan(spec(prepare__split__seed=7)) != before
+    assert preparation_plan(spec(columns__pressure__max=2000)) != before
+
+
+def test_broken_values_are_named_with_an_example() -> None:
+    found = Violation(column="pressure", rule="max 1100", count=3, example="1500")
+    result = contract_check(KEPT.model_copy(update={"violations": (found,)}))
+    assert not result.passed
+    assert result.description is not None
+    assert "pressure: 3 rows break max 1100, such as 1500; correct the data" in result.description
+    assert contract_check(KEPT).passed
+
+
+def test_a_row_in_both_parts_fails() -> None:
+    assert disjoint_check(KEPT).passed
+    assert not disjoint_check(KEPT.model_copy(update={"overlap": 1})).passed
+
+
+@pytest.mark.parametrize(
+    ("before", "passed"), [(None, True), (0, True), (100, True), (67, True), (60, False), (200, True), (201, False)]
+)
+def test_a_row_count_that_changes_by_more_than_half_is_a_warning(before: int | None, passed: bool) -> None:
+    result = row_count_check(100, before)
+    assert (result.passed, result.severity) == (passed, dg.AssetCheckSeverity.WARN)

@@ -1,0 +1,56 @@
+"""raw_data: which objects a run reads, and which window of their rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.assets.raw_data import list_objects, used_window
+from mlops_assets.ml.errors import DataError
+from mlops_assets.spec.model_spec import Source
+from resources.lake.lake import Lake
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JUNE = datetime(2013, 6, 1, tzinfo=UTC), datetime(2013, 7, 1, tzinfo=UTC)
+MONTHS = Source(uri="w/*.csv", event_time="time", partition_by="month", window=1)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache"))
+
+
+def test_the_example_is_written_where_the_source_has_no_objects(lake: Lake) -> None:
+    source, logged = Source(uri="iris/*.csv", example="mlops_assets.datasets.iris"), list[str]()
+    assert [item.key for item in list_objects(source, lake, logged.append)] == ["iris/iris.csv"]
+    assert "writing the example data of mlops_assets.datasets.iris" in logged[0]
+    list_objects(source, lake, lambda _: pytest.fail("there are objects now"))
+
+
+def test_a_source_of_nothing_is_told(lake: Lake) -> None:
+    with pytest.raises(DataError, match=r"There are no objects at w/\*\.csv; put data there"):
+        list_objects(Source(uri="w/*.csv"), lake, print)
+    lake.store.replace("w/a.csv", b"")
+    with pytest.raises(DataError, match=r"All 1 objects at w/\*\.csv are empty"):
+        list_objects(Source(uri="w/*.csv"), lake, print)
+
+
+def test_without_partitions_all_rows_are_used() -> None:
+    assert used_window(Source(uri="w/*.csv"), None, None) == (None, None)
+    with pytest.raises(DataError, match=r"has no partitions, so 2013-06 means nothing; set source\.partition_by"):
+        used_window(Source(uri="w/*.csv"), "2013-06", None)
+
+
+def test_the_window_ends_with_the_partition_that_is_asked_for_or_the_newest() -> None:
+    assert used_window(MONTHS, "2013-06", datetime(2013, 9, 3, tzinfo=UTC)) == JUNE
+    assert used_window(MONTHS, None, datetime(2013, 6, 30, 23, 59, tzinfo=UTC)) == JUNE
+
+
+def test_without_a_window_the_newest_partition_bounds_nothing() -> None:
+    whole = MONTHS.model_copy(update={"window": None})
+    assert used_window(whole, None, datetime(2013, 6, 3, tzinfo=UTC)) == (None, None)
+    assert used_window(whole, "2013-06", None) == (None, JUNE[1])

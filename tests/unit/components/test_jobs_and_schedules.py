@@ -1,0 +1,55 @@
+"""The jobs of a model, with partitions where its source has a start, and its schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets.components.jobs_and_schedules import jobs, schedules
+from tests.support import attributes, spec
+
+TIMED: dict[str, Any] = {"columns": {**attributes()["columns"], "time": {"type": "timestamp"}}}
+
+
+def source(by: str, start: str | None) -> dict[str, Any]:
+    return TIMED | {"source": {"uri": "w/*.csv", "event_time": "time", "partition_by": by, "start": start}}
+
+
+def test_a_model_has_one_job_with_its_name_and_description() -> None:
+    [job] = jobs(spec(description="Rain tomorrow"))
+    assert (job.name, job.description) == ("weather", "Rain tomorrow")
+
+
+def test_partitions_without_a_start_make_no_job_for_backfills() -> None:
+    assert len(jobs(spec(**source("month", None)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("by", "start", "first", "third"),
+    [("month", "2013-01", "2013-01", "2013-03"), ("day", "2013-01-31", "2013-01-31", "2013-02-02")],
+)
+def test_a_start_makes_a_job_with_a_partition_for_each_day_or_month(
+    by: str, start: str, first: str, third: str
+) -> None:
+    job = jobs(spec(**source(by, start)))[1]
+    assert job.name == f"weather_by_{by}"
+    keys = job.config.partitions_def.get_partition_keys()
+    assert (keys[0], keys[2]) == (first, third)
+
+
+def test_a_partition_becomes_the_last_one_that_raw_data_uses() -> None:
+    config = jobs(spec(**source("month", "2013-01")))[1].config
+    run_config = config.get_run_config_for_partition_key("2013-06")
+    assert run_config == {"ops": {"weather__raw_data": {"config": {"last_partition": "2013-06"}}}}
+
+
+def test_a_retraining_schedule_runs_the_models_job() -> None:
+    [schedule] = schedules(spec(retrain={"schedule": "0 3 * * 0"}))
+    assert (schedule.name, schedule.job_name, schedule.cron_schedule) == ("weather_retrain", "weather", "0 3 * * 0")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_without_retrain_nothing_is_scheduled() -> None:
+    assert schedules(spec()) == []

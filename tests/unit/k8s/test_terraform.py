@@ -1,0 +1,131 @@
+"""k8s/terraform: in shape, valid for the AWS provider; its names are those of overlays and chart values."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[3]
+TERRAFORM = PROJECT / "k8s" / "terraform"
+PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG")
+
+needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+needs_provider = pytest.mark.skipif(
+    not Path(PLUGINS).is_dir() or not PLUGINS,
+    reason="TERRAFORM_PLUGIN_DIR does not name the folder of provider plugins with the AWS provider",
+)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy, so that no .terraform folder lands in the project."""
+    return Path(shutil.copytree(TERRAFORM, tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*")))
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Without this machine's CLI configuration, which may name a mirror or a file that is not there."""
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment |= {"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1"}
+    command = ["terraform", *arguments, "-no-color"]
+    return subprocess.run(
+        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@needs_terraform
+def test_it_is_formatted(copy: Path):
+    checked = terraform(copy, "fmt", "-check", "-diff", "-recursive")
+
+    assert checked.returncode == 0, checked.stdout
+
+
+@needs_terraform
+@needs_provider
+def test_it_is_valid_for_the_provider(copy: Path):
+    initialised = terraform(copy, "init", "-backend=false", "-input=false", f"-plugin-dir={PLUGINS}")
+    assert initialised.returncode == 0, initialised.stderr
+
+    validated = terraform(copy, "validate")
+
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+@needs_terraform
+@needs_provider
+def test_validation_notices_an_argument_that_the_provider_does_not_know(copy: Path):
+    (copy / "wrong.tf").write_text('resource "aws_sqs_queue" "wrong" {\n  retention = 1\n}\n')
+    terraform(copy, "init", "-backend=false", "-input=false", f"-plugin-dir={PLUGINS}")
+
+    validated = terraform(copy, "validate")
+
+    assert validated.returncode != 0
+    assert "retention" in validated.stderr
+
+
+def source() -> str:
+    return "\n".join(path.read_text() for path in sorted(TERRAFORM.glob("*.tf")))
+
+
+def roles_of_terraform(environment: str) -> set[str]:
+    """Names of the roles of service accounts and of Karpenter's nodes."""
+    block = re.search(r"service_accounts = \{(.*?)\n  \}", source(), re.DOTALL)
+    assert block is not None
+    kinds = re.findall(r"^    ([a-z-]+) +=", block[1], re.MULTILINE)
+    return {f"mlops-{environment}-{kind}" for kind in [*kinds, "node"]}
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_every_role_of_the_overlay_is_made(environment: str):
+    overlay = (PROJECT / "k8s" / "overlays" / environment / "kustomization.yaml").read_text()
+    named = set(re.findall(rf"(?:role/|/spec/role, value: )(mlops-{environment}-[a-z-]+)", overlay))
+
+    assert named
+    assert named <= roles_of_terraform(environment)
+
+
+def test_every_role_of_the_values_of_charts_is_made():
+    values = "\n".join(path.read_text() for path in (PROJECT / "helm-values").glob("*.yaml"))
+    named = set(re.findall(r"arn:aws:iam::\d{12}:role/([a-z-]+)", values))
+
+    assert named
+    assert named <= roles_of_terraform("production")
+
+
+def test_every_service_account_that_an_overlay_gives_a_role_is_trusted():
+    accounts = [
+        item["metadata"]["name"]
+        for path in ("base/security/service-accounts.yaml", "components/external-secrets/secret-store.yaml")
+        for item in yaml.safe_load_all((PROJECT / "k8s" / path).read_text())
+        if item["kind"] == "ServiceAccount"
+    ]
+    with_role = [
+        name for name in accounts if name.startswith("dagster") or name in {"mlflow", "predictor", "external-secrets"}
+    ]
+    trusted = (TERRAFORM / "service-accounts.tf").read_text()
+
+    assert with_role
+    assert [name for name in with_role if f'"{name}"' not in trusted and f":{name}" not in trusted] == []
+
+
+def test_every_secret_that_external_secrets_reads_is_made():
+    read = (PROJECT / "k8s" / "components" / "external-secrets" / "external-secrets.yaml").read_text()
+    read += (PROJECT / "k8s" / "overlays" / "staging" / "postgres-secret.yaml").read_text()
+    keys = set(re.findall(r"key: ([a-z-]+)(?:, property|\})", read))
+    made = (TERRAFORM / "secrets.tf").read_text()
+
+    assert keys
+    assert [key for key in keys if not re.search(rf"^\s+(?:.*\{{ )?{key} += ", made, re.MULTILINE)] == []
+
+
+def test_no_password_is_written_down():
+    assigned = re.findall(r'(?:password|secret_key|secret_string)\s*=\s*"([^"]+)"', source())
+
+    # Names of generated passwords, see secrets.tf
+    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-session", "postgres"}

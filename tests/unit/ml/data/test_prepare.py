@@ -1,0 +1,111 @@
+"""Raw rows to train and test rows: what is kept, what is dropped, and what stops the pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
+from mlops_assets.ml.errors import DataError
+from tests.preparation import COLUMNS, part, plan, prepare_frames
+from tests.support import weather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_parquet_and_csv_give_the_same_rows(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    prepare_frames(tmp_path / "a", [weather()])
+    prepare_frames(tmp_path / "b", [weather()], suffix="csv.gz")
+    for name in ("train", "test"):
+        pd.testing.assert_frame_equal(part(tmp_path / "a", name), part(tmp_path / "b", name))
+
+
+def test_rows_are_counted_by_why_they_were_dropped(tmp_path: Path) -> None:
+    frame = weather(300)
+    frame.loc[:9, "pressure"] = np.nan
+    frame.loc[10:14, "rain"] = None
+    frame = pd.concat([frame, frame.iloc[50:70]], ignore_index=True)
+    report = prepare_frames(tmp_path, [frame])
+    assert (report.rows_read, report.rows_with_nulls, report.duplicates) == (320, 15, 20)
+    assert report.train_rows + report.test_rows == 285
+
+
+def test_a_target_expression_and_its_classes(tmp_path: Path) -> None:
+    report = prepare_frames(tmp_path, [weather()], plan(target=Target(column="low", from_="pressure < 1013")))
+    assert report.classes == (False, True)
+    train = part(tmp_path, "train")
+    assert ((train.pressure < 1013).astype(int) == train.low).all()
+
+
+BROKEN_ROWS = {
+    "above max": ({"pressure": 1500.0}, "pressure", "max 1100"),
+    "below min": ({"pressure": 3.0}, "pressure", "min 900"),
+    "infinity": ({"pressure": np.inf}, "pressure", "finite"),
+    "minus infinity": ({"humidity": -np.inf}, "humidity", "finite"),
+}
+
+
+@pytest.mark.parametrize(("change", "column", "rule"), BROKEN_ROWS.values(), ids=BROKEN_ROWS)
+def test_a_row_that_breaks_the_contract_is_counted(
+    tmp_path: Path, change: dict[str, Any], column: str, rule: str
+) -> None:
+    frame = weather()
+    for name, value in change.items():
+        frame.loc[7, name] = value
+    [violation] = prepare_frames(tmp_path, [frame]).violations
+    assert (violation.column, violation.rule, violation.count) == (column, rule, 1)
+
+
+def test_a_category_that_is_not_allowed(tmp_path: Path) -> None:
+    allowed = NamedColumn(name="place", type="category", values=("Bern", "Zürich"))
+    [violation] = prepare_frames(tmp_path, [weather()], plan(columns=(allowed, *COLUMNS[1:]))).violations
+    assert (violation.rule, violation.example) == ("values Bern, Zürich", "Genève")
+
+
+def test_nulls_that_are_not_to_be_dropped_break_the_contract(tmp_path: Path) -> None:
+    frame = weather()
+    frame.loc[:4, "place"] = None
+    [violation] = prepare_frames(tmp_path, [frame], plan(prepare=Prepare(drop_nulls=False))).violations
+    assert (violation.column, violation.rule, violation.count) == ("place", "nullable: false", 5)
+
+
+UNUSABLE = {
+    "all null": (lambda frame: frame.assign(humidity=np.nan), "humidity has no value in any of 400 rows"),
+    "one class": (lambda frame: frame.assign(rain=True), "has only the class True"),
+    "no complete row": (
+        lambda frame: frame.assign(place=[None, *["x"] * 399], pressure=[1000.0, *[None] * 399]),
+        "0 rows|None of",
+    ),
+    "a class in one part": (lambda frame: frame.assign(rain=[True, *[False] * 399]), "no row of class True"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_data_that_cannot_be_learnt_from_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare_frames(tmp_path, [change(weather())])
+
+
+def test_three_classes_for_a_binary_task(tmp_path: Path) -> None:
+    used = plan(target=Target(column="where", from_="place"))
+    with pytest.raises(DataError, match="3 classes .*multiclass_classification"):
+        prepare_frames(tmp_path, [weather()], used)
+
+
+def test_a_target_that_cannot_be_computed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"target.from: .*cannot be computed"):
+        prepare_frames(tmp_path, [weather()], plan(target=Target(column="t", from_="pressure > 'a'")))
+
+
+def test_the_target_expression_cannot_read_files(tmp_path: Path) -> None:
+    secret = tmp_path.parent / "secret.csv"
+    secret.write_text("a\n1\n")
+    expression = f"pressure > (SELECT count(*) FROM read_csv('{secret}'))"
+    with pytest.raises(DataError, match=r"target.from"):
+        prepare_frames(tmp_path, [weather()], plan(target=Target(column="t", from_=expression)))

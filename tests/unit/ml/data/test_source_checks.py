@@ -1,0 +1,60 @@
+"""What is wrong with a source file is found and named before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.ml.data.source_checks import check_sources
+from mlops_assets.ml.errors import DataError
+from tests.preparation import COLUMNS
+from tests.support import weather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BROKEN_FILES = {
+    "missing column": ("a.csv", b"place,pressure,rain\nBern,1000,true\n", "a.csv has no column humidity"),
+    "wrong type": (
+        "a.csv",
+        b"place,pressure,humidity,rain\nBern,high,3,true\n",
+        "1 values that are no number, such as 'high'",
+    ),
+    "wrong boolean": ("a.csv", b"place,pressure,humidity,rain\nBern,1000,3,perhaps\n", "no boolean, such as 'perhaps'"),
+    "no rows": ("a.csv", b"place,pressure,humidity,rain\n", "hold no rows"),
+    "empty file": ("a.csv", b"", "a.csv is empty"),
+    "not Parquet": ("a.parquet", b"this is no Parquet file at all", "a.parquet cannot be read as Parquet"),
+    "binary CSV": ("a.csv", bytes(range(256)) * 20, "a.csv (cannot be read|has no column)"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN_FILES.values(), ids=BROKEN_FILES)
+def test_a_broken_source_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    good = tmp_path / "good.parquet"
+    weather().to_parquet(good)
+    (tmp_path / name).write_bytes(content)
+    sources = [tmp_path / name] if "rows" in message else [good, tmp_path / name]
+    with pytest.raises(DataError, match=message):
+        check_sources(sources, COLUMNS)
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    weather(20_000).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        check_sources([path], COLUMNS)
+
+
+def test_a_parquet_column_of_another_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    weather().assign(pressure="high").to_parquet(path)
+    with pytest.raises(DataError, match="column pressure has the type VARCHAR, but the contract says number"):
+        check_sources([path], COLUMNS)
+
+
+def test_extra_columns_are_reported_and_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    weather().assign(wind=3).to_parquet(path)
+    assert check_sources([path], COLUMNS).extra_columns == ("wind",)

@@ -1,0 +1,85 @@
+"""Source files as DuckDB relations: the contract's types, and a session that touches its own folders alone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+from mlops_assets.ml.data.contract import NamedColumn
+from mlops_assets.ml.data.sources import columns_of, contract_rows, identifier, quoted, session
+from mlops_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlops_assets.ml.data.contract import ColumnType
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Any]:
+    """A session on one folder."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "in").mkdir()
+    with session([tmp_path / "in"], tmp_path / "scratch", memory_limit_mib=128, threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("number", "1.5", 1.5),
+        ("number", "NaN", None),
+        ("number", "many", None),
+        ("number", "inf", math.inf),
+        ("boolean", "true", 1.0),
+        ("boolean", "perhaps", None),
+        ("category", "Bern", "Bern"),
+        ("category", "NA", None),
+        ("timestamp", "2013-06-30T12:00:00+02:00", "2013-06-30 10:00:00"),
+        ("timestamp", "yesterday", None),
+    ],
+)
+def test_a_value_has_the_contracts_type_or_is_null(
+    connection: Any, tmp_path: Path, kind: ColumnType, text: str, value: object
+) -> None:
+    (tmp_path / "in/a.csv").write_text(f"a,b\n{text},x\n")
+    rows = contract_rows([tmp_path / "in/a.csv"], [NamedColumn(name="a", type=kind)])
+    [(found,)] = connection.execute(rows).fetchall()
+    assert (str(found) if kind == "timestamp" and found else found) == value
+
+
+def test_files_of_both_formats_are_read_together(connection: Any, tmp_path: Path) -> None:
+    csv, parquet = tmp_path / "in/a.csv", tmp_path / "in/b.parquet"
+    csv.write_text("a,b\n1,x\n")
+    connection.execute(f"COPY (SELECT 2 AS a, 'y' AS b) TO {quoted(str(parquet))} (FORMAT parquet)")
+    rows = contract_rows([csv, parquet], [NamedColumn(name="b", type="category"), NamedColumn(name="a", type="number")])
+    assert sorted(connection.execute(rows).fetchall()) == [("x", 1.0), ("y", 2.0)]
+    assert columns_of(connection, parquet) == {"a": "INTEGER", "b": "VARCHAR"}
+
+
+def test_a_file_that_cannot_be_read_is_named(connection: Any, tmp_path: Path) -> None:
+    (tmp_path / "in/a.parquet").write_text("no parquet")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as Parquet .*; replace or remove the object"):
+        columns_of(connection, tmp_path / "in/a.parquet")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["FROM read_csv('{outside}/a.csv')", "COPY (SELECT 1) TO '{outside}/b.csv'", "SET enable_external_access = true"],
+)
+def test_a_session_keeps_to_its_folders(connection: Any, tmp_path: Path, statement: str) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with pytest.raises(duckdb.Error):
+        connection.execute(statement.format(outside=tmp_path))
+    assert not (tmp_path / "b.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a", 'say "hi"', "o'Brien", "a; DROP TABLE b", "Genève"])
+def test_any_name_and_any_text_can_be_quoted(connection: Any, name: str) -> None:
+    cursor = connection.execute(f"SELECT {quoted(name)} AS {identifier(name)}")
+    assert cursor.description[0][0] == name
+    assert cursor.fetchone() == (name,)

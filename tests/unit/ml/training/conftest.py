@@ -1,0 +1,22 @@
+"""What the tests of training train on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.testing.learner import write_features
+from tests.training import ROWS, WIDTH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """Arrays of 1,000 rows whose label follows from the features."""
+    folder = tmp_path / "features"
+    folder.mkdir()
+    write_features(folder, ROWS, WIDTH)
+    return folder

@@ -1,0 +1,28 @@
+"""How several workers share the rows of a step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_assets.ml.training.workers import Workers
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 8))
+def test_shares_hold_every_row_once_and_their_weights_make_the_mean(total: int, size: int, count: int) -> None:
+    rows = torch.arange(total)
+    batches = rows.split(size)
+    shares = [Workers(rank, count).share(rows, size) for rank in range(count)]
+    for index, batch in enumerate(batches):
+        taken: list[int] = []
+        mean = 0.0
+        for share in shares:
+            part = share.rows.split(share.sizes)[index]
+            assert len(part) > 0, "every worker takes part in every step"
+            taken += part[: share.counts[index]].tolist()
+            # What DDP makes of the workers' means
+            mean += float(part.double().mean()) * share.weights[index] / count
+        assert taken == batch.tolist()
+        assert mean == pytest.approx(float(batch.double().mean()))

@@ -1,0 +1,170 @@
+"""The lake's promises, the same on a folder and on a real S3 API (a moto server)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_assets.ml.errors import DataError
+from resources.lake.lake import Lake, split_glob
+
+
+def put(lake: Lake, key: str, content: bytes) -> None:
+    lake.store.replace(key, content)
+
+
+def publish(lake: Lake, place: str, version: str, content: bytes) -> None:
+    with lake.publishing(place, version) as folder:
+        (folder / "data.bin").write_bytes(content)
+        (folder / "more.txt").write_text("more")
+
+
+def test_sources_are_listed_by_pattern_in_order(lake: Lake) -> None:
+    for name in ("b.csv", "a.csv", "c.parquet", "deep/d.csv"):
+        put(lake, f"in/{name}", name.encode())
+    assert [item.key for item in lake.list_sources("in/*.csv")] == ["in/a.csv", "in/b.csv"]
+    assert lake.list_sources("nothing/*.csv") == []
+
+
+def test_sources_are_read_as_they_were_listed(lake: Lake) -> None:
+    put(lake, "in/a.csv", b"one")
+    items = lake.list_sources("in/*.csv")
+    with lake.sources("in/*.csv", items) as [path]:
+        assert path.read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("what", ["changed", "deleted"])
+def test_a_source_that_changed_after_listing_is_told(lake: Lake, what: str) -> None:
+    put(lake, "in/a.csv", b"one")
+    items = lake.list_sources("in/*.csv")
+    if what == "changed":
+        put(lake, "in/a.csv", b"another")
+    else:
+        lake.store.delete("in/a.csv")
+    with pytest.raises(DataError, match="was changed or deleted after it was listed"), lake.sources("in/*.csv", items):
+        pytest.fail("the block must not run")
+
+
+def test_a_snapshot_is_published_and_fetched(lake: Lake) -> None:
+    assert lake.find("m/stage", "v1") is None
+    publish(lake, "m/stage", "v1", b"content")
+    manifest = lake.find("m/stage", "v1")
+    assert manifest is not None
+    assert [file.name for file in manifest.files] == ["data.bin", "more.txt"]
+    assert (lake.fetch("m/stage", "v1") / "data.bin").read_bytes() == b"content"
+    assert lake.fetch("m/stage", "v1") == lake.fetch("m/stage", "v1")
+
+
+def test_a_writer_that_fails_leaves_nothing_visible(lake: Lake) -> None:
+    with pytest.raises(RuntimeError), lake.publishing("m/stage", "v1") as folder:
+        (folder / "data.bin").write_bytes(b"half")
+        raise RuntimeError
+    assert lake.find("m/stage", "v1") is None
+    with pytest.raises(DataError, match="no complete snapshot"):
+        lake.fetch("m/stage", "v1")
+
+
+def test_of_two_writers_one_wins_and_the_other_does_no_harm(lake: Lake) -> None:
+    with lake.publishing("m/stage", "v1") as slow:
+        (slow / "data.bin").write_bytes(b"slow")
+        publish(lake, "m/stage", "v1", b"fast")
+    assert (lake.fetch("m/stage", "v1") / "data.bin").read_bytes() == b"fast"
+
+
+@pytest.mark.parametrize("harm", ["truncated", "deleted"])
+def test_a_damaged_snapshot_does_not_count_and_can_be_made_again(lake: Lake, harm: str) -> None:
+    publish(lake, "m/stage", "v1", b"content")
+    manifest = lake.find("m/stage", "v1")
+    assert manifest is not None
+    key = f"{manifest.folder}/data.bin"
+    if harm == "deleted":
+        lake.store.delete(key)
+    else:
+        lake.store.replace(key, b"conte")
+    assert lake.find("m/stage", "v1") is None
+    publish(lake, "m/stage", "v1", b"content again")
+    assert (lake.fetch("m/stage", "v1") / "data.bin").read_bytes() == b"content again"
+
+
+def test_content_that_does_not_have_its_digest_is_refused(lake: Lake) -> None:
+    publish(lake, "m/stage", "v1", b"content")
+    manifest = lake.find("m/stage", "v1")
+    assert manifest is not None
+    lake.store.replace(f"{manifest.folder}/data.bin", b"tampere")
+    with pytest.raises(DataError, match="digest|no complete snapshot"):
+        lake.fetch("m/stage", "v1")
+
+
+def test_a_ledger_only_grows(lake: Lake) -> None:
+    assert [lake.append("m/ledger", {"what": index}) for index in range(3)] == [1, 2, 3]
+    assert [entry["what"] for entry in lake.entries("m/ledger")] == [0, 1, 2]
+    assert not lake.store.create("m/ledger/00000001.json", b"another past")
+
+
+def _append(uri: str, cache: str, count: int) -> None:
+    lake = Lake(uri=uri, cache=cache)
+    for index in range(count):
+        lake.append("m/ledger", {"process": os.getpid(), "what": index})
+
+
+def test_ledger_entries_of_several_processes_have_numbers_of_their_own(tmp_path: Path) -> None:
+    uri, cache = str(tmp_path / "lake"), str(tmp_path / "cache")
+    processes = [multiprocessing.Process(target=_append, args=(uri, cache, 15)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    entries = Lake(uri=uri, cache=cache).entries("m/ledger")
+    assert [entry["number"] for entry in entries] == list(range(1, 46))
+    assert len({(entry["process"], entry["what"]) for entry in entries}) == 45
+
+
+WRITER = """
+import sys
+from resources.lake.lake import Lake
+lake = Lake(uri=sys.argv[1], cache=sys.argv[2])
+for index in range(100_000):
+    with lake.publishing("m/stage", f"v{index}") as folder:
+        for name in range(3):
+            (folder / f"{name}.bin").write_bytes(bytes([index % 256]) * 300_000)
+    print(index, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_snapshots_or_none(tmp_path: Path) -> None:
+    lake = Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache"))
+    program = [sys.executable, "-c", WRITER, lake.uri, lake.cache]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[4]) as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        done = 19 + len(process.stdout.readlines())
+    versions = [path.name for path in (tmp_path / "lake/m/stage").iterdir()]
+    assert len(versions) >= 20
+    for version in versions:
+        manifest = lake.find("m/stage", version)
+        if int(version[1:]) <= done:
+            assert manifest is not None
+        if manifest is not None:
+            folder = lake.fetch("m/stage", version)
+            assert {file.stat().st_size for file in folder.iterdir()} == {300_000}
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("s3://bucket/a/b/*.csv", ("s3://bucket/a/b", "*.csv")),
+        ("/data/2025-*/x.csv", ("/data", "2025-*/x.csv")),
+        ("flights/*.parquet", ("flights", "*.parquet")),
+        ("/data/one.csv", ("/data", "one.csv")),
+    ],
+)
+def test_where_a_pattern_begins(uri: str, parts: tuple[str, str]) -> None:
+    assert split_glob(uri) == parts

@@ -1,0 +1,253 @@
+"""A model's YAML: what is wrong is told in one line that names the field and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster_shared.yaml_utils import parse_yaml_with_source_position
+
+from mlops_assets.ml.errors import SpecError
+from mlops_assets.spec.load_spec import load_spec
+from mlops_assets.spec.reference import fields
+from tests.support import attributes
+
+PROJECT = Path(__file__).parents[3]
+MODELS = sorted((PROJECT / "mlops_assets" / "defs").glob("*/defs.yaml"))
+TIMED = {
+    "columns": {**attributes()["columns"], "time": {"type": "timestamp"}},
+    "source": {"uri": "weather/*.csv", "event_time": "time", "partition_by": "month"},
+}
+
+BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
+    # what, attributes, field, part of the message
+    ("unknown field", attributes(trian={}), "trian", "no such field; allowed here: model, description"),
+    ("unknown nested field", attributes(train__epoch=3), "train.epoch", "allowed here: network, params, epochs"),
+    ("field of a later block", attributes(deploy={"replicas": 1}), "deploy", "no such field"),
+    ("unknown column field", attributes(columns__rain__typ="x"), "columns.rain.typ", "allowed here: type, nullable"),
+    ("no model", attributes("model"), "model", "missing; add it"),
+    ("no task", attributes("task"), "task", "missing; add it"),
+    ("no source", attributes("source"), "source", "missing; add it"),
+    ("no features", attributes("features"), "features", "missing; add it"),
+    ("no network", attributes("train.network"), "train.network", "missing; add it"),
+    ("model name", attributes(model="My Model"), "model", "'My Model' does not match the pattern"),
+    ("model name is a path", attributes(model="../up"), "model", "does not match the pattern"),
+    ("owner", attributes(owners=["someone"]), "owners.0", "does not match the pattern"),
+    ("task", attributes(task="clustering"), "task", "'regression', 'binary_classification'"),
+    ("number for text", attributes(description=3), "description", "valid string"),
+    ("list for object", attributes(source=["a"]), "source", "valid dictionary"),
+    ("uri without suffix", attributes(source__uri="weather/*"), "source.uri", ".parquet, .csv, .csv.gz"),
+    ("uri scheme", attributes(source__uri="gs://b/*.csv"), "source.uri", "gs:// is not supported"),
+    ("partition kind", attributes(source__partition_by="week"), "source.partition_by", "'none', 'day' or 'month'"),
+    ("partition, no time", attributes(source__partition_by="day"), "source.partition_by", "source.event_time"),
+    ("window, no partition", attributes(source__window=3), "source.window", "set source.partition_by"),
+    ("window of none", attributes(**TIMED, source__window=0), "source.window", "greater than or equal to 1"),
+    ("start is no month", attributes(**TIMED, source__start="2013-13"), "source.start", "such as 2013-06"),
+    ("event time unknown", attributes(source__event_time="when"), "source.event_time", "{type: timestamp}"),
+    ("event time no timestamp", attributes(source__event_time="pressure"), "source.event_time", "{type: timestamp}"),
+    ("example does not exist", attributes(source__example="no.such.thing"), "source.example", "no module no.such"),
+    (
+        "example outside of the lake",
+        attributes(source={"uri": "s3://b/*.csv", "example": "mlops_assets.datasets.iris"}),
+        "source.example",
+        "written into the lake only",
+    ),
+    ("no columns", attributes(columns={}), "columns", "at least 1"),
+    ("column type", attributes(columns__rain__type="integer"), "columns.rain.type", "'number', 'category'"),
+    ("range of a category", attributes(columns__place__min=0), "columns.place.min", "only numbers"),
+    ("values of a number", attributes(columns__pressure__values=["a"]), "columns.pressure.values", "only categories"),
+    ("min above max", attributes(columns__pressure__min=2000), "columns.pressure.min", "min 2000 is above max 1100"),
+    ("target unknown", attributes(target__column="snow"), "target.column", "snow is not among the columns"),
+    (
+        "target exists already",
+        attributes(target__from="pressure > 3", features__use=["place"]),
+        "target.column",
+        "source column already",
+    ),
+    (
+        "target of nothing",
+        attributes(target={"column": "t", "from": "1 > 0"}),
+        "target.from",
+        "names none of the columns",
+    ),
+    ("target is a timestamp", attributes(columns__rain__type="timestamp"), "target.column", "is a timestamp"),
+    ("regression on a boolean", attributes(task="regression", gate={"metric": "r2", "at_least": 0}), "task", "number"),
+    ("no feature", attributes(features__use=[]), "features.use", "at least 1"),
+    ("feature unknown", attributes(features__use=["wind"]), "features.use.0", "use one of: place, pressure"),
+    ("feature twice", attributes(features__use=["place", "place"]), "features.use.1", "used twice"),
+    ("feature is the target", attributes(features__use=["place", "rain"]), "features.use.1", "is the target"),
+    (
+        "feature makes the target",
+        attributes(target={"column": "high", "from": "pressure > 1013"}),
+        "features.use.1",
+        "leakage",
+    ),
+    ("split kind", attributes(prepare__split__by="user"), "prepare.split.by", "'random', 'time' or 'group'"),
+    ("split share", attributes(prepare__split__test=1.5), "prepare.split.test", "less than 1"),
+    ("split by time", attributes(prepare__split__by="time"), "prepare.split.by", "source.event_time"),
+    ("split by group", attributes(prepare__split__by="group"), "prepare.split.column", "by: group needs column"),
+    (
+        "split group unknown",
+        attributes(prepare__split={"by": "group", "column": "x"}),
+        "prepare.split.column",
+        "x is not among the columns",
+    ),
+    ("import path", attributes(train__network="MLP"), "train.network", "package.module.ClassName"),
+    ("module unknown", attributes(train__network="torhc.nn.Linear"), "train.network", "no module torhc.nn"),
+    ("submodule unknown", attributes(train__network="sklearn.lin.X"), "train.network", "no module sklearn.lin"),
+    ("epochs", attributes(train__epochs=0), "train.epochs", "greater than or equal to 1"),
+    ("epochs is text", attributes(train__epochs="many"), "train.epochs", "valid integer"),
+    ("learning rate", attributes(train__learning_rate=-1), "train.learning_rate", "greater than 0"),
+    ("schedule of the rate", attributes(train__schedule="linear"), "train.schedule", "'constant' or 'cosine'"),
+    ("duration", attributes(train__checkpoint_every="1 minute"), "train.checkpoint_every", "such as 60s or 7d"),
+    ("memory", attributes(train__compute={"memory": "16GB"}), "train.compute.memory", "(Mi|Gi|Ti)"),
+    ("gpus", attributes(train__compute={"gpu": -1}), "train.compute.gpu", "greater than or equal to 0"),
+    (
+        "workers of an estimator",
+        attributes(train={"network": "sklearn.linear_model.LogisticRegression", "compute": {"workers": 2}}),
+        "train.compute.workers",
+        "need a torch network",
+    ),
+    ("no gpu here", attributes(compute={"gpu": 1}), "compute.gpu", "there is no such field"),
+    ("no grace", attributes(train__compute={"grace": "0s"}), "train.compute.grace", "such as 60s or 7d"),
+    ("cores", attributes(compute={"cpu": 0}), "compute.cpu", "greater than 0"),
+    ("retries", attributes(compute={"retries": {"spot": 3}}), "compute.retries.spot", "infrastructure, code"),
+    ("no patience", attributes(train__early_stopping={}), "train.early_stopping.patience", "missing; add it"),
+    ("metric unknown", attributes(gate__metric="auc"), "gate.metric", "choose one of mse, rmse"),
+    ("metric of another task", attributes(gate__metric="r2"), "gate.metric", "r2 does not fit binary"),
+    ("no threshold", attributes("gate.at_least"), "gate.at_least", "give at_least"),
+    ("wrong direction", attributes("gate.at_least", gate__at_most=0.5), "gate.at_least", "better when greater"),
+    ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
+    ("slice by a number", attributes(gate__slices=["pressure"]), "gate.slices.0", "category or boolean"),
+    ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),
+    ("cron out of range", attributes(retrain={"schedule": "99 3 * * 0"}), "retrain.schedule", "five fields"),
+    ("retrain without schedule", attributes(retrain={}), "retrain.schedule", "missing; add it"),
+    ("owners is text", attributes(owners="team:a"), "owners", "valid tuple"),
+    ("uri is a number", attributes(source__uri=3), "source.uri", "valid string"),
+    ("target is text", attributes(target="rain"), "target", "valid dictionary"),
+    ("columns is a list", attributes(columns=["rain"]), "columns", "valid dictionary"),
+    ("nullable is text", attributes(columns__rain__nullable="perhaps"), "columns.rain.nullable", "valid boolean"),
+    ("max is text", attributes(columns__pressure__max="high"), "columns.pressure.max", "valid number"),
+    ("prepare is text", attributes(prepare="all"), "prepare", "valid dictionary"),
+    ("drop nulls", attributes(prepare__drop_nulls="perhaps"), "prepare.drop_nulls", "valid boolean"),
+    ("drop duplicates", attributes(prepare__drop_duplicates=3), "prepare.drop_duplicates", "valid boolean"),
+    ("split is text", attributes(prepare__split="random"), "prepare.split", "valid dictionary"),
+    ("split seed", attributes(prepare__split__seed=-1), "prepare.split.seed", "greater than or equal to 0"),
+    ("features is a list", attributes(features=["place"]), "features", "valid dictionary"),
+    ("train is text", attributes(train="sklearn"), "train", "valid dictionary"),
+    ("params is a list", attributes(train__params=[8]), "train.params", "valid dictionary"),
+    ("batch size", attributes(train__batch_size=0), "train.batch_size", "greater than or equal to 1"),
+    ("weight decay", attributes(train__weight_decay=-1), "train.weight_decay", "greater than or equal to 0"),
+    ("validation share", attributes(train__validation=1), "train.validation", "less than 1"),
+    ("early stopping is on", attributes(train__early_stopping=True), "train.early_stopping", "valid dictionary"),
+    (
+        "improvement",
+        attributes(train__early_stopping={"patience": 3, "min_delta": -1}),
+        "train.early_stopping.min_delta",
+        "greater than or equal to 0",
+    ),
+    ("seed of the training", attributes(train__seed=-1), "train.seed", "greater than or equal to 0"),
+    ("compute of the training", attributes(train__compute="large"), "train.compute", "valid dictionary"),
+    ("cores of the training", attributes(train__compute={"cpu": 0}), "train.compute.cpu", "greater than 0"),
+    (
+        "disk of the training",
+        attributes(train__compute={"ephemeral_storage": "9"}),
+        "train.compute.ephemeral_storage",
+        "Gi",
+    ),
+    ("start of the training", attributes(train__compute={"start_within": 9}), "train.compute.start_within", "7d"),
+    ("retries of the training", attributes(train__compute={"retries": 3}), "train.compute.retries", "valid dictionary"),
+    (
+        "infrastructure retries of the training",
+        attributes(train__compute={"retries": {"infrastructure": -1}}),
+        "train.compute.retries.infrastructure",
+        "greater than or equal to 0",
+    ),
+    (
+        "code retries of the training",
+        attributes(train__compute={"retries": {"code": -1}}),
+        "train.compute.retries.code",
+        "greater than or equal to 0",
+    ),
+    ("instance family", attributes(train__compute={"instance_family": "G5!"}), "train.compute.instance_family", "a-z"),
+    ("shared memory", attributes(train__compute={"shared_memory": "1GB"}), "train.compute.shared_memory", "(Mi|Gi|Ti)"),
+    ("spot", attributes(train__compute={"spot": "often"}), "train.compute.spot", "valid boolean"),
+    ("gate is a number", attributes(gate=0.8), "gate", "valid dictionary"),
+    ("at most is text", attributes(gate__at_most="all"), "gate.at_most", "valid number"),
+    ("margin", attributes(gate__beats_champion_by="much"), "gate.beats_champion_by", "valid number"),
+    ("slices is text", attributes(gate__slices="place"), "gate.slices", "valid tuple"),
+    ("retrain is text", attributes(retrain="weekly"), "retrain", "valid dictionary"),
+    ("compute is text", attributes(compute="large"), "compute", "valid dictionary"),
+    ("memory of the stages", attributes(compute={"memory": "3G"}), "compute.memory", "(Mi|Gi|Ti)"),
+    ("disk of the stages", attributes(compute={"ephemeral_storage": "0Gi"}), "compute.ephemeral_storage", "(Mi|Gi|Ti)"),
+    ("start of the stages", attributes(compute={"start_within": "soon"}), "compute.start_within", "such as 60s or 7d"),
+    ("retries of the stages", attributes(compute={"retries": 3}), "compute.retries", "valid dictionary"),
+    (
+        "infrastructure retries of the stages",
+        attributes(compute={"retries": {"infrastructure": -1}}),
+        "compute.retries.infrastructure",
+        "greater than or equal to 0",
+    ),
+    ("code retries of the stages", attributes(compute={"retries": {"code": -1}}), "compute.retries.code", "equal to 0"),
+]
+
+
+def line_of(given: dict[str, Any]) -> tuple[str, str]:
+    """The YAML of these attributes, and the one line that tells what is wrong with it."""
+    text = yaml.safe_dump({"type": "mlops_assets.ModelPipeline", "attributes": given}, sort_keys=False)
+    parsed = parse_yaml_with_source_position(text, "defs.yaml")
+    with pytest.raises(SpecError) as caught:
+        load_spec(parsed.value["attributes"], parsed.source_position_tree, "defs.yaml")
+    [line] = str(caught.value).splitlines()
+    return text, line
+
+
+def key_in(given: dict[str, Any], field: str) -> str | None:
+    """What stands in the YAML at a dotted field: its name, or the item of a list; None where it is not written."""
+    found: Any = given
+    key = None
+    for part in field.split("."):
+        try:
+            found, key = (found[int(part)], str(found[int(part)])) if part.isdigit() else (found[part], part)
+        except KeyError:
+            return None
+    return key
+
+
+@pytest.mark.parametrize(("given", "field", "message"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_a_broken_yaml_gives_one_line_with_file_and_field(given: dict[str, Any], field: str, message: str) -> None:
+    _, line = line_of(given)
+    place, told, reason = line.split(": ", 2)
+    assert told == field
+    assert message in reason
+    assert place.split(":")[0] == "defs.yaml"
+
+
+WRITTEN = [(what, given, key) for what, given, field, _ in BROKEN if (key := key_in(given, field))]
+
+
+@pytest.mark.parametrize(("given", "key"), [row[1:] for row in WRITTEN], ids=[row[0] for row in WRITTEN])
+def test_the_line_number_is_that_of_the_field(given: dict[str, Any], key: str) -> None:
+    text, line = line_of(given)
+    number = int(line.split(":")[1])
+    assert key in text.splitlines()[number - 1]
+
+
+def test_every_field_has_a_row_above_and_a_description() -> None:
+    broken = {re.sub(r"\.\d+$", "", re.sub(r"^columns\.\w+", "columns.NAME", field)) for _, _, field, _ in BROKEN}
+    known = fields()
+    assert [field.name for field in known if field.name not in broken] == []
+    assert [field.name for field in known if not field.description] == []
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
+def test_the_models_that_ship_are_valid(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert load_spec(content["attributes"], None, str(path)).model == path.parent.name
+
+
+def test_the_smallest_model_takes_less_than_20_lines() -> None:
+    assert len((PROJECT / "mlops_assets/defs/iris/defs.yaml").read_text().splitlines()) < 20

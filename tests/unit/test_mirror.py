@@ -1,0 +1,32 @@
+"""Where one looks for a test: each module has a file of its name in the same room of tests/unit, or stands below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+UNIT = PROJECT / "tests" / "unit"
+TESTED_ELSEWHERE: dict[str, str] = {}
+
+
+def test_of(module: Path) -> Path:
+    """Where the test of a module lies: rooms of mlops_assets below tests/unit, the others in tests/unit/resources."""
+    room = module.relative_to(PROJECT / "mlops_assets" if module.is_relative_to(PROJECT / "mlops_assets") else PROJECT)
+    return UNIT / room.parent / f"test_{room.name}"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of both packages by its dotted name."""
+    files = [path for package in ("mlops_assets", "resources") for path in (PROJECT / package).rglob("*.py")]
+    found = [path for path in files if path.name != "__init__.py"]
+    return {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in found}
+
+
+def test_every_module_has_a_test_where_one_looks_for_it() -> None:
+    missing = {name for name, path in modules().items() if not test_of(path).exists()}
+    assert missing - TESTED_ELSEWHERE.keys() == set()
+    assert TESTED_ELSEWHERE.keys() - missing == set(), "these have a test of their own, or are gone"
+
+
+def test_what_is_tested_elsewhere_names_a_test() -> None:
+    assert [target for target in TESTED_ELSEWHERE.values() if not (PROJECT / target).exists()] == []
