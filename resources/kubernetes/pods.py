@@ -88,7 +88,7 @@ class Pods:
         except ApiException as error:
             return f"(no log: {error.reason})"
 
-    def heard_of(self, node: str | None) -> bool:
+    def node_is_ready(self, node: str | None) -> bool:
         """Whether a node is there and tells that it is ready; true for a pod that has no node yet."""
         if node is None:
             return True

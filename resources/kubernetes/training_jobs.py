@@ -157,7 +157,8 @@ class _Job:
             time.sleep(LOOK_EVERY_S)
             now = self._look()
         # Kubernetes calls a worker running for minutes after its node was lost; the others fail when it does not answer
-        silent = [pod for pod in now.values() if not ended(pod) and not self.pods.heard_of(pod["spec"].get("nodeName"))]
+        running = [pod for pod in now.values() if not ended(pod)]
+        silent = [pod for pod in running if not self.pods.node_is_ready(pod["spec"].get("nodeName"))]
         over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
         taken_away = [(pod, gone) for pod, gone in over if gone or "deletionTimestamp" in pod["metadata"]]
         others = [item for item in over if item not in taken_away]

@@ -90,27 +90,24 @@ class S3Store:
 
     @contextmanager
     def _errors(self) -> Generator[None]:
-        """Turn what boto3 raises into a LakeError, or _NotAsExpectedError where S3 answers about the key itself."""
+        """Turn what boto3 raises into a LakeError, told apart where S3 answers about the key itself."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except ClientError as error:
-            if error.response["Error"]["Code"] in NOT_AS_EXPECTED:
-                raise _NotAsExpectedError from error
-            raise self._lake_error(error) from error
+            kind = _NotAsExpectedError if error.response["Error"]["Code"] in NOT_AS_EXPECTED else LakeError
+            raise self._refused(error, kind) from error
         except (BotoCoreError, Boto3Error) as error:
-            raise self._lake_error(error) from error
+            raise self._refused(error, LakeError) from error
 
-    def _lake_error(self, error: Exception) -> LakeError:
-        return LakeError(
-            f"The lake s3://{self.bucket}/{self.prefix.rstrip('/')} cannot be reached or refuses this: {error}",
-            remedy="check LAKE_URI, the network and the credentials; nothing was published",
-        )
+    def _refused(self, error: Exception, kind: type[LakeError]) -> LakeError:
+        what = f"The lake s3://{self.bucket}/{self.prefix.rstrip('/')} cannot be reached or refuses this: {error}"
+        return kind(what, remedy="check LAKE_URI, the network and the credentials; nothing was published")
 
 
-class _NotAsExpectedError(Exception):
+class _NotAsExpectedError(LakeError):
     """S3 says that a key is missing, or there although it should not be."""
 
 

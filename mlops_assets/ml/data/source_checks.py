@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.sources import (
     FITTING_TYPES,
+    MEMORY_LIMIT_MIB,
     REPLACE,
     cast,
     columns_of,
@@ -46,7 +47,7 @@ def check_sources(
     """
     rows, extra, last = 0, dict[str, None](), None
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib=512, threads=2)
+        connection = session({path.parent for path in paths}, Path(scratch), MEMORY_LIMIT_MIB, threads=2)
         for path in paths:
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)
@@ -88,7 +89,9 @@ def _values_fit(
     ]
     newest = next((f"max({cast(column)})" for column in columns if column.name == event_time), "NULL")
     try:
-        row = connection.execute(f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation(path)}").fetchone()
+        row = connection.execute(
+            f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation([path])}"
+        ).fetchone()
     except duckdb.Error as error:
         raise DataError(f"{path.name} is damaged ({first_line(error)})", remedy=REPLACE) from error
     for index, column in enumerate(typed):

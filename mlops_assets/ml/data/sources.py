@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DataError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.ml.data.contract import NamedColumn
 
+MEMORY_LIMIT_MIB = 512  # of DuckDB; what sorting needs beyond grows with the width of a row, and the rest spills
 REPLACE = "replace or remove the object"
 NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 FITTING_TYPES = {
@@ -57,12 +59,19 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(path: Path) -> str:
-    """The SQL that reads one source file; everything in a CSV is text until the contract casts it."""
-    if path.name.endswith(".parquet"):
-        return f"read_parquet({quoted(str(path))})"
+def relation(paths: Sequence[Path]) -> str:
+    """The SQL that reads source files of one format as one table; in CSV all is text until the contract casts it.
+
+    One read of a list: DuckDB holds a buffer of 30 MiB for each `read_csv` of its own. Quotes are given, because they
+    are otherwise guessed from the first lines, and names of folders such as month=7 are no columns.
+    """
+    files = ", ".join(quoted(glob.escape(str(path))) for path in paths)  # a path is a pattern to DuckDB
+    options = "union_by_name = true, hive_partitioning = false"
+    if paths[0].name.endswith(".parquet"):
+        return f"read_parquet([{files}], {options})"
     nulls = ", ".join(quoted(text) for text in NULLS)
-    return f"read_csv({quoted(str(path))}, header = true, all_varchar = true, nullstr = [{nulls}])"
+    dialect = f"header = true, all_varchar = true, quote = '\"', escape = '\"', nullstr = [{nulls}]"
+    return f"read_csv([{files}], {dialect}, {options})"
 
 
 def cast(column: NamedColumn) -> str:
@@ -89,7 +98,7 @@ def columns_of(connection: Any, path: Path) -> dict[str, str]:
     import duckdb
 
     try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation(path)}").fetchall()
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation([path])}").fetchall()
     except duckdb.Error as error:
         kind = "Parquet" if path.suffix == ".parquet" else "CSV"
         raise DataError(f"{path.name} cannot be read as {kind} ({first_line(error)})", remedy=REPLACE) from error
@@ -99,4 +108,4 @@ def columns_of(connection: Any, path: Path) -> dict[str, str]:
 def contract_rows(paths: Sequence[Path], columns: Sequence[NamedColumn]) -> str:
     """The SQL of all rows of the files with the contract's columns and types."""
     selected = ", ".join(f"{cast(column)} AS {identifier(column.name)}" for column in columns)
-    return " UNION ALL ".join(f"SELECT {selected} FROM {relation(path)}" for path in paths)
+    return f"SELECT {selected} FROM {relation(paths)}"

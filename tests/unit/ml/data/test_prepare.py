@@ -26,6 +26,12 @@ def test_parquet_and_csv_give_the_same_rows(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(part(tmp_path / "a", name), part(tmp_path / "b", name))
 
 
+def test_many_files_need_no_more_memory_than_one(tmp_path: Path) -> None:
+    """DuckDB holds a buffer of 30 MiB for each read of a CSV file by itself."""
+    report = prepare_frames(tmp_path, [weather(20, seed) for seed in range(100)], suffix="csv")
+    assert report.rows_read == 2_000
+
+
 def test_rows_are_counted_by_why_they_were_dropped(tmp_path: Path) -> None:
     frame = weather(300)
     frame.loc[:9, "pressure"] = np.nan

@@ -52,13 +52,44 @@ def test_a_value_has_the_contracts_type_or_is_null(
     assert (str(found) if kind == "timestamp" and found else found) == value
 
 
-def test_files_of_both_formats_are_read_together(connection: Any, tmp_path: Path) -> None:
-    csv, parquet = tmp_path / "in/a.csv", tmp_path / "in/b.parquet"
-    csv.write_text("a,b\n1,x\n")
-    connection.execute(f"COPY (SELECT 2 AS a, 'y' AS b) TO {quoted(str(parquet))} (FORMAT parquet)")
-    rows = contract_rows([csv, parquet], [NamedColumn(name="b", type="category"), NamedColumn(name="a", type="number")])
+def test_columns_are_taken_by_name_from_every_file(connection: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "in/a.csv", tmp_path / "in/b.csv"
+    first.write_text("a,b\n1,x\n")
+    second.write_text("b,c,a\ny,extra,2\n")
+    rows = contract_rows(
+        [first, second], [NamedColumn(name="b", type="category"), NamedColumn(name="a", type="number")]
+    )
     assert sorted(connection.execute(rows).fetchall()) == [("x", 1.0), ("y", 2.0)]
-    assert columns_of(connection, parquet) == {"a": "INTEGER", "b": "VARCHAR"}
+
+
+def test_columns_of_parquet_have_its_types(connection: Any, tmp_path: Path) -> None:
+    file = tmp_path / "in/b.parquet"
+    connection.execute(f"COPY (SELECT 2 AS a, 'y' AS b) TO {quoted(str(file))} (FORMAT parquet)")
+    assert columns_of(connection, file) == {"a": "INTEGER", "b": "VARCHAR"}
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "all*.csv", "it's.csv", "Genève.csv"])
+def test_a_file_is_read_by_its_name_and_not_by_a_pattern(connection: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in" / name).write_text("a\n1\n")
+    (tmp_path / "in/a1.csv").write_text("a\n2\n")
+    rows = contract_rows([tmp_path / "in" / name], [NamedColumn(name="a", type="number")])
+    assert connection.execute(rows).fetchall() == [(1.0,)]
+
+
+def test_names_of_folders_are_no_columns(connection: Any, tmp_path: Path) -> None:
+    file = tmp_path / "in/month=7/a.csv"
+    file.parent.mkdir()
+    file.write_text("month\n1\n")
+    rows = contract_rows([file], [NamedColumn(name="month", type="number")])
+    assert connection.execute(rows).fetchall() == [(1.0,)]
+
+
+def test_quotes_may_come_late(connection: Any, tmp_path: Path) -> None:
+    lines = ["a,b", *["1,plain"] * 30_000, '2,"plain"', '3,"Smith, John"', '4,"say ""hi"""']
+    (tmp_path / "in/a.csv").write_text("\n".join(lines))
+    rows = contract_rows([tmp_path / "in/a.csv"], [NamedColumn(name="b", type="category")])
+    found = connection.execute(f"SELECT DISTINCT b FROM ({rows}) ORDER BY 1").fetchall()
+    assert found == [("Smith, John",), ("plain",), ('say "hi"',)]
 
 
 def test_a_file_that_cannot_be_read_is_named(connection: Any, tmp_path: Path) -> None:
