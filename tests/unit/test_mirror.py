@@ -16,7 +16,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.testing.serving_target": "tests/unit/serving/test_serving_target.py",
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
-    "resources.lake.object_store": "tests/unit/testing/test_object_store.py",
+    "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
     "resources.serving.golden_rows": SERVER,
     "resources.serving.kserve_api": "tests/unit/serving/test_kserve_serving.py",
     "resources.serving.kserve_manifest": "tests/unit/serving/test_kserve_manifest.py",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.testing.learner import write_features
+from mlops_assets.testing.learner_conformance import write_features
 from tests.training import ROWS, WIDTH
 
 if TYPE_CHECKING:

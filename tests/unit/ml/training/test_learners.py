@@ -14,7 +14,7 @@ from mlops_assets.ml.training.network_learner import NetworkLearner
 from mlops_assets.ml.training.training_config import TrainingConfig
 from tests.preparation import TARGETS, prepare_and_build_features
 from tests.support import fit, weather
-from tests.unit.testing.test_learner import Mean
+from tests.unit.testing.test_learner_conformance import Mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     [
         ("mlops_assets.ml.networks.MLP", NetworkLearner),
         ("sklearn.linear_model.Ridge", EstimatorLearner),
-        ("tests.unit.testing.test_learner.Mean", Mean),
+        ("tests.unit.testing.test_learner_conformance.Mean", Mean),
     ],
 )
 def test_a_network_an_estimator_and_a_learner_of_its_own_are_told_apart(

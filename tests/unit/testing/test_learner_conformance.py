@@ -26,7 +26,7 @@ LEARNERS: list[tuple[Task, str]] = [
     ("regression", "sklearn.ensemble.RandomForestRegressor"),
     ("binary_classification", "sklearn.ensemble.RandomForestClassifier"),
     ("multiclass_classification", "sklearn.linear_model.LogisticRegression"),
-    ("regression", "tests.unit.testing.test_learner.Mean"),
+    ("regression", "tests.unit.testing.test_learner_conformance.Mean"),
 ]
 
 
@@ -78,4 +78,4 @@ def test_what_the_platform_can_train_keeps_the_promises_of_a_learner(task: Task,
 
 def test_a_graph_that_answers_differently_is_found() -> None:
     with pytest.raises(AssertionError, match="the graph differs from predict by 1"):
-        check_learner(TrainingConfig(network="tests.unit.testing.test_learner.Liar"), "regression")
+        check_learner(TrainingConfig(network="tests.unit.testing.test_learner_conformance.Liar"), "regression")
