@@ -5,6 +5,6 @@ Each is a function that raises AssertionError with the reason, so that any test 
 
 from mlops_assets.testing.learner_conformance import check_learner
 from mlops_assets.testing.object_store_conformance import check_object_store
-from mlops_assets.testing.serving_target import check_serving_target
+from mlops_assets.testing.serving_target_conformance import check_serving_target
 
 __all__ = ["check_learner", "check_object_store", "check_serving_target"]

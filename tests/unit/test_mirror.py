@@ -13,7 +13,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.model_server": SERVER,
     "mlops_assets.serving.predictor": SERVER,
-    "mlops_assets.testing.serving_target": "tests/unit/serving/test_serving_target.py",
+    "mlops_assets.testing.serving_target_conformance": "tests/unit/serving/test_serving_target.py",
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
