@@ -28,6 +28,7 @@ PLAN = PreparationPlan(
 
 
 def plan(**changed: Any) -> PreparationPlan:
+    """How the weather's rows are prepared, with fields changed."""
     return PLAN.model_copy(update=changed)
 
 
@@ -46,6 +47,7 @@ def prepare_frames(
 
 
 def part(folder: Path, name: str) -> pd.DataFrame:
+    """The prepared rows of `train` or `test`."""
     return pd.read_parquet(folder / "out" / f"{name}.parquet")
 
 
@@ -61,7 +63,7 @@ TARGETS = {
 def prepare_and_build_features(
     folder: Path, frame: pd.DataFrame, task: Task, target: Target
 ) -> tuple[Path, FeaturePlan]:
-    """Prepare the frame and build its features; give the folder of both and the plan."""
+    """Prepare the frame, and build its features in `folder`/features; the folder of the rows, and the plan."""
     kinds = {"place": "category", "pressure": "number", "humidity": "number"}
     columns = [
         NamedColumn(name=name, type=kinds.get(name, "number"), nullable=name == "humidity") for name in frame.columns

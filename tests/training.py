@@ -22,5 +22,6 @@ CONFIG = TrainingConfig(
 
 
 def weights(features: Path, out: Path, config: TrainingConfig = CONFIG, **arguments: Any) -> bytes:
+    """The weights that a training gives, as the file that holds them."""
     fit(features, out, config, **arguments)
     return (out / "weights.safetensors").read_bytes()

@@ -15,7 +15,7 @@ from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import EarlyStopping
 from tests.training import CONFIG, WIDTH, weights
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[4]
 
 
 def test_two_trainings_give_the_same_bytes(features: Path, tmp_path: Path) -> None:
