@@ -130,8 +130,10 @@ def stage(
 
         # Dagster reads what the function takes, and would take the report for the asset's type
         shown: Any = execute
-        shown.__signature__ = inspect.signature(function).replace(return_annotation=dg.MaterializeResult)
-        execute.__annotations__ = function.__annotations__ | {"return": dg.MaterializeResult}
+        signature = inspect.signature(function, eval_str=True)
+        shown.__signature__ = signature.replace(return_annotation=dg.MaterializeResult)
+        annotations = inspect.get_annotations(function, eval_str=True)
+        execute.__annotations__ = annotations | {"return": dg.MaterializeResult}
         return dg.asset(**arguments)(execute)
 
     return decorate

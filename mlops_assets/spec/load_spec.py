@@ -47,20 +47,23 @@ def _path(details: ErrorDetails) -> Path:
 
 
 def _message(details: ErrorDetails, path: Path) -> str:
-    value = details["input"]
+    shown, message = _shown(details["input"]), details["msg"]
     match details["type"]:
         case "extra_forbidden":
-            return f"there is no such field; allowed here: {', '.join(_allowed_fields(path[:-1]))}"
+            message = f"there is no such field; allowed here: {', '.join(_allowed_fields(path[:-1]))}"
         case "missing":
-            return "this field is missing; add it"
+            message = "this field is missing; add it"
         case "string_pattern_mismatch":
-            return (
-                f"{value!r} does not match the pattern {details['ctx']['pattern']}" if "ctx" in details else "bad value"
-            )
-        case "spec" | "duration" | "import_path" | "cron":
-            return details["msg"] if details["type"] == "spec" else f"{value!r}: {details['msg']}"
+            message = f"{shown} does not match the pattern {details.get('ctx', {}).get('pattern')}"
+        case "tuple_type":
+            message = f"{shown}: give a list, such as [a, b]"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            message = f"{shown}: give fields, such as {{name: value}}"
+        case "spec":
+            pass  # our own, about several fields
         case _:
-            return f"{_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}"
+            message = f"{shown}: {message[:1].lower()}{message[1:]}"
+    return message
 
 
 def _shown(value: object) -> str:

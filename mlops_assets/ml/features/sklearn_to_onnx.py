@@ -1,4 +1,4 @@
-"""Scikit-learn models as ONNX graphs with one output, all in one operator set."""
+"""Scikit-learn models as ONNX graphs with one output, in operator sets of at most `OPSET`."""
 
 from __future__ import annotations
 

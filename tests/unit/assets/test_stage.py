@@ -148,3 +148,32 @@ def test_a_snapshot_whose_work_fails_is_not_there(lake: Lake) -> None:
     with pytest.raises(DataError), snapshot(lake, lambda _: None, "weather/total", "v1", work):
         pytest.fail("the block must not run")
     assert lake.find("weather/total", "v1") is None
+
+
+POSTPONED = """
+from __future__ import annotations
+
+from mlops_assets.assets.stage import StageReport, stage
+from mlops_assets.ml.values import Value
+
+
+class Count(Value):
+    rows: int
+
+
+def count(spec):
+    @stage(spec, "count", "1", Count, kinds={"python"}, description="Rows")
+    def count(context: dg.AssetExecutionContext) -> StageReport:
+        return StageReport(Count(rows=1), "1")
+
+    return count
+
+
+import dagster as dg
+"""
+
+
+def test_a_stage_may_stand_in_a_module_that_postpones_annotations() -> None:
+    module: dict[str, Any] = {"__name__": "postponed"}
+    exec(POSTPONED, module)
+    assert module["count"](spec()).key.path[-1] == "count"
