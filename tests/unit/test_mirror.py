@@ -13,16 +13,13 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.model_server": SERVER,
     "mlops_assets.serving.predictor": SERVER,
-    "mlops_assets.testing.serving_target_conformance": "tests/unit/serving/test_serving_target.py",
+    "mlops_assets.testing.serving_target_conformance": "tests/unit/resources/serving/test_serving_target.py",
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
     "resources.serving.golden_rows": SERVER,
-    "resources.serving.kserve_api": "tests/unit/serving/test_kserve_serving.py",
-    "resources.serving.kserve_manifest": "tests/unit/serving/test_kserve_manifest.py",
-    "resources.serving.kserve_serving": "tests/unit/serving/test_kserve_serving.py",
+    "resources.serving.kserve_api": "tests/unit/resources/serving/test_kserve_serving.py",
     "resources.serving.local_serving": SERVER,
-    "resources.serving.serving_target": "tests/unit/serving/test_serving_target.py",
     "resources.tracking.mlflow_tracking": LIFE_CYCLE,
 }
 
