@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def measure() -> list[Result]:
     """Steps of iris and a training on a node that is there; nothing where there is no deployed platform."""
     from bench.measure import result
-    from tests.cluster.platform import NAMESPACE, Platform, kubectl
+    from tests.cluster.kubectl import NAMESPACE, kubectl
+    from tests.cluster.platform import Platform
 
     if not os.environ.get("KUBECONFIG") or not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found"):
         say(f"   left out: KUBECONFIG names no cluster with the namespace {NAMESPACE}")
@@ -25,7 +26,7 @@ def measure() -> list[Result]:
     platform = Platform()
     try:
         overheads = [seconds for _ in range(2) for seconds in _overheads(platform, platform.launch(job="iris"))]
-        platform.finished(platform.launch("fraud_detection/trained_model"))
+        platform.run_ends(platform.launch("fraud_detection/trained_model"))
         waits = [_until_training(platform) for _ in range(3)]
     finally:
         platform.close()
@@ -38,7 +39,7 @@ def measure() -> list[Result]:
 
 def _overheads(platform: Any, run_id: str) -> list[float]:
     """Seconds from the start of each step's container to the start of its step."""
-    run = platform.finished(run_id)
+    run = platform.run_ends(run_id)
     begun = {
         e["stepKey"]: float(e["timestamp"]) / 1000 for e in run.events if e["__typename"] == "ExecutionStepStartEvent"
     }
@@ -56,6 +57,6 @@ def _overheads(platform: Any, run_id: str) -> list[float]:
 def _until_training(platform: Any) -> float:
     """Seconds from the API call to the start of the training step; the node of the training before is still there."""
     submitted = time.time()
-    run = platform.finished(platform.launch("fraud_detection/trained_model"))
+    run = platform.run_ends(platform.launch("fraud_detection/trained_model"))
     [begun] = [float(e["timestamp"]) / 1000 for e in run.events if e["__typename"] == "ExecutionStepStartEvent"]
     return begun - submitted

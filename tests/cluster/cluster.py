@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.platform import kubectl
+from tests.cluster.kubectl import kubectl
 
 # Images of this registry have the packages by a volume on the disk of this machine; others have them inside
 LOCAL = "localhost"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.cluster import LOCAL, REGISTRY, overlay
+from tests.cluster.kubectl import NAMESPACE, kubectl, objects
 from tests.cluster.packages import with_packages
-from tests.cluster.platform import NAMESPACE, Platform, kubectl, objects, until
+from tests.cluster.platform import Platform
+from tests.cluster.waiting import GONE_S, POD_START_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,10 +56,10 @@ def platform() -> Iterator[Platform]:
 
     if not (keep and not gone()):
         delete(documents)
-        until("the namespace of an earlier test has gone", gone, 180)
+        wait_until(gone, GONE_S, "the namespace of an earlier test has gone")
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(documents))
     for name in ("statefulset/postgres", *(f"deployment/{name}" for name in DEPLOYMENTS)):
-        kubectl("rollout", "status", "-n", NAMESPACE, name, "--timeout=300s")
+        kubectl("rollout", "status", "-n", NAMESPACE, name, f"--timeout={POD_START_S}s")
     deployed = Platform()
     yield deployed
     deployed.close()

@@ -2,141 +2,95 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.platform import INPUTS, NAMESPACE, kubectl, objects, python, until
+from tests.cluster.kubectl import NAMESPACE, kubectl, names, objects, run_script
+from tests.cluster.platform import INPUTS, of_run
+from tests.cluster.results import mlflow_runs, training_file, training_keys
+from tests.cluster.waiting import POD_START_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.platform import Platform, Run
+    from tests.cluster.platform import Platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 MODEL, TWIN = "together", "alone"
-WORKERS = "app.kubernetes.io/component=training_worker"
 
 
-def workers(platform: Platform, run_id: str) -> list[dict[str, Any]]:
-    """The pods of the run's PyTorchJob that are not being deleted."""
-    found = platform.pods(f"dagster/run-id={run_id},{WORKERS}")
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+def named(pods: list[dict[str, Any]], ending: str) -> dict[str, Any]:
+    """The pod whose name ends so."""
+    [pod] = [pod for pod in pods if pod["metadata"]["name"].endswith(ending)]
+    return pod
 
 
-def training(platform: Platform, run_id: str, seen: set[str]) -> list[dict[str, Any]]:
-    """Three pods that were not seen before, once they train."""
-
-    def found() -> list[dict[str, Any]] | None:
-        run = platform.run(run_id)
-        assert run.status not in ("SUCCESS", "FAILURE"), run.text
-        pods = [pod for pod in workers(platform, run_id) if pod["metadata"]["uid"] not in seen]
-        return pods if len(pods) == 3 and all(pod["status"].get("phase") == "Running" for pod in pods) else None
-
-    pods = until("three workers that run", found, 240)
+def next_training(platform: Platform, run_id: str, seen: set[str]) -> list[dict[str, Any]]:
+    """Three pods that are not among those seen, and are from now on, once they train."""
+    pods = platform.workers_run(run_id, 3, seen)
     seen |= {pod["metadata"]["uid"] for pod in pods}
-    [master] = [pod for pod in pods if pod["metadata"]["name"].endswith("master-0")]
-    log = ["logs", "-n", NAMESPACE, master["metadata"]["name"]]
-    until("a checkpoint", checkpoints, 240)
-    until("the training goes on", lambda: kubectl(*log, check=False).strip(), 120)
+    wait_until(lambda: any("checkpoint-" in key for key in training_keys(MODEL)), POD_START_S, "a checkpoint is there")
+    platform.pod_writes(named(pods, "master-0"))
     return pods
 
 
-def lake(script: str) -> str:
-    """What a script prints that has the bucket's client as `c`."""
-    return python("import boto3,json;c=boto3.client('s3');" + script)
+def lowest_validation_loss(model: str) -> float:
+    """Of all epochs of the one training that is stored."""
+    return min(point["validation_loss"] for point in training_file(model, "curve.json"))
 
 
-def checkpoints() -> int:
-    """How many checkpoints lie in the lake."""
-    listed = f"c.list_objects_v2(Bucket='mlops',Prefix='lake/{MODEL}/trained_model/').get('Contents',[])"
-    return int(lake(f"print(sum('checkpoint-' in o['Key'] for o in {listed}))"))
-
-
-def curve(model: str) -> list[dict[str, float]]:
-    """The learning curve in the lake."""
-    listed = f"c.list_objects_v2(Bucket='mlops',Prefix='lake/{model}/trained_model/')['Contents']"
-    key = f"[o['Key'] for o in {listed} if o['Key'].endswith('curve.json')][0]"
-    return json.loads(lake(f"print(c.get_object(Bucket='mlops',Key={key})['Body'].read().decode())"))
-
-
-def metric(model: str) -> float:
-    """The model's area under the ROC curve on held-out rows, as MLflow has it."""
-    script = (
-        "import sys,mlflow;c=mlflow.MlflowClient();"
-        "e=c.get_experiment_by_name(sys.argv[1]);"
-        "print([r.data.metrics[k] for r in c.search_runs([e.experiment_id]) for k in r.data.metrics "
-        "if k.endswith('roc_auc')][0])"
-    )
-    return float(python(script, model))
+def roc_auc(model: str) -> float:
+    """The model's area under the ROC curve on the test set, as MLflow has it."""
+    metrics = [run["metrics"] for run in mlflow_runs() if run["experiment"] == model]
+    return next(value for logged in metrics for name, value in logged.items() if name.endswith("roc_auc"))
 
 
 def training_jobs(run_id: str) -> list[dict[str, Any]]:
-    return objects("pytorchjobs", "-n", NAMESPACE, "-l", f"dagster/run-id={run_id}")
-
-
-def kill_worker(pod: dict[str, Any]) -> None:
-    """kill -9 of the worker below torchrun's agent."""
-    script = (
-        "import os,glob;"
-        "[os.kill(int(f.split('/')[2]),9) for f in glob.glob('/proc/[0-9]*/environ') "
-        "if b'LOCAL_RANK=' in open(f,'rb').read()]"
-    )
-    kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "-c", "pytorch", "--", "python3", "-c", script)
-
-
-def made(platform: Platform, *keys: str) -> Run:
-    run = platform.finished(platform.launch(*keys), 900)
-    assert run.status == "SUCCESS", run.text
-    return run
+    """The run's PyTorchJobs."""
+    return objects("pytorchjobs", "-n", NAMESPACE, "-l", of_run(run_id))
 
 
 def test_three_workers_that_are_interrupted_make_the_model_of_one_process(platform: Platform) -> None:
-    made(platform, *(f"{TWIN}/{stage}" for stage in (*INPUTS, "trained_model")))
-    made(platform, *(f"{MODEL}/{stage}" for stage in INPUTS))
+    platform.materialize(TWIN, *INPUTS, "trained_model")
+    platform.materialize(MODEL, *INPUTS)
     run_id = platform.launch(f"{MODEL}/trained_model")
     seen: set[str] = set()
 
-    pods = training(platform, run_id, seen)
+    pods = next_training(platform, run_id, seen)
     nodes = {pod["spec"]["nodeName"] for pod in pods}
-    of_pool = {node["metadata"]["name"] for node in objects("nodes", "-l", "karpenter.sh/nodepool=gpu")}
-    assert nodes <= of_pool, "workers train on GPU nodes"
+    assert nodes <= names(objects("nodes", "-l", "karpenter.sh/nodepool=gpu")), "workers train on GPU nodes"
     assert all(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1" for pod in pods)
     assert not any(pod["spec"].get("automountServiceAccountToken", True) for pod in pods)
-    victim = next(pod for pod in pods if pod["metadata"]["name"].endswith("worker-1"))
-    kill_worker(victim)
+    # The worker below torchrun's agent
+    run_script("kill_processes", "environ", "LOCAL_RANK=", pod=named(pods, "worker-1")["metadata"]["name"])
 
-    pods = training(platform, run_id, seen)
-    victim = next(pod for pod in pods if pod["metadata"]["name"].endswith("worker-0"))
-    kubectl("delete", "pod", "-n", NAMESPACE, victim["metadata"]["name"], "--wait=false")
+    pods = next_training(platform, run_id, seen)
+    kubectl("delete", "pod", "-n", NAMESPACE, named(pods, "worker-0")["metadata"]["name"], "--wait=false")
 
-    run = platform.finished(run_id, 900)
-    assert run.status == "SUCCESS", run.text
+    run = platform.run_succeeds(run_id)
     assert "PyTorchJob" in run.text
     assert "trains with 3 workers" in run.text
     assert "epoch 1: loss" in run.text, "progress streams into the run"
     assert "ended by SIGKILL" in run.text
     assert "the pod was deleted" in run.text
-    assert len([e for e in run.events if e["__typename"] == "ExecutionStepUpForRetryEvent"]) == 2
+    assert len(run.events_of("ExecutionStepUpForRetryEvent")) == 2
     assert "resuming at epoch" in run.text
     assert not training_jobs(run_id)
-    assert not platform.pods(f"dagster/run-id={run_id},{WORKERS}")
+    assert not platform.pods(of_run(run_id, "training_worker"))
 
-    best, twin = (min(curve(model), key=lambda point: point["validation_loss"]) for model in (MODEL, TWIN))
-    assert best["validation_loss"] == pytest.approx(twin["validation_loss"], rel=0.05)
-    made(platform, f"{MODEL}/evaluation", f"{TWIN}/evaluation")  # both pass fraud_detection's gate
-    first, second = metric(MODEL), metric(TWIN)
-    assert first == pytest.approx(second, abs=0.002)
+    assert lowest_validation_loss(MODEL) == pytest.approx(lowest_validation_loss(TWIN), rel=0.05)
+    platform.run_succeeds(platform.launch(f"{MODEL}/evaluation", f"{TWIN}/evaluation"))  # both pass their gates
+    assert roc_auc(MODEL) == pytest.approx(roc_auc(TWIN), abs=0.002)
 
 
 def test_a_cancelled_run_leaves_no_training_job(platform: Platform) -> None:
-    made(platform, *(f"{MODEL}/{stage}" for stage in INPUTS))
+    platform.materialize(MODEL, *INPUTS)
     # Or the stage would be skipped
-    listed = f"c.list_objects_v2(Bucket='mlops',Prefix='lake/{MODEL}/trained_model/').get('Contents',[])"
-    lake(f"[c.delete_object(Bucket='mlops',Key=o['Key']) for o in {listed}]")
+    run_script("delete_keys", *training_keys(MODEL))
     run_id = platform.launch(f"{MODEL}/trained_model")
-    until("workers", lambda: len(workers(platform, run_id)) == 3, 180)
+    workers = of_run(run_id, "training_worker")
+    wait_until(lambda: len(platform.live_pods(workers)) == 3, POD_START_S, "three workers are there")
     platform.terminate(run_id)
-    assert platform.finished(run_id, 180).status == "CANCELED"
-    until("the PyTorchJob has gone", lambda: not training_jobs(run_id), 90)
-    until("its pods have gone", lambda: not platform.pods(f"dagster/run-id={run_id}"), 90)
-    until("the slot is free", lambda: not platform.slots("gpu"), 60)
+    platform.run_is_cancelled(run_id)
+    wait_until(lambda: not training_jobs(run_id), SOON_S, "the PyTorchJob has gone")
+    platform.no_pod_is_left(run_id)
+    platform.pool_is_free("gpu")

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.platform import NAMESPACE, STAGES, gpu_claims, kubectl, objects, override, step, until
+from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, kubectl, names, objects
+from tests.cluster.nodes import gpu_nodes_are_gone
+from tests.cluster.platform import STAGES, of_run, override, step
+from tests.cluster.waiting import POD_START_S, SOON_S, wait_until
 from tests.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cluster.platform import Platform, Run
+    from tests.cluster.dagster_api import Run
+    from tests.cluster.platform import Platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 MODEL, SERVICE = "fraud_detection", "fraud-detection"
@@ -27,11 +31,10 @@ HARMLESS = RISKY | {"amount": 20.0, "user_age": 40, "transaction_hour": 13}
 @pytest.fixture(scope="module")
 def life_cycle(platform: Platform) -> tuple[Run, dict[str, dict[str, Any]]]:
     """One run of fraud_detection through Dagster's API while there is no GPU node, and the pods its steps ran in."""
-    until("GPU nodes of other tests are gone", lambda: not gpu_claims(), 240, every_s=3)
+    gpu_nodes_are_gone()
     run_id = platform.launch(job=MODEL)
-    run = platform.finished(run_id, timeout_s=900)
-    assert run.status == "SUCCESS", run.text
-    pods = platform.pods(f"dagster/run-id={run_id},app.kubernetes.io/component=step_worker")
+    run = platform.run_succeeds(run_id)
+    pods = platform.pods(of_run(run_id, "step_worker"))
     return run, {pod["metadata"]["labels"]["dagster/op"]: pod for pod in pods}
 
 
@@ -51,39 +54,42 @@ def test_every_stage_runs_in_a_pod_of_its_own_and_training_on_a_gpu_node(
 
 
 @contextmanager
-def endpoint() -> Iterator[Callable[[], list[float] | None]]:
-    """The probabilities of fraud of two transactions, asked of the model's Service; None while it does not answer."""
+def endpoint() -> Iterator[Callable[[], list[float]]]:
+    """Predicts with the model's Service, once it answers: the probabilities of fraud of RISKY and HARMLESS."""
     port = free_port()
     command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{SERVICE}-predictor", f"{port}:80"]
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/models/{MODEL}:predict", json.dumps({"instances": [RISKY, HARMLESS]}).encode()
     )
 
-    def ask() -> list[float] | None:
+    def answer() -> list[Any]:
         try:
-            with urllib.request.urlopen(request, timeout=5) as reply:
-                found = json.load(reply)["predictions"]
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return json.load(response)["predictions"]
         except OSError:
-            return None
-        return [item["probabilities"][1] if isinstance(item, dict) else item for item in found]
+            return []
+
+    def predict() -> list[float]:
+        predictions = wait_until(answer, SOON_S, "the model's Service answers")
+        return [item["probabilities"][1] if isinstance(item, dict) else item for item in predictions]
 
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
         try:
-            yield ask
+            yield predict
         finally:
             forward.kill()
 
 
 @pytest.mark.usefixtures("life_cycle")
 def test_the_inference_service_answers_over_its_service() -> None:
-    with endpoint() as ask:
-        risky, harmless = until("a prediction", ask, 60)
+    with endpoint() as predict:
+        risky, harmless = predict()
     assert 0 <= harmless < risky <= 1
 
 
 @pytest.mark.usefixtures("life_cycle")
 def test_the_gpu_node_is_given_back() -> None:
-    until("the GPU node is consolidated away", lambda: not gpu_claims(), 240, every_s=3)
+    gpu_nodes_are_gone()
 
 
 @contextmanager
@@ -94,12 +100,11 @@ def unchanged() -> Iterator[None]:
         [service] = [s for s in objects("inferenceservices", "-n", NAMESPACE) if s["metadata"]["name"] == SERVICE]
         return service["spec"]
 
-    with endpoint() as ask:
-        before = specification(), until("a prediction", ask, 60)
+    with endpoint() as predict:
+        before = specification(), predict()
         yield
-        assert (specification(), until("a prediction", ask, 60)) == before
-    names = {service["metadata"]["name"] for service in objects("inferenceservices", "-n", NAMESPACE)}
-    assert f"{SERVICE}-candidate" not in names
+        assert (specification(), predict()) == before
+    assert f"{SERVICE}-candidate" not in names(objects("inferenceservices", "-n", NAMESPACE))
 
 
 @pytest.mark.usefixtures("life_cycle")
@@ -107,64 +112,37 @@ def test_a_predictor_that_does_not_come_up_leaves_the_old_one(platform: Platform
     variable = "{name: MLOPS_PREDICTOR_IMAGE, value: 'localhost/no-predictor:1'}"
     config = override(f"{{container_config: {{env: [{variable}]}}}}")
     with unchanged():
-        run = platform.finished(platform.launch(f"{MODEL}/deployment", config=config), 300)
-    assert run.status == "FAILURE"
+        run = platform.run_fails(platform.launch(f"{MODEL}/deployment", config=config))
     assert "was not rolled out, version 1 keeps answering" in run.text
     assert "the image localhost/no-predictor:1 cannot be pulled" in run.text
     assert "Push the image, or correct its name" in run.text
 
 
-ANOTHER_ANSWER = """
-import json, tempfile
-from pathlib import Path
-from mlops_assets.definitions import defs
-from resources.environment import Environment
-
-serving = defs.resources["serving"]
-lake = Environment.read().lake()
-served = serving.current("{model}")
-draft = Path(tempfile.mkdtemp())
-for name in ("model.onnx", "model.json"):
-    place = f"served/{model}/{{served['version']}}-{{served['sha256'][:12]}}/{{name}}"
-    (draft / name).write_bytes(lake.store.read(place))
-description = json.loads((draft / "model.json").read_text())
-rows = description["golden"]["outputs"]["probabilities"]
-description["golden"]["outputs"]["probabilities"] = [row[::-1] for row in rows]
-(draft / "model.json").write_text(json.dumps(description))
-try:
-    serving.roll_out("{model}", draft, served["sha256"], 2)
-except Exception as error:
-    print(error)
-"""
+def as_deployment_step(pod: dict[str, Any], name: str, script: str) -> dict[str, Any]:
+    """A pod with all that the pod of the deployment step has, for another program."""
+    spec = pod["spec"]
+    [container] = spec["containers"]
+    container["command"], container["args"] = ["python", "-c", (SCRIPTS / f"{script}.py").read_text(), MODEL], []
+    # Admission gives it a token of its own
+    for item, part in ((spec, "volumes"), (container, "volumeMounts")):
+        item[part] = [volume for volume in item[part] if not volume["name"].startswith("kube-api-access")]
+    del spec["nodeName"]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
 
 
 def test_a_version_that_answers_otherwise_than_offline_is_not_let_through(
     life_cycle: tuple[Run, dict[str, dict[str, Any]]],
 ) -> None:
     _, pods = life_cycle
-    spec = pods[step(MODEL, "deployment")]["spec"]
-    [container] = spec["containers"]
-    container["command"], container["args"] = ["python", "-c", ANOTHER_ANSWER.format(model=MODEL)], []
-    # Admission gives it a token of its own
-    spec["volumes"] = [volume for volume in spec["volumes"] if not volume["name"].startswith("kube-api-access")]
-    mounts = container["volumeMounts"]
-    container["volumeMounts"] = [mount for mount in mounts if not mount["name"].startswith("kube-api-access")]
-    del spec["nodeName"]
-    metadata = {"name": "another-answer", "namespace": NAMESPACE}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    name = "another-answer"
+    pod = as_deployment_step(pods[step(MODEL, "deployment")], name, "deploy_another_answer")
+    succeeded = ("--for=jsonpath={.status.phase}=Succeeded", f"--timeout={POD_START_S}s")
     with unchanged():
-        kubectl("create", "-f", "-", stdin=json.dumps(pod))
+        create(pod)
         try:
-            kubectl(
-                "wait",
-                "-n",
-                NAMESPACE,
-                "pod/another-answer",
-                "--for=jsonpath={.status.phase}=Succeeded",
-                "--timeout=240s",
-            )
-            said = kubectl("logs", "-n", NAMESPACE, "another-answer")
+            kubectl("wait", "-n", NAMESPACE, f"pod/{name}", *succeeded)
+            refusal = kubectl("logs", "-n", NAMESPACE, name)
         finally:
-            kubectl("delete", "pod", "-n", NAMESPACE, "another-answer", "--wait=false")
-    assert "Version 2 of fraud_detection was not rolled out, version 1 keeps answering" in said
-    assert "golden rows" in said
+            kubectl("delete", "pod", "-n", NAMESPACE, name, "--wait=false")
+    assert "Version 2 of fraud_detection was not rolled out, version 1 keeps answering" in refusal
+    assert "golden rows" in refusal

@@ -13,7 +13,9 @@ from unittest.mock import patch
 import pytest
 
 from tests.cluster.cluster import K8S, overlay
-from tests.cluster.platform import STAGES, kubectl, until
+from tests.cluster.kubectl import kubectl
+from tests.cluster.platform import STAGES
+from tests.cluster.waiting import SOON_S, wait_until
 from tests.support import TORCH, spec
 
 if TYPE_CHECKING:
@@ -277,7 +279,7 @@ def test_the_training_operators_own_container_becomes_admissible(environment: Co
         return answer.stdout if answer.returncode == 0 else ""
 
     # The API server takes a moment to learn a new policy
-    made = json.loads(until("a pod of the Training Operator is admitted", admitted, 30))
+    made = json.loads(wait_until(admitted, SOON_S, "a pod of the Training Operator is admitted"))
     assert made["spec"]["initContainers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 

@@ -1,0 +1,40 @@
+"""kubectl: objects of the cluster, and scripts that run in its pods."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+NAMESPACE = "mlops-test"
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
+    """The output of kubectl."""
+    done = subprocess.run(["kubectl", *arguments], input=stdin, text=True, capture_output=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def objects(*arguments: str) -> list[dict[str, Any]]:
+    """What `kubectl get` lists."""
+    return json.loads(kubectl("get", *arguments, "-o", "json"))["items"]
+
+
+def create(item: dict[str, Any]) -> None:
+    """Create an object."""
+    kubectl("create", "-f", "-", stdin=json.dumps(item))
+
+
+def names(items: list[dict[str, Any]]) -> set[str]:
+    """The names of objects."""
+    return {item["metadata"]["name"] for item in items}
+
+
+def run_script(name: str, *arguments: str, pod: str = "deploy/dagster-code", check: bool = True) -> str:
+    """What `scripts/<name>.py` prints in a pod. It goes there by standard input, so images need not hold it."""
+    command = ("exec", "-i", "-n", NAMESPACE, pod, "--", "python", "-", *arguments)
+    return kubectl(*command, stdin=(SCRIPTS / f"{name}.py").read_text(), check=check)
