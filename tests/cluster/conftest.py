@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.cluster import LOCAL, REGISTRY, overlay
+from tests.cluster.environment_copy import CRDS, ENVIRONMENTS, GROUNDWORK, Copy, as_list
 from tests.cluster.kubectl import NAMESPACE, kubectl, objects
 from tests.cluster.packages import with_packages
 from tests.cluster.platform import Platform
-from tests.cluster.waiting import GONE_S, POD_START_S, wait_until
+from tests.cluster.waiting import GONE_S, POD_START_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,3 +84,36 @@ def refuse_foreign_pools(manifests: list[dict[str, Any]]) -> None:
 def delete(documents: dict[str, Any]) -> None:
     """Delete what was deployed, whatever of it is there."""
     kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=json.dumps(documents))
+
+
+@pytest.fixture(scope="session")
+def crds() -> Iterator[None]:
+    """All kinds that the manifests use; those which the cluster did not have are deleted again."""
+    if not CRDS.is_dir():
+        pytest.skip(f"no folder {CRDS} with CustomResourceDefinitions; name one in MLOPS_CRDS")
+    present = set(kubectl("get", "crds", "-o", "name").split())
+    groups = ("karpenter", "external-secrets", "prometheus-operator")
+    files = [file for group in groups for file in (CRDS / group).glob("*.yaml")]
+    made = []
+    for file in files:
+        name = kubectl("create", "--dry-run=client", "-o", "name", "-f", str(file)).strip()
+        if name not in present:
+            kubectl("apply", "--server-side", "-f", str(file))
+            made.append(name)
+    if made:
+        kubectl("wait", "--for=condition=Established", f"--timeout={SOON_S}s", *made)
+    yield
+    if made:
+        kubectl("delete", *made)
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def environment(request: pytest.FixtureRequest, crds: None) -> Iterator[Copy]:
+    """An environment of which accounts, rights and limits exist, and nothing runs."""
+    copy = Copy(request.param)
+    groundwork = as_list([item for item in copy.objects if item["kind"] in GROUNDWORK])
+    try:
+        kubectl("create", "-f", "-", stdin=groundwork)
+        yield copy
+    finally:
+        kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=groundwork)
