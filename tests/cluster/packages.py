@@ -47,7 +47,7 @@ def _volume(namespace: str) -> list[dict[str, Any]]:
                 "persistentVolumeReclaimPolicy": "Retain",
                 "storageClassName": "",
                 "claimRef": {"namespace": namespace, "name": NAME},
-                "hostPath": {"path": str(Path(pandas.__file__).parent.parent), "type": "Directory"},
+                "hostPath": {"path": str(Path(pandas.__file__).resolve().parent.parent), "type": "Directory"},
             },
         },
         {
