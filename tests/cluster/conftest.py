@@ -12,16 +12,28 @@ import pytest
 
 from tests.cluster.cluster import LOCAL, REGISTRY, overlay
 from tests.cluster.environment_copy import CRDS, ENVIRONMENTS, GROUNDWORK, Copy, as_list
+from tests.cluster.failure_dump import cluster_state
 from tests.cluster.kubectl import NAMESPACE, kubectl, objects
 from tests.cluster.packages import with_packages
 from tests.cluster.platform import Platform
 from tests.cluster.waiting import GONE_S, POD_START_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 NEEDED = ("nodepools.karpenter.sh", "inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org")
 DEPLOYMENTS = ("moto", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The report of a cluster test that failed shows the cluster as it is now, before fixtures clear it away."""
+    report = yield
+    if report.failed and report.when in ("setup", "call") and item.get_closest_marker("cluster"):
+        report.sections.append(("the cluster when the test failed", cluster_state()))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
