@@ -64,12 +64,13 @@ def platform() -> Iterator[Platform]:
         manifests = with_packages(manifests, NAMESPACE)
     documents = {"apiVersion": "v1", "kind": "List", "items": manifests}
 
-    def gone() -> bool:
-        return not kubectl("get", "namespace", NAMESPACE, "--ignore-not-found")
+    def phase() -> str:
+        phase = ("-o", "jsonpath={.status.phase}")
+        return kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", *phase)
 
-    if not (keep and not gone()):
+    if not (keep and phase() == "Active"):
         delete(documents)
-        wait_until(gone, GONE_S, "the namespace of an earlier test has gone")
+        wait_until(lambda: phase() == "", GONE_S, "the namespace of an earlier test has gone")
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(documents))
     for name in ("statefulset/postgres", *(f"deployment/{name}" for name in DEPLOYMENTS)):
         kubectl("rollout", "status", "-n", NAMESPACE, name, f"--timeout={POD_START_S}s")

@@ -92,10 +92,11 @@ def _events(namespace: str) -> str:
     since = (datetime.now(UTC) - EVENTS_OF).isoformat()
     lines = []
     for event in json.loads(_kubectl("get", "events", "-A", "-o", "json"))["items"]:
+        # Karpenter's about nodes and NodeClaims have no name
         about = event["involvedObject"]
         if about.get("namespace", namespace) == namespace and _last_seen(event) >= since:
-            message = f"{event['type']} {event.get('reason')}: {event.get('message')}"
-            lines.append(f"{_last_seen(event)} {about['kind']}/{about['name']} {message}")
+            message = f"{event.get('type')} {event.get('reason')}: {event.get('message')}"
+            lines.append(f"{_last_seen(event)} {about.get('kind')}/{about.get('name')} {message}")
     return "\n".join(sorted(lines)[-EVENTS:])
 
 

@@ -49,24 +49,27 @@ class Platform(DagsterApi):
             run = self.run(run_id)
             return run if run.ended else None
 
-        return wait_until(ended, deadline_s, f"run {run_id} ends", every_s=2)
+        run = wait_until(ended, deadline_s, f"run {run_id} ends", every_s=2)
+        # pytest cuts long texts out of failed assertions, and shows what was printed
+        print(f"run {run_id}, {run.status}\n{run.text}")
+        return run
 
     def run_succeeds(self, run_id: str) -> Run:
         """The run, which has succeeded."""
         run = self.run_ends(run_id)
-        assert run.status == "SUCCESS", run.text
+        assert run.status == "SUCCESS"
         return run
 
     def run_fails(self, run_id: str) -> Run:
         """The run, which has failed."""
         run = self.run_ends(run_id, RUN_STOPS_S)
-        assert run.status == "FAILURE", run.text
+        assert run.status == "FAILURE"
         return run
 
     def run_is_cancelled(self, run_id: str) -> Run:
         """The run, which has been cancelled."""
         run = self.run_ends(run_id, RUN_STOPS_S)
-        assert run.status == "CANCELED", run.text
+        assert run.status == "CANCELED"
         return run
 
     def run_logs(self, run_id: str, text: str) -> Run:
@@ -110,7 +113,7 @@ class Platform(DagsterApi):
         return wait_until(lambda: self.step_pod(run_id, step), POD_START_S, f"the pod of step {step}")
 
     def workers_run(self, run_id: str, count: int, seen: Collection[str] = ()) -> list[dict[str, Any]]:
-        """The pods of the run's PyTorchJob, whose names are new, once all of them run."""
+        """So many pods of the run's PyTorchJob, all running; pods whose uid was seen do not count."""
 
         def running() -> list[dict[str, Any]] | None:
             run = self.run(run_id)
@@ -125,10 +128,11 @@ class Platform(DagsterApi):
         """The pod's log has a text, or anything."""
         name = pod["metadata"]["name"]
 
-        def log() -> str:
-            return kubectl("logs", "-n", NAMESPACE, name, check=False).strip()
+        def written() -> bool:
+            log = kubectl("logs", "-n", NAMESPACE, name, check=False).strip()
+            return log != "" and text in log
 
-        wait_until(lambda: log() and text in log(), SOON_S, f"pod {name} writes {text!r}")
+        wait_until(written, SOON_S, f"pod {name} writes {text!r}")
 
     def no_pod_is_left(self, run_id: str) -> None:
         """All pods of the run have gone."""

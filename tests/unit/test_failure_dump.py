@@ -26,7 +26,8 @@ def pod(name: str, phase: str, ready: str, created: str) -> dict[str, Any]:
 def event(message: str, minutes: int, namespace: str | None = "mlops-test", field: str = "lastTimestamp") -> Any:
     """An event that was last seen some minutes ago, as the field says that its writer uses."""
     seen = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
-    about = {"kind": "Pod", "name": "p"} | ({"namespace": namespace} if namespace else {})
+    # Karpenter's about nodes and NodeClaims have no name
+    about = {"kind": "Pod", "name": "p", "namespace": namespace} if namespace else {"kind": "Node"}
     return {"involvedObject": about, "type": "Warning", "reason": "Because", "message": message, field: seen}
 
 
