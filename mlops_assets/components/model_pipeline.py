@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 
 from mlops_assets.assets.deployment import deployment_asset
 from mlops_assets.assets.evaluation import evaluation_asset
@@ -43,8 +43,9 @@ class ModelPipelineAttributes(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return ModelSpec.model_json_schema(*args, **kwargs)
+    def __get_pydantic_json_schema__(cls, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema of the whole spec, where Dagster nests this model in its own schema, too."""
+        return handler(ModelSpec.__pydantic_core_schema__)
 
 
 @dg.scaffold_with(ModelPipelineScaffolder)

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
+from pydantic import create_model
 
 import mlops_assets
 from mlops_assets.assets.handles import PreparedData
@@ -80,8 +81,14 @@ def test_a_model_has_an_asset_for_each_stage_and_a_job(tmp_path: Path) -> None:
     assert platform.definitions(platform.spec()).resolve_job_def(platform.model)
 
 
-def test_the_schema_for_editors_is_the_specs() -> None:
-    assert ModelPipelineAttributes.model_json_schema() == ModelSpec.model_json_schema()
+def test_the_schema_for_editors_is_the_specs_also_where_dagster_nests_it() -> None:
+    wanted = ModelSpec.model_json_schema()["properties"]
+    assert ModelPipelineAttributes.model_json_schema()["properties"] == wanted
+    nested = create_model("Component", attributes=(ModelPipelineAttributes, ...)).model_json_schema()
+    assert nested["$defs"]["ModelPipelineAttributes"]["properties"] == wanted
+
+
+def test_attributes_are_kept_as_they_are_until_templates_are_filled_in() -> None:
     assert ModelPipelineAttributes.model_validate({"model": "x", "more": 1}).model_dump() == {"model": "x", "more": 1}
 
 
