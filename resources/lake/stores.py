@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_assets.ml.errors import SpecError
 from resources.lake.folder_store import FolderStore
 from resources.lake.s3_store import S3Store
 
@@ -23,5 +24,13 @@ def scheme_of(uri: str) -> str:
 
 
 def open_store(uri: str, endpoint_url: str | None) -> ObjectStore:
-    """The store at `uri`, which the scheme of the address chooses."""
-    return STORES[scheme_of(uri)](uri, endpoint_url)
+    """The store at `uri`, which the scheme of the address chooses.
+
+    Raises:
+        SpecError: there is no store for such addresses.
+    """
+    scheme = scheme_of(uri)
+    if scheme not in STORES:
+        known = ", ".join(f"{name}://" for name in sorted(STORES) if name)
+        raise SpecError(f"{uri}: {scheme}:// is not supported", remedy=f"use {known} or a folder")
+    return STORES[scheme](uri, endpoint_url)

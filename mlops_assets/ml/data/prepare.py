@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.sources import MEMORY_LIMIT_MIB, contract_rows, first_line, identifier, quoted, session
+from mlops_assets.ml.data.sources import MEMORY_LIMIT_MIB, cause_of, contract_rows, identifier, quoted, session
 from mlops_assets.ml.data.split import test_condition
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Classes, Document, Task, Value
@@ -167,7 +167,7 @@ def _target(connection: Any, plan: PreparationPlan) -> Classes | None:
             f"SELECT DISTINCT __target FROM labelled WHERE __target IS NOT NULL ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
         ).fetchall()
     except duckdb.Error as error:
-        raise DataError(f"{expression} cannot be computed ({first_line(error)})", where="target.from") from error
+        raise DataError(f"{expression} cannot be computed ({cause_of(error)})", where="target.from") from error
     if plan.task == "regression":
         if not any(number in kind for number in ("INT", "FLOAT", "DOUBLE", "DECIMAL")):
             raise DataError(f"Regression needs a number, but {plan.target.column} is of type {kind}")

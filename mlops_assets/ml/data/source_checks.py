@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.sources import (
-    FITTING_TYPES,
     MEMORY_LIMIT_MIB,
     REPLACE,
     cast,
+    cause_of,
     columns_of,
-    first_line,
+    fits,
     identifier,
+    quoted,
     relation,
     session,
 )
@@ -52,6 +54,8 @@ def check_sources(
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)
             found = columns_of(connection, path)
+            if len(found) == 1 and path.suffix != ".parquet":
+                _rows_have_the_headers_width(connection, path, next(iter(found)), columns)
             _columns_fit(path, found, columns)
             extra.update(dict.fromkeys(name for name in found if name not in {column.name for column in columns}))
             count, newest = _values_fit(connection, path, found, columns, event_time)
@@ -62,12 +66,30 @@ def check_sources(
     return SourceReport(rows=rows, extra_columns=tuple(extra), last_event=last)
 
 
+def _rows_have_the_headers_width(connection: Any, path: Path, header: str, columns: Sequence[NamedColumn]) -> None:
+    """A file whose rows differ in width is taken for one column; reading it as its header says tells the line."""
+    import duckdb
+
+    for mark in ",;\t|":
+        names = header.split(mark)
+        if len(names) == len({*names}) > 1 and {column.name for column in columns} & {*names}:
+            kinds = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
+            dialect = f"auto_detect = false, header = true, delim = {quoted(mark)}, quote = '\"', escape = '\"'"
+            file = quoted(glob.escape(str(path)))
+            try:
+                connection.execute(
+                    f"SELECT count(*) FROM read_csv({file}, {dialect}, columns = {{{kinds}}})"
+                ).fetchall()
+            except duckdb.Error as error:
+                raise DataError(cause_of(error), where=path.name, remedy="correct that line") from error
+
+
 def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColumn]) -> None:
     for column in columns:
         if column.name not in found:
             raise DataError(f"{path.name} has no column {column.name}; it has {', '.join(found)}", remedy=CORRECT)
         kind = found[column.name]
-        if path.suffix == ".parquet" and not any(fitting in kind for fitting in FITTING_TYPES[column.type]):
+        if path.suffix == ".parquet" and not fits(kind, column.type):
             raise DataError(
                 f"column {column.name} has the type {kind}, but the contract says {column.type}",
                 where=path.name,
@@ -93,7 +115,7 @@ def _values_fit(
             f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation([path])}"
         ).fetchone()
     except duckdb.Error as error:
-        raise DataError(f"{path.name} is damaged ({first_line(error)})", remedy=REPLACE) from error
+        raise DataError(f"{path.name} is damaged ({cause_of(error)})", remedy=REPLACE) from error
     for index, column in enumerate(typed):
         count, example = row[2 + 2 * index : 4 + 2 * index]
         if count:

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mlops_assets.ml.data.contract import NamedColumn
+    from mlops_assets.ml.data.contract import ColumnType, NamedColumn
 
 MEMORY_LIMIT_MIB = 512  # of DuckDB; what sorting needs beyond grows with the width of a row, and the rest spills
 REPLACE = "replace or remove the object"
 NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
-FITTING_TYPES = {
-    "number": ("INT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"),
-    "boolean": ("BOOLEAN", "INT"),
-    "category": ("VARCHAR", "ENUM", "INT", "BOOLEAN"),
-    "timestamp": ("TIMESTAMP", "DATE"),
+INTEGERS = {f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
+FITTING_TYPES: dict[ColumnType, set[str]] = {
+    "number": {*INTEGERS, "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"},
+    "boolean": {*INTEGERS, "BOOLEAN"},
+    "category": {*INTEGERS, "VARCHAR", "ENUM", "BOOLEAN"},
+    "timestamp": {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE"},
 }
 
 
@@ -29,7 +30,9 @@ def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threa
     import duckdb
 
     connection = duckdb.connect()
-    allowed = ", ".join(quoted(f"{folder.absolute()}/") for folder in (*folders, scratch))
+    paths = [str(folder.absolute()) for folder in (*folders, scratch)]
+    # A path is a pattern to DuckDB, and the pattern must be allowed as well as the file
+    allowed = ", ".join(quoted(f"{path}/") for path in {*paths, *map(glob.escape, paths)})
     for setting in (
         f"memory_limit = '{memory_limit_mib}MiB'",
         f"threads = {threads}",
@@ -44,9 +47,19 @@ def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threa
     return connection
 
 
-def first_line(error: Exception) -> str:
-    """The line of an error of DuckDB that says what is wrong."""
-    return str(error).splitlines()[0]
+def fits(sql_type: str, column_type: ColumnType) -> bool:
+    """Whether a Parquet column of this SQL type, such as DECIMAL(9,2) or BIGINT[], is what the contract says."""
+    name = sql_type.partition("(")[0]
+    return name in FITTING_TYPES[column_type] and not sql_type.endswith("]")
+
+
+def cause_of(error: Exception) -> str:
+    """What an error of DuckDB says is wrong: the lines before its advice, without the line of data it quotes."""
+    lines = str(error).partition("\n\n")[0].partition("Possible")[0].splitlines()
+    quoted_data = next((index for index, line in enumerate(lines) if line.startswith("Original Line")), None)
+    if quoted_data is not None:
+        del lines[quoted_data : quoted_data + 2 if lines[quoted_data].strip() == "Original Line:" else quoted_data + 1]
+    return " ".join(line.strip() for line in lines)[:300]
 
 
 def quoted(text: str) -> str:
@@ -70,7 +83,8 @@ def relation(paths: Sequence[Path]) -> str:
     if paths[0].name.endswith(".parquet"):
         return f"read_parquet([{files}], {options})"
     nulls = ", ".join(quoted(text) for text in NULLS)
-    dialect = f"header = true, all_varchar = true, quote = '\"', escape = '\"', nullstr = [{nulls}]"
+    # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
+    dialect = f"header = true, skip = 0, all_varchar = true, quote = '\"', escape = '\"', nullstr = [{nulls}]"
     return f"read_csv([{files}], {dialect}, {options})"
 
 
@@ -101,7 +115,7 @@ def columns_of(connection: Any, path: Path) -> dict[str, str]:
         rows = connection.execute(f"DESCRIBE SELECT * FROM {relation([path])}").fetchall()
     except duckdb.Error as error:
         kind = "Parquet" if path.suffix == ".parquet" else "CSV"
-        raise DataError(f"{path.name} cannot be read as {kind} ({first_line(error)})", remedy=REPLACE) from error
+        raise DataError(f"{path.name} cannot be read as {kind} ({cause_of(error)})", remedy=REPLACE) from error
     return {row[0]: row[1] for row in rows}
 
 

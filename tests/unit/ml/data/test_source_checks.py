@@ -25,6 +25,29 @@ BROKEN_FILES = {
     "no rows": ("a.csv", b"place,pressure,humidity,rain\n", "hold no rows"),
     "empty file": ("a.csv", b"", "a.csv is empty"),
     "not Parquet": ("a.parquet", b"this is no Parquet file at all", "a.parquet cannot be read as Parquet"),
+    "row too short": (
+        "a.csv",
+        b"place,pressure,humidity,rain\n" + b"Bern,1000,3,true\n" * 50 + b"Bern,1000\n",
+        r"a\.csv: .*Line: 52.*Expected Number of Columns: 4 Found: 2; correct that line",
+    ),
+    "row too long": (
+        "a.csv",
+        b"place,pressure,humidity,rain\n" + b"Bern,1000,3,true\n" * 50 + b"Bern,1000,3,true,5\n",
+        r"a\.csv: .*Line: 52.*Expected Number of Columns: 4 Found: 5; correct that line",
+    ),
+    "a second table of another width": (
+        "a.csv",
+        b"place,pressure,humidity,rain\n"
+        + b"Bern,1000,3,true\n" * 974
+        + b"place,pressure,humidity,rain,note\n"
+        + b"Bern,1000,3,true,x\n" * 300,
+        r"a\.csv: .*Line: 976.*correct that line",
+    ),
+    "Latin-1": (
+        "a.csv",
+        "place,pressure,humidity,rain\nGenève,1000,3,true\n".encode("latin-1"),
+        r"a\.csv cannot be read as CSV \(.*This file is not utf-8 encoded",
+    ),
     "binary CSV": ("a.csv", bytes(range(256)) * 20, "a.csv (cannot be read|has no column)"),
 }
 

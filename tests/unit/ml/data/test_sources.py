@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from mlops_assets.ml.data.contract import NamedColumn
-from mlops_assets.ml.data.sources import columns_of, contract_rows, identifier, quoted, session
+from mlops_assets.ml.data.sources import columns_of, contract_rows, fits, identifier, quoted, session
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,6 +74,33 @@ def test_a_file_is_read_by_its_name_and_not_by_a_pattern(connection: Any, tmp_pa
     (tmp_path / "in/a1.csv").write_text("a\n2\n")
     rows = contract_rows([tmp_path / "in" / name], [NamedColumn(name="a", type="number")])
     assert connection.execute(rows).fetchall() == [(1.0,)]
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "dir [x] y*"
+    folder.mkdir()
+    (tmp_path / "scratch").mkdir()
+    (folder / "a.csv").write_text("a\n1\n")
+    with session([folder], tmp_path / "scratch", memory_limit_mib=128, threads=1) as opened:
+        rows = contract_rows([folder / "a.csv"], [NamedColumn(name="a", type="number")])
+        assert opened.execute(rows).fetchall() == [(1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("sql_type", "kind", "fitting"),
+    [
+        ("DECIMAL(9,2)", "number", True),
+        ("UBIGINT", "number", True),
+        ("DOUBLE[]", "number", False),
+        ("INTERVAL", "number", False),
+        ("STRUCT(a BIGINT)", "category", False),
+        ("ENUM('a', 'b')", "category", True),
+        ("TIMESTAMP WITH TIME ZONE", "timestamp", True),
+        ("TIME", "timestamp", False),
+    ],
+)
+def test_a_type_fits_as_a_whole_and_not_by_its_letters(sql_type: str, kind: ColumnType, fitting: bool) -> None:
+    assert fits(sql_type, kind) is fitting
 
 
 def test_names_of_folders_are_no_columns(connection: Any, tmp_path: Path) -> None:
