@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.data.contract import NamedColumn
-from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.inference.onnx_model import OnnxModel
-from mlops_assets.ml.training.learner import TrainingRun
+from mlops_assets.ml.data.contract import NamedColumn, Target
+from mlops_assets.ml.evaluation.evaluate import evaluate
+from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
+from mlops_assets.ml.inference.artifact import TRAINING_FILES, load_artifact
+from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
+from mlops_assets.ml.packaging.export import export
+from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from mlops_assets.ml.training.training_config import TrainingConfig
     from mlops_assets.ml.values import Classes, Task
 
@@ -54,40 +61,79 @@ def write_features(folder: Path, rows: int, width: int, task: Task = "binary_cla
 
 
 def check_learner(config: TrainingConfig, task: Task) -> None:
-    """Fit what `config.network` names on a small problem, and check what the platform relies on.
+    """Train what `config.network` names on a small problem, and check what the platform relies on.
 
-    It predicts in the promised shapes, its graph answers as it does for one row and for many, and a second fit with the
-    same seed gives the same graph.
+    It goes the way of a run, by the same functions: features, fit, export, the rules of an artifact, evaluation. So
+    what passes here is not refused there.
 
     Raises:
         AssertionError: with what does not hold.
     """
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch, "features")
+        prepared, folder = Path(scratch, "prepared"), Path(scratch, "features")
+        prepared.mkdir()
         folder.mkdir()
-        write_features(folder, ROWS, WIDTH, task)
-        first, second = (_fitted(config, folder, Path(scratch, name)) for name in ("first", "second"))
-        x = np.load(folder / "x_train.npy")
-        predicted = np.asarray(first.predict(x))
-        classes = CLASSES[task]
-        wanted = (ROWS, len(classes) if classes else 1)
-        assert predicted.shape == wanted, f"predict gives the shape {predicted.shape}, wanted {wanted}"
-        output = "probabilities" if classes else "prediction"
-        if classes:
-            assert np.allclose(predicted.sum(axis=1), 1, atol=1e-4), "the probabilities of a row do not add up to 1"
-        graph = first.to_onnx().SerializeToString(deterministic=True)
-        model = OnnxModel(graph)
-        assert model.output_names == [output], f"to_onnx gives the outputs {model.output_names}, wanted {[output]}"
-        for rows in (1, ROWS):
-            answers = model.predict({"features": x[:rows]})[output]
-            difference = float(np.max(np.abs(answers - predicted[:rows])))
-            assert difference < 1e-3, f"the graph differs from predict by {difference:.3g} on {rows} rows"
-        again = second.to_onnx().SerializeToString(deterministic=True)
-        assert graph == again, "two fits with the same seed give different graphs"
+        plan = _write_prepared(prepared, task)
+        features = build_features(prepared, folder, plan)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        digests = [_trained(config, features, folder, prepared, Path(scratch, name)) for name in ("first", "second")]
+        after = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert after == before, "fit changed the arrays that it learns from"
+        assert digests[0] == digests[1], "two fits with the same seed give different graphs"
 
 
-def _fitted(config: TrainingConfig, folder: Path, out: Path) -> Any:
+def _write_prepared(prepared: Path, task: Task) -> FeaturePlan:
+    """Train and test rows of which the columns decide the target."""
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    classes = CLASSES[task]
+    names = [f"c{index}" for index in range(WIDTH)]
+    for part in ("train", "test"):
+        rows = pd.DataFrame({name: generator.normal(size=ROWS).astype(np.float32) for name in names})
+        score = rows.c0 + rows.c1 * rows.c2 + generator.normal(0, 0.3, ROWS)
+        bounds = [0.0] if task == "binary_classification" else [-0.7, 0.7]
+        rows["y"] = (score * 1e3 + 5e3).astype(np.float32) if classes is None else np.digitize(score, bounds)
+        rows.to_parquet(prepared / f"{part}.parquet")
+    columns = tuple(NamedColumn(name=name, type="number") for name in names)
+    return FeaturePlan(use=columns, target=Target(column="y"), task=task, classes=classes)
+
+
+def _trained(config: TrainingConfig, features: FeatureSet, folder: Path, prepared: Path, out: Path) -> str:
+    """Fit, predict, export and evaluate; the digest of the graph."""
     out.mkdir()
-    learner = learner_for(config, FeatureSet.read(folder))
-    learner.fit(folder, out, TrainingRun(LakeCheckpoints(FolderStore(out), "checkpoints"), timedelta(minutes=1)))
-    return learner
+    with _step("learner"):
+        learner = learner_for(config, features)
+        assert isinstance(learner.trains_in_parallel, bool), "trains_in_parallel must be True or False"
+    with _step("fit"):
+        run = TrainingRun(LakeCheckpoints(FolderStore(out), "checkpoints"), timedelta(minutes=1))
+        curve = learner.fit(folder, out, run)
+        assert isinstance(curve, LearningCurve), f"fit gives {type(curve).__name__}, wanted a LearningCurve"
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        curve.write(out)
+    with _step("predict"):
+        predicted = np.asarray(learner.predict(np.load(folder / "x_train.npy")))
+        wanted = (ROWS, len(features.classes) if features.classes else 1)
+        assert predicted.shape == wanted, f"predict gives the shape {predicted.shape}, wanted {wanted}"
+        assert np.isfinite(predicted).all(), "predict gives NaN or infinity"
+        if features.classes:
+            assert ((predicted >= 0) & (predicted <= 1)).all(), "a probability lies outside of 0 to 1"
+            assert np.allclose(predicted.sum(axis=1), 1, atol=1e-4), "the probabilities of a row do not add up to 1"
+    with _step("to_onnx"):
+        signature = export("conformance", folder, out, learner)
+        difference, allowed = signature.export_difference, signature.tolerance
+        assert difference <= allowed, f"the graph differs from predict by {difference:.3g}, allowed {allowed:.3g}"
+        graph, _ = load_artifact(out, signature.sha256, beside=TRAINING_FILES)
+        rows = read_rows(folder / "reference.parquet", signature.inputs, 1)
+        OnnxModel(graph).predict(to_model_inputs(rows, signature.inputs))  # one row, and then all of the test set
+        evaluate(out, signature.sha256, prepared, target="y")
+    return signature.sha256
+
+
+@contextmanager
+def _step(name: str) -> Generator[None]:
+    """What is raised in the block becomes an AssertionError with the step's name."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{name}: {error or type(error).__name__}") from error

@@ -5,14 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
-    from resources.lake.object_store import ObjectStore
+    from resources.lake.object_store import ObjectStore, SourceObject
 
-WRITERS = 8
+WRITERS, RACES, MANY = 8, 10, 1_001
+SPECIAL_KEYS = [f"special/{name}" for name in ("a b", "a+b", "a%20b", "a=b&c", "o'Brien", "Genève", "A", "a")]
 
 
 def check_object_store(store: ObjectStore) -> None:
@@ -32,9 +34,22 @@ def check_object_store(store: ObjectStore) -> None:
     keys = [item.key for item in store.list("a/*.txt")]
     assert keys == ["a/x.txt"], f"a wildcard stays within one part of the key, but a/*.txt listed {keys}"
     assert [item.key for item in store.list("a/*")] == ["a/x.txt", "a/z.csv"], "a listing is sorted by key"
+    assert [item.key for item in store.list("*/x.txt")] == ["a/x.txt"], "a wildcard may stand in any part of a pattern"
+    assert [item.key for item in store.list("A/*")] == [], "keys are told apart by upper and lower case"
+    store.replace("a/z.csv.bak", b"")
+    assert store.read("a/z.csv.bak") == b"", "an empty object is empty, and not missing"
     store.delete("a/z.csv")
     store.delete("a/z.csv")
     assert store.read("a/z.csv") is None, "a deleted key is gone, and deleting it again is no error"
+    assert store.read("a/z.csv.bak") is not None, "deleting a key leaves those that begin with it"
+    for key in SPECIAL_KEYS:
+        store.replace(key, key.encode())
+    listed = [item.key for item in store.list("special/*")]
+    assert listed == sorted(SPECIAL_KEYS), f"keys come back as they were stored, but {listed} were listed"
+    assert all(store.read(key) == key.encode() for key in SPECIAL_KEYS), "each key has its own content"
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda number: store.create(f"many/{number:04d}", b""), range(MANY)))
+    assert len(store.list("many/*")) == MANY, f"a listing has all of {MANY} objects"
     _check_files(store)
     _check_one_writer_wins(store)
 
@@ -51,16 +66,36 @@ def _check_files(store: ObjectStore) -> None:
         local = store.local_path(item)
         assert local is None or local.read_bytes() == b"content", "a local path leads to the object"
         assert (local is None) == (store.local_folder("files") is None), "a store is local in all or in nothing"
-        store.replace("files/f.bin", b"changed after it was listed")
-        try:
-            store.download(item, target)
-        except DataError:
-            return
-        raise AssertionError("an object that was changed after it was listed must not be downloaded")
+        source.write_bytes(b"CONTENT")
+        store.upload(source, "files/f.bin")
+        [new] = store.list("files/*")
+        assert new.etag != item.etag, "other content of the same size has another etag"
+        _check_refused(store, item, target, "changed after it was listed")
+        store.delete("files/f.bin")
+        _check_refused(store, new, target, "deleted after it was listed")
+
+
+def _check_refused(store: ObjectStore, item: SourceObject, target: Path, why: str) -> None:
+    try:
+        store.download(item, target)
+    except DataError:
+        return
+    except Exception as error:
+        raise AssertionError(f"the download of an object that was {why} raises {error!r}, wanted DataError") from error
+    raise AssertionError(f"an object that was {why} must not be downloaded")
 
 
 def _check_one_writer_wins(store: ObjectStore) -> None:
     with ThreadPoolExecutor(WRITERS) as pool:
-        created = list(pool.map(lambda number: store.create("race", str(number).encode()), range(WRITERS)))
-    assert created.count(True) == 1, f"{created.count(True)} of {WRITERS} writers created the same key, wanted 1"
-    assert store.read("race") == str(created.index(True)).encode(), "the winner's content is stored"
+        for race in range(RACES):
+            start, key = Barrier(WRITERS), f"races/{race}"
+
+            def write(number: int, start: Barrier = start, key: str = key) -> bool:
+                start.wait()
+                return store.create(key, str(number).encode())
+
+            created = list(pool.map(write, range(WRITERS)))
+            assert created.count(True) == 1, (
+                f"{created.count(True)} of {WRITERS} writers created the same key, wanted 1"
+            )
+            assert store.read(key) == str(created.index(True)).encode(), "the winner's content is stored"

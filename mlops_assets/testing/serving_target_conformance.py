@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from mlops_assets.serving.declaration import ServedVersion
+    from resources.serving.golden_rows import Endpoint
     from resources.serving.serving_target import ServingTarget
 
 
@@ -47,9 +53,49 @@ def check_serving_target(target: ServingTarget, artifact: Path, model: str = "co
         assert refusal is not None, f"a version was deployed whose {what} had been changed"
         assert "version 1 keeps answering" in refusal, f"the refusal does not say what goes on to answer: {refusal}"
         check_serves(1, f"after a version with changed {what} was refused")
+    with _fails_as_champion(target):
+        refusal = _refusal(target, model, artifact, signature.sha256)
+    assert refusal is not None, "a version was deployed although it failed as champion"
+    assert "rolled back" in refusal, f"the refusal does not say that the version was rolled back: {refusal}"
+    check_serves(1, "after a version that failed as champion")
     for version in (2, 1):
-        target.deploy(model, artifact, signature.sha256, version)
+        with _candidates(target) as candidates:
+            target.deploy(model, artifact, signature.sha256, version)
         check_serves(version, "after its deployment")
+        for candidate in candidates:
+            try:
+                verify_golden_rows(candidate, signature, target.post)
+            except DeploymentError:
+                continue
+            raise AssertionError(f"the candidate still answers after version {version} was deployed")
+    target.deploy(f"{model}_2", artifact, signature.sha256, 5)
+    check_serves(1, "after another model was deployed")
+
+
+@contextmanager
+def _fails_as_champion(target: ServingTarget) -> Generator[None]:
+    """A version that is made champion in this block fails right after that."""
+    make_champion = type(target).make_champion
+
+    def failing(self: ServingTarget, model: str, version: ServedVersion) -> Endpoint:
+        make_champion(self, model, version)
+        raise DeploymentError("it fails on purpose")
+
+    with patch.object(type(target), "make_champion", failing):
+        yield
+
+
+@contextmanager
+def _candidates(target: ServingTarget) -> Generator[list[Endpoint]]:
+    """Where candidates answered that were started in this block."""
+    start_candidate, seen = type(target).start_candidate, list[Any]()
+
+    def watched(self: ServingTarget, model: str, version: ServedVersion) -> Endpoint:
+        seen.append(start_candidate(self, model, version))
+        return seen[-1]
+
+    with patch.object(type(target), "start_candidate", watched):
+        yield seen
 
 
 def _refusal(target: ServingTarget, model: str, artifact: Path, sha256: str) -> str | None:

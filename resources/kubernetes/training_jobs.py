@@ -159,9 +159,10 @@ class _Job:
         # Kubernetes calls a worker running for minutes after its node was lost; the others fail when it does not answer
         running = [pod for pod in now.values() if not ended(pod)]
         silent = [pod for pod in running if not self.pods.node_is_ready(pod["spec"].get("nodeName"))]
-        over = [(pod, name not in now) for name, pod in self.seen.items() if name not in now or ended(pod)]
-        taken_away = [(pod, gone) for pod, gone in over if gone or "deletionTimestamp" in pod["metadata"]]
-        others = [item for item in over if item not in taken_away]
+        seen = [(pod, name not in now) for name, pod in self.seen.items()]
+        # A pod that is being deleted counts before it has ended, which may take as long as its grace period
+        taken_away = [(pod, gone) for pod, gone in seen if gone or "deletionTimestamp" in pod["metadata"]]
+        others = [item for item in seen if ended(item[0]) and item not in taken_away]
         # The others end because one does. Of equal ranks the first counts: a pod that was taken away
         deaths = [*map(lost_with_node, silent), *(death(job, pod, gone) for pod, gone in [*taken_away, *others])]
         if not deaths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING, Protocol
 
 from mlops_assets.ml.errors import DataError
@@ -27,7 +28,7 @@ class ObjectStore(Protocol):
 
         class MemoryStore:
             def __init__(self): self.objects = {}
-            def list(self, pattern): return [self._listed(key) for key in sorted(fnmatch.filter(self.objects, pattern))]
+            def list(self, pattern): return [self._listed(key) for key in sorted(self.objects) if matches(key, pattern)]
             def local_folder(self, prefix): return None
             def local_path(self, item): return None
             def create(self, key, content): return self.objects.setdefault(key, content) is content
@@ -69,6 +70,16 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove a key, if it is there."""
         ...
+
+
+def matches(key: str, pattern: str) -> bool:
+    """Whether a key matches a glob; as in a folder, a wildcard stays within one part of the key.
+
+    >>> matches("a/x.csv", "a/*.csv"), matches("a/b/x.csv", "a/*.csv")
+    (True, False)
+    """
+    parts, patterns = key.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
 
 
 def changed(item: SourceObject) -> DataError:

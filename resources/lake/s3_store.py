@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mlops_assets.ml.errors import LakeError
-from resources.lake.object_store import SourceObject, changed
+from resources.lake.object_store import SourceObject, changed, matches
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -36,7 +35,7 @@ class S3Store:
     def list(self, pattern: str) -> list[SourceObject]:
         fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
         with self._errors():
-            found = [item for item in self._pages(self.prefix + fixed) if _matches(item.key, pattern)]
+            found = [item for item in self._pages(self.prefix + fixed) if matches(item.key, pattern)]
         return sorted(found, key=lambda item: item.key)
 
     def _pages(self, prefix: str) -> Iterator[SourceObject]:
@@ -109,9 +108,3 @@ class S3Store:
 
 class _NotAsExpectedError(LakeError):
     """S3 says that a key is missing, or there although it should not be."""
-
-
-def _matches(key: str, pattern: str) -> bool:
-    """As in a folder, a wildcard stays within one part of the key."""
-    parts, patterns = key.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))

@@ -35,7 +35,7 @@ def next_training(platform: Platform, run_id: str, seen: set[str]) -> list[dict[
 
 def lowest_validation_loss(model: str) -> float:
     """Of all epochs of the one training that is stored."""
-    return min(point["validation_loss"] for point in training_file(model, "curve.json"))
+    return min(point["validation_loss"] for point in training_file(model, "curve.json")["points"])
 
 
 def roc_auc(model: str) -> float:

@@ -70,12 +70,55 @@ class Liar(Mean):
     answer = 1.0
 
 
+class Forgetful(Mean):
+    """It gives no learning curve."""
+
+    def fit(self, folder: Path, out: Path, run: Any) -> Any:
+        super().fit(folder, out, run)
+
+
+class Vandal(Mean):
+    """It writes into the arrays that it learns from."""
+
+    def fit(self, folder: Path, out: Path, run: Any) -> LearningCurve:
+        np.save(folder / "x_train.npy", np.zeros_like(np.load(folder / "x_train.npy")))
+        return super().fit(folder, out, run)
+
+
+class Lost(Mean):
+    """It predicts no number."""
+
+    def predict(self, x: Any) -> Any:
+        return np.full((len(x), 1), np.nan)
+
+
+class Foreign(Mean):
+    """Its graph needs operators that no predictor takes."""
+
+    def to_onnx(self) -> Any:
+        import onnx
+
+        graph = super().to_onnx()
+        graph.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+        return graph
+
+
 @pytest.mark.parametrize(("task", "network"), LEARNERS)
 def test_what_the_platform_can_train_keeps_the_promises_of_a_learner(task: Task, network: str) -> None:
     params = {"hidden": [8]} if network == NETWORK else {"n_estimators": 5} if "forest" in network.lower() else {}
     check_learner(TrainingConfig(network=network, params=params, epochs=2, batch_size=64), task)
 
 
-def test_a_graph_that_answers_differently_is_found() -> None:
-    with pytest.raises(AssertionError, match="the graph differs from predict by 1"):
-        check_learner(TrainingConfig(network="tests.unit.testing.test_learner_conformance.Liar"), "regression")
+BROKEN = {
+    Liar: "to_onnx: the graph differs from predict by",
+    Forgetful: "fit: fit gives NoneType, wanted a LearningCurve",
+    Vandal: "fit changed the arrays",
+    Lost: "predict: predict gives NaN",
+    Foreign: "to_onnx: .*com.microsoft.*allowed are the standard ones alone",
+}
+
+
+@pytest.mark.parametrize(("learner", "message"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_learner_that_a_run_would_refuse_is_found(learner: type[Mean], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_learner(TrainingConfig(network=f"{__name__}.{learner.__name__}"), "regression")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlops_assets.ml.errors import SpecError
 from resources.lake.folder_store import FolderStore
 from resources.lake.s3_store import S3Store
 from resources.lake.stores import STORES, open_store, scheme_of
@@ -38,5 +39,5 @@ def test_a_bucket_has_its_prefix_and_its_endpoint(s3_endpoint: str) -> None:
 
 def test_a_scheme_nobody_serves_opens_nothing() -> None:
     assert STORES.keys() == {"", "file", "s3"}
-    with pytest.raises(KeyError):
+    with pytest.raises(SpecError, match=r"gs://bucket: gs:// is not supported; use file://, s3:// or a folder"):
         open_store("gs://bucket", None)

@@ -50,8 +50,9 @@ class Server:
         self.seen.append(self.versions())
         if name in self.failures:
             raise self.failures[name]
-        version = self.served[name]
-        assert version is not None
+        version = self.served.get(name)
+        if version is None:
+            raise DeploymentError(f"there is no model {name!r} here")
         try:
             predictor = Predictor(name, version, self.files[version.folder])
         except ArtifactError as error:
