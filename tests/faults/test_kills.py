@@ -111,7 +111,7 @@ class Machine:
     def weights(self) -> str:
         """The digest of the newest weights and graph."""
         handle = self.handle("trained_model")
-        folder = self.lake.fetch(handle["place"], handle["version"])
+        folder = self.lake.fetch(handle["prefix"], handle["version"])
         return sha256(folder / "weights.safetensors") + sha256(folder / "model.onnx")
 
     def close(self) -> None:
