@@ -42,7 +42,7 @@ stop: ## end the model server and MLflow
 
 test: setup ## all tests that need no cluster
 	@echo "== Tests: about five minutes"
-	@$(BIN)/python -m pytest -m "not faults and not cluster"
+	@$(BIN)/python -m pytest -n 2 -m "not faults and not cluster"
 
 test-faults: setup ## long kill campaigns
 	@echo "== Kill campaigns: about five minutes"
