@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.sources import MEMORY_LIMIT_MIB, cause_of, contract_rows, identifier, quoted, session
+from mlops_assets.ml.data.sources import cause_of, contract_rows, identifier, quoted, session
 from mlops_assets.ml.data.split import test_condition
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Classes, Document, Task, Value
@@ -85,7 +85,8 @@ def prepare(
     """
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folders = {path.parent for path in sources} | {out}
-        memory_limit_mib = MEMORY_LIMIT_MIB + 4 * len(plan.columns)
+        # What sorting needs grows with the width of a row and not with the number of rows: the rest spills
+        memory_limit_mib = 112 + 4 * len(plan.columns)
         connection = session(folders, Path(scratch), memory_limit_mib, threads)
         connection.execute(f"CREATE VIEW source AS {contract_rows(sources, plan.columns)}")
         connection.execute(f"CREATE VIEW windowed AS SELECT * FROM source WHERE {_inside(plan.event_time, window)}")

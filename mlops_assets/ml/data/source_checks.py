@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.sources import (
-    MEMORY_LIMIT_MIB,
     REPLACE,
     cast,
     cause_of,
@@ -49,7 +48,7 @@ def check_sources(
     """
     rows, extra, last = 0, dict[str, None](), None
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session({path.parent for path in paths}, Path(scratch), MEMORY_LIMIT_MIB, threads=2)
+        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib=512, threads=2)
         for path in paths:
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)

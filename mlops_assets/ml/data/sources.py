@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from mlops_assets.ml.data.contract import ColumnType, NamedColumn
 
-MEMORY_LIMIT_MIB = 512  # of DuckDB; what sorting needs beyond grows with the width of a row, and the rest spills
 REPLACE = "replace or remove the object"
 NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 INTEGERS = {f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
