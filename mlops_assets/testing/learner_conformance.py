@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlops_assets.ml.data.contract import NamedColumn, Target
 from mlops_assets.ml.evaluation.evaluate import evaluate
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
-from mlops_assets.ml.inference.artifact import TRAINING_FILES, load_artifact
+from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 from mlops_assets.ml.packaging.export import export
-from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
+from mlops_assets.ml.training.learner import TRAINING_FILES, LearningCurve, TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints
@@ -34,30 +34,6 @@ CLASSES: dict[Task, Classes | None] = {
     "binary_classification": ("no", "yes"),
     "multiclass_classification": ("low", "mid", "high"),
 }
-
-
-def write_features(folder: Path, rows: int, width: int, task: Task = "binary_classification") -> None:
-    """Arrays of a features snapshot in `folder`, of which `width` >= 3 features decide the target."""
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(rows, width)).astype(np.float32)
-    score = x[:, 0] + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, rows)
-    y: Any = score.astype(np.float32)
-    if task != "regression":
-        y = np.digitize(score, [0.0] if task == "binary_classification" else [-0.7, 0.7]).astype(np.int64)
-    np.save(folder / "x_train.npy", x)
-    np.save(folder / "y_train.npy", y)
-    names = tuple(f"c{index}" for index in range(width))
-    FeatureSet(
-        task=task,
-        inputs=tuple(NamedColumn(name=name, type="number") for name in names),
-        feature_names=names,
-        train_rows=rows,
-        test_rows=0,
-        classes=CLASSES[task],
-        target_mean=float(np.mean(y)) if task == "regression" else 0.0,
-        target_std=float(np.std(y)) if task == "regression" else 1.0,
-        non_finite={},
-    ).write(folder)
 
 
 def check_learner(config: TrainingConfig, task: Task) -> None:

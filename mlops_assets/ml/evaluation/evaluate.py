@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
-from mlops_assets.ml.inference.artifact import TRAINING_FILES, ModelSignature, load_artifact
+from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
+from mlops_assets.ml.training.learner import TRAINING_FILES
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:

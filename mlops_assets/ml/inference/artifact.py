@@ -61,7 +61,6 @@ class ModelSignature(Document):
 
 GRAPH = "model.onnx"
 MAX_BYTES = {GRAPH: 2 << 30, ModelSignature.FILE: 4 << 20}
-TRAINING_FILES = frozenset(("weights.safetensors", "curve.json"))  # lie beside them where a model was trained
 
 
 def load_artifact(

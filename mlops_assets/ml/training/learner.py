@@ -36,6 +36,10 @@ class LearningCurve(Document):
     points: tuple[EpochMetrics, ...] = ()
 
 
+WEIGHTS = "weights.safetensors"  # of a network, for whoever wants them
+TRAINING_FILES = frozenset((WEIGHTS, LearningCurve.FILE))  # lie beside the artifact where a model was trained
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What surrounds a training and decides nothing about its result."""

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mlops_assets.ml.features.sklearn_to_onnx import OPSET
+from mlops_assets.ml.training.learner import WEIGHTS
 from mlops_assets.ml.training.training_loop import finished_training, train
 from mlops_assets.ml.training.training_state import make_network
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from mlops_assets.ml.features.feature_set import FeatureSet
     from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
     from mlops_assets.ml.training.training_config import TrainingConfig
-
-WEIGHTS = "weights.safetensors"
 
 
 class NetworkLearner:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mlops_assets.ml.inference.artifact import TRAINING_FILES, load_artifact
+from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
 from mlops_assets.ml.packaging.export import export
+from mlops_assets.ml.training.learner import TRAINING_FILES
 from mlops_assets.ml.training.training_config import TrainingConfig
 from tests.preparation import TARGETS, prepare_and_build_features
 from tests.support import fit, weather

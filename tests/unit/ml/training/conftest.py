@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.testing.learner_conformance import write_features
-from tests.training import ROWS, WIDTH
+from tests.training import ROWS, WIDTH, write_features
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,12 +21,12 @@ from safetensors.numpy import load_file
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.ml.training.training_loop import finished_training
-from mlops_assets.testing.learner_conformance import write_features
 from resources.environment import Environment
 from resources.kubernetes.step_pod import EXIT_TERMINATED
 from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake_checkpoints import LakeCheckpoints
 from tests.support import fit, free_port
+from tests.training import write_features
 
 if TYPE_CHECKING:
     from pathlib import Path
