@@ -20,9 +20,9 @@ MODEL_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
 class Value(BaseModel):
-    """An immutable value that refuses unknown fields."""
+    """An immutable value that refuses unknown fields; NaN and infinity come back from its JSON as they went in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Document(Value):
