@@ -219,18 +219,18 @@ def is_given(column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_c
     return f"({text} IS NOT NULL AND NOT {is_no_number(column, sql_type)})"
 
 
-def row_digest(names: Iterable[str]) -> str:
-    """The SQL of the MD5 of a row as it lies in the source: its columns that have a value, by name.
+def row_digest(names: Iterable[str], seed: int) -> str:
+    """The SQL of the MD5 of a seed and a row as it lies in the source: its columns that have a value, by name.
 
     It depends neither on the contract nor on the order of the columns, and stays when the files get another column.
     The index that pandas writes counts rows and says nothing about them.
     """
-    parts = ", ".join(
-        f"{quoted(name)} || chr(2) || CAST({identifier(name)} AS VARCHAR)"
-        for name in sorted(names)
-        if name != PANDAS_INDEX
-    )
-    return f"md5_number(concat_ws(chr(1), {parts}))"
+    parts = list[str]()
+    for name in sorted(names):
+        if name != PANDAS_INDEX:
+            parts.append(f"CASE WHEN {identifier(name)} IS NOT NULL THEN {quoted(f'{chr(1)}{name}{chr(2)}')} END")
+            parts.append(f"CAST({identifier(name)} AS VARCHAR)")
+    return f"md5_number(concat('{seed}', {', '.join(parts)}))"
 
 
 def contract_rows(
