@@ -199,10 +199,10 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "differ in case only; rename one in the source",
     ),
     (
-        "a name that cannot be seen",
+        "a name with a control character",
         {**attributes(), "columns": {**attributes()["columns"], "a\tb": {"type": "number"}}},
         "columns",
-        "cannot be seen",
+        "has control characters",
     ),
     (
         "a time that may be missing",
