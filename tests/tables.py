@@ -141,7 +141,7 @@ class Table:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> Table:  # noqa: C901
+def tables(draw: st.DrawFn) -> Table:
     """A table of one to six columns beside its target."""
     rows = draw(st.sampled_from([40, 80, 150]))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -86,9 +86,7 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(
-    paths: Sequence[Path], csv: CsvDialect, columns: Sequence[NamedColumn] = (), *, filename: bool = False
-) -> str:
+def relation(paths: Sequence[Path], csv: CsvDialect, *, filename: bool = False) -> str:
     """The SQL that reads source files of one format as one table; in CSV all is text until the contract casts it.
 
     One read of a list: DuckDB holds a buffer of 30 MiB for each `read_csv` of its own. Quotes are given, because they
@@ -100,13 +98,10 @@ def relation(
         options += f", filename = {quoted(FILE_NAME)}"
     if paths[0].name.endswith(".parquet"):
         return f"read_parquet([{files}], {options})"
-    # What a column's `values` allow is left to `typed`, which knows the column
-    allowed = {value for column in columns for value in column.values or ()}
-    nulls = ", ".join(quoted(text) for text in csv.nulls if text not in allowed)
     # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
-    dialect = "header = true, skip = 0, all_varchar = true, "
+    # Texts for missing values are left to `typed`, which knows the column: here they would count for the header as well
+    dialect = "header = true, skip = 0, all_varchar = true, nullstr = '', "
     dialect += f"quote = {quoted(csv.quote)}, escape = {quoted(csv.escape if csv.escape is not None else csv.quote)}, "
-    dialect += f"nullstr = [{nulls}], " if nulls else ""
     dialect += f"delim = {quoted(csv.delimiter)}, " if csv.delimiter else ""
     dialect += f"encoding = {quoted(csv.encoding)}, " if csv.encoding != "utf-8" else ""
     dialect += f"max_line_size = {csv.max_line_bytes}, "
@@ -145,7 +140,6 @@ def text_of(name: str, sql_type: str, column: NamedColumn, csv: CsvDialect, *, i
     if is_csv and csv.trim and column.type == "category":
         text = f"trim({text})"
     missing = [null for null in (csv.nulls if is_csv else ("",)) if null not in (column.values or ())]
-    # The reader has told most of them already, but not those that a trim brings out, or that another column allows
     return f"CASE WHEN {text} IN ({', '.join(map(quoted, missing))}) THEN NULL ELSE {text} END" if missing else text
 
 
@@ -247,4 +241,4 @@ def contract_rows(
     is_csv = paths[0].suffix != ".parquet"
     selected = {column.name: typed(column, found.get(column.name), csv, is_csv=is_csv) for column in columns}
     expressions = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in (selected | dict(also or {})).items())
-    return f"SELECT {expressions} FROM {relation(paths, csv, columns)}"
+    return f"SELECT {expressions} FROM {relation(paths, csv)}"
