@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -18,11 +19,16 @@ from pydantic import PrivateAttr
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
+from resources.lake.lake_lock import HeldLock, lake_lock
 from resources.lake.object_store import ObjectStore, SourceObject
 from resources.lake.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+
+
+# Locks of this process by lake, name and thread: Dagster makes several resources of one lake
+_HELD: dict[tuple[str, str, int], HeldLock] = {}
 
 
 class PublishedFile(Value):
@@ -166,6 +172,29 @@ class Lake(dg.ConfigurableResource[Any]):
         finally:
             if local is None or not published:
                 shutil.rmtree(draft, ignore_errors=True)
+
+    # ---- one at a time ----
+    @contextmanager
+    def lock(self, name: str, wait_s: float = 600) -> Generator[HeldLock]:
+        """Run the block while no other process or machine does so under `name`; for short critical sections.
+
+        A thread that holds the lock already goes on with it. A holder that was killed blocks others on its machine no
+        longer, and on other machines for 30 s.
+
+        Raises:
+            LakeError: others held it for `wait_s`; or, after the block, this process was asleep for so long that
+                another has taken the lock over. `HeldLock.check` tells that before an act that cannot be undone.
+        """
+        mine = (self.uri, name, threading.get_ident())
+        if mine in _HELD:
+            yield _HELD[mine]
+            return
+        with lake_lock(self.store, name, wait_s=wait_s) as held:
+            _HELD[mine] = held
+            try:
+                yield held
+            finally:
+                del _HELD[mine]
 
     # ---- small documents ----
     def append(self, prefix: str, entry: Mapping[str, object]) -> int:
