@@ -70,6 +70,7 @@ class Column(Value):
 
 
 RFC_4180 = CsvDialect()
+PARQUET = CsvDialect(nulls=("",), trim=False)  # of the texts in Parquet, the empty one alone is a missing value
 
 
 class NamedColumn(Column):
