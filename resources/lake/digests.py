@@ -68,6 +68,17 @@ class SourceDigests:
         self._keep(fresh)
         return [digest for digest, _ in digests]
 
+    def still_has(self, path: Path, digest: str) -> bool:
+        """Whether a file that was listed before has this digest now.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        found, fresh = self._digest(path)
+        if fresh:
+            self._known[str(path)] = fresh
+        return found == digest
+
     def _digest(self, path: Path) -> tuple[str, tuple[str, str] | None]:
         """The digest, and what is to be remembered of it."""
         began = time.time()

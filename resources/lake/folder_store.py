@@ -55,7 +55,7 @@ class FolderStore:
     def local_path(self, item: SourceObject) -> Path:
         path = self._path(item.key)
         with suppress(FileNotFoundError):
-            if path.stat().st_size == item.size and self._digests.of([path]) == [item.etag]:
+            if path.stat().st_size == item.size and self._digests.still_has(path, item.etag):
                 return path
         raise changed(item)
 

@@ -131,9 +131,10 @@ class Tracking(dg.ConfigurableResource[Any]):
 
         Raises:
             TrackingError: it cannot be reached.
-            TrackingRefused: it refuses the login, or the model's experiment was deleted.
+            TrackingRefused: it refuses the login, the model's experiment was deleted, or its champion is not ours.
         """
         self._experiment(model)
+        self.by_alias(model, "champion")
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -295,10 +296,16 @@ class Tracking(dg.ConfigurableResource[Any]):
                     raise
             source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
             held.check()
-            made = self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
-            return RegisteredVersion(
-                model=model, version=int(made.version), sha256=tags["sha256"], run_id=made.run_id or run.run_id
-            )
+            self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
+            return self._only_version(model, tags["sha256"], run.run_id)
+
+    def _only_version(self, model: str, sha256: str, run_id: str) -> RegisteredVersion:
+        """The version that was just made; MLflow's client makes it again when the answer was lost."""
+        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        made = sorted(int(version.version) for version in found if version.run_id == run_id)
+        for repeated in made[1:]:
+            self.client.delete_model_version(model, str(repeated))
+        return RegisteredVersion(model=model, version=made[0], sha256=sha256, run_id=run_id)
 
     @translate_errors
     def move_alias(

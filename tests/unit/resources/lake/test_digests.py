@@ -73,6 +73,20 @@ def test_a_file_that_has_just_been_written_is_not_trusted_to_stay(tmp_path: Path
 
 
 @pytest.mark.usefixtures("settled")
+def test_whether_a_file_is_still_as_it_was_listed(tmp_path: Path, read_files: list[str]) -> None:
+    file, known = tmp_path / "a", SourceDigests()
+    file.write_bytes(b"one")
+    [listed] = known.of([file])
+    assert known.still_has(file, listed)
+    assert read_files == ["a"]
+    file.write_bytes(b"two and more")
+    assert not known.still_has(file, listed)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        known.still_has(file, listed)
+
+
+@pytest.mark.usefixtures("settled")
 def test_touching_a_file_changes_no_digest(tmp_path: Path) -> None:
     file, known = tmp_path / "a", SourceDigests(tmp_path / "cache")
     file.write_bytes(b"one")

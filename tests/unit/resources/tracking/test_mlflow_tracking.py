@@ -15,7 +15,7 @@ from resources.lake.folder_store import FolderStore
 from resources.lake.lake import Lake
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 from tests.artifacts import write_artifact
-from tests.fault_proxy import fault_proxy
+from tests.fault_proxy import Fault, fault_proxy
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -78,6 +78,19 @@ def test_of_several_that_register_one_digest_one_does(tracking: Tracking, model:
     assert register(tracking, model, tmp_path, factor=4.0).version == 2
 
 
+@pytest.mark.parametrize("fault", ["lose the answer", "lose the request", "503"])
+def test_a_version_whose_answer_was_lost_is_there_once(
+    mlflow_uri: str, lake: Lake, model: str, tmp_path: Path, fault: Fault
+) -> None:
+    with fault_proxy(mlflow_uri) as proxy:
+        tracking = Tracking(uri=proxy.url, lake=lake)
+        proxy.spoil("POST", "model-versions/create", fault)
+        made = register(tracking, model, tmp_path)
+        assert tracking.by_alias(model, "champion") is None
+        assert [version.version for version in tracking.client.search_model_versions(f"name = '{model}'")] == ["1"]
+        assert tracking.version_of(model, made.sha256) == made
+
+
 def test_the_ledger_has_the_moves_in_the_order_of_the_alias(tracking: Tracking, model: str, tmp_path: Path) -> None:
     versions = [register(tracking, model, tmp_path, factor) for factor in (1.0, 2.0, 3.0)]
 
@@ -107,6 +120,8 @@ def test_an_alias_on_a_foreign_version_is_told(
     told = rf"Version 2 of {model}, which has the alias champion in MLflow, was not registered here: .*; take the alias"
     with pytest.raises(TrackingRefused, match=told):
         tracking.by_alias(model, "champion")
+    with pytest.raises(TrackingRefused, match=told):
+        tracking.check(model)
     client.set_registered_model_alias(model, "champion", "1")
     assert tracking.by_alias(model, "champion") == ours
 
