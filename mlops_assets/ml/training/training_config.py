@@ -29,5 +29,9 @@ class TrainingConfig(Value):
         default="constant", description="The learning rate over the epochs: constant, or falling to 0 like a cosine"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty on the weights")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Of the network's computation: bfloat16 (mixed precision) rounds more, and is faster on a GPU",
+    )
     early_stopping: EarlyStopping | None = Field(default=None, description="Stop when validation does not improve")
-    seed: int = Field(default=0, ge=0, description="Of weights, order of rows and dropout")
+    seed: int = Field(default=0, ge=0, description="Of weights, order of rows, dropout and all other random numbers")

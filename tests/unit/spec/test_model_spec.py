@@ -140,6 +140,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("train is text", attributes(train="sklearn"), "train", "give fields"),
     ("params is a list", attributes(train__params=[8]), "train.params", "give fields"),
     ("batch size", attributes(train__batch_size=0), "train.batch_size", "greater than or equal to 1"),
+    ("precision", attributes(train__precision="float16"), "train.precision", "'float32' or 'bfloat16'"),
     ("weight decay", attributes(train__weight_decay=-1), "train.weight_decay", "greater than or equal to 0"),
     ("validation share", attributes(prepare__split__validation=1), "prepare.split.validation", "less than 1"),
     ("dropped share", attributes(prepare__max_dropped=20), "prepare.max_dropped", "less than or equal to 1"),
