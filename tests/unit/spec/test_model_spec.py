@@ -140,6 +140,25 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("train is text", attributes(train="sklearn"), "train", "give fields"),
     ("params is a list", attributes(train__params=[8]), "train.params", "give fields"),
     ("batch size", attributes(train__batch_size=0), "train.batch_size", "greater than or equal to 1"),
+    *(
+        (f"{field} of an estimator", attributes(**{f"train__{field}": value}), f"train.{field}", "is an estimator, and")
+        for field, value in (
+            ("epochs", 3),
+            ("batch_size", 8),
+            ("learning_rate", 0.1),
+            ("schedule", "cosine"),
+            ("weight_decay", 0.1),
+            ("precision", "bfloat16"),
+            ("early_stopping", {"patience": 3}),
+            ("checkpoint_every", "60s"),
+        )
+    ),
+    (
+        "inner estimator",
+        attributes(train__params={"estimators": [["a", {"class": "sklearn.smv.SVC"}]]}),
+        "train.params.estimators.0.1.class",
+        "no module sklearn.smv",
+    ),
     ("precision", attributes(train__precision="float16"), "train.precision", "'float32' or 'bfloat16'"),
     ("weight decay", attributes(train__weight_decay=-1), "train.weight_decay", "greater than or equal to 0"),
     ("validation share", attributes(prepare__split__validation=1), "prepare.split.validation", "less than 1"),
