@@ -15,6 +15,7 @@ from mlops_assets.ml.data.expression import columns_of_expression
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, problem
@@ -74,6 +75,19 @@ class Features(Value):
     """What the model sees."""
 
     use: tuple[str, ...] = Field(min_length=1, description="Columns to learn from: number, category or boolean")
+    leakage: LeakageRule = Field(
+        default=LeakageRule(), description="When a feature counts as giving the target away, which stops the run"
+    )
+
+    @model_validator(mode="after")
+    def _allowed_are_used(self) -> Self:
+        for index, name in enumerate(self.leakage.allow):
+            if name not in self.use:
+                used = ", ".join(self.use)
+                raise problem(
+                    f"leakage.allow.{index}", f"{name} is none of the features; remove it, or use one of: {used}"
+                )
+        return self
 
 
 class Train(TrainingConfig):

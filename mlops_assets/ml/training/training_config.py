@@ -71,7 +71,7 @@ class TrainingConfig(Value):
     @property
     def settings(self) -> dict[str, Any]:
         """The fields that decide the result, as JSON: of an estimator those that are about networks do not."""
-        unused = set(NETWORK_FIELDS) if library_of(self.network) == "sklearn" else set[str]()
+        unused = set[str](NETWORK_FIELDS) if library_of(self.network) == "sklearn" else set[str]()
         return self.model_dump(mode="json", exclude=unused)
 
     @property
@@ -80,7 +80,7 @@ class TrainingConfig(Value):
         return (self.network, *(given["class"] for _, given in nested_estimators(self.params)))
 
 
-def nested_estimators(params: object, field: str = "params") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def nested_estimators(params: Any, field: str = "params") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All `{class: ..., params: ...}` in params, at any depth, by dotted field."""
     if is_estimator(params):
         yield field, params
@@ -89,7 +89,7 @@ def nested_estimators(params: object, field: str = "params") -> Iterator[tuple[s
         yield from nested_estimators(entry, f"{field}.{key}")
 
 
-def is_estimator(value: object) -> bool:
+def is_estimator(value: Any) -> bool:
     """Whether this is how the YAML's params name an estimator.
 
     >>> is_estimator({"class": "sklearn.svm.SVC", "params": {"C": 2}}), is_estimator({"class": "svm", "weight": 2})
