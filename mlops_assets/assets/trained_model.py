@@ -11,9 +11,9 @@ import dagster as dg
 from mlops_assets.assets.handles import Features, TrainedModel
 from mlops_assets.assets.pod_template import worker_pods
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
+from mlops_assets.ml.class_source import class_source
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeatureSet
-from mlops_assets.ml.import_paths import source_digest
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
@@ -26,7 +26,7 @@ from resources.lake.lake import Lake
 from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.tracking.mlflow_tracking import TrackedRun, Tracking
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -52,7 +52,8 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         training_jobs: TrainingJobs,
     ) -> StageReport:
         tracking.check(spec.model)
-        version = version_of(CODE_VERSION, features.version, spec.train.config, source_digest(spec.train.network))
+        config = spec.train.config
+        version = version_of(CODE_VERSION, features.version, config.settings, class_source(config.classes))
         prefix = f"{spec.model}/{name}"
         checkpoints = LakeCheckpoints(lake.store, f"{prefix}/{version}/checkpoints")
         arrays = lake.fetch(features.prefix, features.version)
@@ -137,8 +138,8 @@ def stop_signal() -> Generator[Callable[[], bool]]:
 
 def track(run: TrackedRun, train: Train, handle: TrainedModel, features: Features, curve: LearningCurve) -> None:
     """Log hyperparameters, learning curve and origin to MLflow."""
-    config = train.config.model_dump()
-    early_stopping = config.pop("early_stopping") or {}
+    config = train.config.settings
+    early_stopping = config.pop("early_stopping", None) or {}
     versions = {"features_version": features.version, "trained_model_version": handle.version}
     run.params(config | {f"early_stopping.{name}": value for name, value in early_stopping.items()} | versions)
     run.series([point.model_dump(exclude={"epoch"}) for point in curve.points], first_step=1)

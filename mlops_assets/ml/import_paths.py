@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
@@ -19,8 +17,12 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 
-def _import_path(value: object) -> object:
-    """Check that the module of a dotted path exists, without importing it."""
+def check_import_path(value: object) -> object:
+    """Check that the module of a dotted path exists, without importing it.
+
+    Raises:
+        PydanticCustomError: it does not, or this is no path.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
         raise PydanticCustomError("import_path", "an import path is package.module.ClassName")
     module = value.rpartition(".")[0]
@@ -30,7 +32,7 @@ def _import_path(value: object) -> object:
     return value
 
 
-ImportPath = Annotated[str, BeforeValidator(_import_path, json_schema_input_type=str)]
+ImportPath = Annotated[str, BeforeValidator(check_import_path, json_schema_input_type=str)]
 
 
 def find_module(module: str) -> ModuleSpec | None:
@@ -44,14 +46,6 @@ def find_module(module: str) -> ModuleSpec | None:
         # Of a namespace package only its path is known as long as it is not imported
         locations = getattr(found.submodule_search_locations, "_path", found.submodule_search_locations) or []
     return found
-
-
-def source_digest(path: str) -> str:
-    """The digest of the file that holds the class at an import path; it changes when the class is edited."""
-    found = find_module(path.rpartition(".")[0])
-    if found is None or found.origin is None:
-        return ""
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
 def import_class(path: str) -> type[Any]:

@@ -7,14 +7,17 @@ from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from mlops_assets.ml.class_source import library_of
 from mlops_assets.ml.data.contract import Column, CsvDialect, NamedColumn, Prepare, Target
 from mlops_assets.ml.data.expression import columns_of_expression
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
-from mlops_assets.ml.import_paths import ImportPath
-from mlops_assets.ml.training.training_config import TrainingConfig
+from mlops_assets.ml.features.leakage import LeakageRule
+from mlops_assets.ml.import_paths import ImportPath, check_import_path
+from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, problem
 from mlops_assets.spec.cron import Cron
 from resources.kubernetes.compute import Compute, TrainingCompute
@@ -72,6 +75,19 @@ class Features(Value):
     """What the model sees."""
 
     use: tuple[str, ...] = Field(min_length=1, description="Columns to learn from: number, category or boolean")
+    leakage: LeakageRule = Field(
+        default=LeakageRule(), description="When a feature counts as giving the target away, which stops the run"
+    )
+
+    @model_validator(mode="after")
+    def _allowed_are_used(self) -> Self:
+        for index, name in enumerate(self.leakage.allow):
+            if name not in self.use:
+                used = ", ".join(self.use)
+                raise problem(
+                    f"leakage.allow.{index}", f"{name} is none of the features; remove it, or use one of: {used}"
+                )
+        return self
 
 
 class Train(TrainingConfig):
@@ -81,16 +97,27 @@ class Train(TrainingConfig):
     compute: TrainingCompute = Field(default=TrainingCompute(), description="The pod of the training on Kubernetes")
 
     @model_validator(mode="after")
-    def _can_be_shared(self) -> Self:
-        if self.compute.workers > 1 and self.network.startswith("sklearn."):
-            message = "several workers need a torch network; set it to 1 for scikit-learn"
-            raise problem("compute.workers", message)
+    def _fields_apply(self) -> Self:
+        library = library_of(self.network)
+        if library == "sklearn":
+            for field in NETWORK_FIELDS:
+                if field in self.model_fields_set:
+                    raise problem(field, f"{self.network} is an estimator, and this field is about networks; remove it")
+            if self.compute.workers > 1:
+                raise problem("compute.workers", "several workers need a torch network; set it to 1 for scikit-learn")
+        if library != "torch":
+            for field, given in nested_estimators(self.params):
+                try:
+                    check_import_path(given["class"])
+                except PydanticCustomError as error:
+                    raise problem(f"{field}.class", error.message()) from None
         return self
 
     @property
     def config(self) -> TrainingConfig:
-        """The part that decides the weights."""
-        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
+        """The part that decides the weights; of its fields those are set that the YAML sets."""
+        given = self.model_fields_set & TrainingConfig.model_fields.keys()
+        return TrainingConfig(**{name: getattr(self, name) for name in given})
 
 
 class Gate(Value):

@@ -18,13 +18,27 @@ def to_onnx(model: Any, name: str, inputs: Sequence[tuple[str, Any]], options: d
     return convert_sklearn(model, name, list(inputs), target_opset=operator_sets, options=options)
 
 
+def keep_output(graph: Any, index: int) -> str:
+    """Drop all outputs but the one at `index`; its name, which like every inner name begins with `sklearn_` now.
+
+    So what is added after it may have any other name.
+    """
+    from onnx import compose
+
+    compose.add_prefix(graph, "sklearn_", rename_inputs=False, inplace=True)
+    kept = graph.graph.output[index].name
+    del graph.graph.output[:]
+    return kept
+
+
 def with_single_output(graph: Any, index: int, name: str) -> Any:
     """The graph with the output at `index` alone, called `name`."""
-    kept = graph.graph.output[index]
-    for node in graph.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [name if value == kept.name else value for value in names]
-    kept.name = name
-    del graph.graph.output[index + 1 :]
-    del graph.graph.output[:index]
+    from onnx import helper
+
+    output = type(graph.graph.output[index])()
+    output.CopyFrom(graph.graph.output[index])
+    output.name = name
+    kept = keep_output(graph, index)
+    graph.graph.node.append(helper.make_node("Identity", [kept], [name]))
+    graph.graph.output.append(output)
     return graph

@@ -32,12 +32,22 @@ def save_checkpoint(
     store: CheckpointStore, number: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]
 ) -> None:
     """Write checkpoint `number` under a name that holds its digest, and drop all but the last two."""
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"state": json.dumps(state)}
-    )
+    content = tensors_to_bytes(tensors, {"state": json.dumps(state)})
     store.write(f"checkpoint-{number:08d}-{hashlib.sha256(content).hexdigest()}", content)
     for name in sorted(store.names())[:-KEPT]:
         store.delete(name)
+
+
+def tensors_to_bytes(tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Named tensors in the format of safetensors; what shares memory (tied weights, views) is written for each name."""
+    seen: set[int] = set()
+    apart: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        held = tensor.detach().cpu().contiguous()
+        memory = held.untyped_storage().data_ptr()
+        apart[name] = held.clone() if memory in seen else held
+        seen.add(memory)
+    return save(apart, metadata)
 
 
 def latest_checkpoint(store: CheckpointStore) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:

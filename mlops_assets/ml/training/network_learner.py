@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mlops_assets.ml.features.sklearn_to_onnx import OPSET
+from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.training.learner import WEIGHTS
+from mlops_assets.ml.training.reproducible import reproducible
 from mlops_assets.ml.training.training_loop import finished_training, train
-from mlops_assets.ml.training.training_state import make_network
+from mlops_assets.ml.training.user_network import TRIED_ROWS, make_network, network_errors, rehearse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from mlops_assets.ml.training.learner import LearningCurve, TrainingRun
     from mlops_assets.ml.training.training_config import TrainingConfig
 
+SHIPPED = "mlops_assets.ml.networks."  # known to have an ONNX form
+EXPORT_TOLERANCE = 1e-3  # of fresh weights, relative to the largest answer; only what is wrong is as far off
+
 
 class NetworkLearner:
     """The network that `train.network` names, with the weights of its best epoch."""
@@ -31,7 +36,11 @@ class NetworkLearner:
 
     def __init__(self, config: TrainingConfig, features: FeatureSet) -> None:
         self.config, self.features = config, features
-        self.network = make_network(config, features)
+        rehearse(config, features)
+        with reproducible(config.seed):
+            self.network = make_network(config, features)
+            if not config.network.startswith(SHIPPED):
+                self._rehearse_export()
 
     def fit(self, folder: Path, out: Path, run: TrainingRun) -> LearningCurve:
         """Train from the newest checkpoint, or take the result of a training that has finished; writes the weights."""
@@ -57,6 +66,23 @@ class NetworkLearner:
             return np.concatenate([1 - positive, positive], axis=1)
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def _rehearse_export(self) -> None:
+        """Export the fresh network and compare answers, which takes about a second and would else come after training.
+
+        Raises:
+            TrainingError: it has no ONNX form, or its graph answers differently.
+        """
+        x = torch.randn(TRIED_ROWS, len(self.features.feature_names)).numpy()
+        with network_errors(self.config.network, "has no ONNX form, which serving needs"):
+            self.network.eval()
+            graph = OnnxModel(self.to_onnx().SerializeToString())
+            for rows in (x, x[:1]):
+                [given] = graph.predict({"features": rows}).values()
+                wanted = self.predict(rows)
+                allowed = EXPORT_TOLERANCE * max(1.0, float(np.nanmax(np.abs(wanted), initial=0.0)))
+                if not np.allclose(given, wanted, rtol=0, atol=allowed, equal_nan=True):
+                    raise ValueError("the exported graph answers differently than the network")
 
     def to_onnx(self) -> Any:
         """The network by torch's exporter, and after it what turns scores into the prediction or probabilities."""

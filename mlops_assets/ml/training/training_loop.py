@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from mlops_assets.ml.errors import TrainingInterrupted
 from mlops_assets.ml.training.checkpoint import latest_checkpoint
 from mlops_assets.ml.training.learner import LearningCurve
+from mlops_assets.ml.training.reproducible import reproducible
 from mlops_assets.ml.training.training_state import TrainingState, with_prefix
 from mlops_assets.ml.training.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    import torch
 
     from mlops_assets.ml.training.checkpoint import CheckpointStore
     from mlops_assets.ml.training.learner import TrainingRun
@@ -45,7 +46,7 @@ def train(folder: Path, config: TrainingConfig, run: TrainingRun) -> TrainingRes
 
     Raises:
         TrainingInterrupted: `run.stop_requested` said so; a checkpoint was written first.
-        TrainingError: the network cannot be made, or the loss is not finite any more.
+        TrainingError: the network cannot be made or run, or the loss is not finite any more.
     """
     with _training(folder, config, ALONE) as training:
         _to_the_end(training, run)
@@ -74,12 +75,11 @@ def finished_training(checkpoints: CheckpointStore) -> TrainingResult | None:
 
 @contextmanager
 def _training(folder: Path, config: TrainingConfig, workers: Workers) -> Generator[TrainingState]:
-    threads = torch.get_num_threads()
     gc.freeze()  # the steps make much garbage, and searching what the libraries have loaded for more takes long
     try:
-        yield TrainingState(folder, config, workers)
+        with reproducible(config.seed):
+            yield TrainingState(folder, config, workers)
     finally:
-        torch.set_num_threads(threads)
         gc.unfreeze()
 
 

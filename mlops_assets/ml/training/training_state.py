@@ -11,14 +11,15 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
-from mlops_assets.ml.import_paths import construct, import_class
 from mlops_assets.ml.training.adam import Adam
 from mlops_assets.ml.training.checkpoint import latest_checkpoint, save_checkpoint
 from mlops_assets.ml.training.learner import EpochMetrics
+from mlops_assets.ml.training.reproducible import random_state, restore_random_state, seed_generators
+from mlops_assets.ml.training.user_network import LOSSES, make_network, network_errors
+from mlops_assets.ml.training.workers import batch_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,14 +42,12 @@ class TrainingState:
         self.workers = workers
         self.config, self.features = config, FeatureSet.read(folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(config.seed)
-        torch.use_deterministic_algorithms(True, warn_only=self.device.type == "cuda")
         x, y = load_arrays(folder, "train")
         self.validation_rows = self.features.validation_rows
         self.rows = len(x) - self.validation_rows
         if self.rows < 1 or self.validation_rows < 1:
             raise TrainingError(f"{len(x)} rows are too few to train on and to validate", remedy="bring more data")
-        self.steps = math.ceil(self.rows / config.batch_size)
+        self.steps = len(batch_sizes(self.rows, config.batch_size))
         resident = x.nbytes <= ON_DEVICE_BYTES
         self.x = torch.from_numpy(x.copy()).to(self.device) if resident else torch.from_numpy(x)
         self.y = self._targets(torch.from_numpy(y.copy()))
@@ -60,7 +59,7 @@ class TrainingState:
         ):
             torch.set_num_threads(1)
         self.optimizer = Adam(self.model.parameters(), config.weight_decay)
-        self.loss = self._loss()
+        self.loss = LOSSES[self.features.task]()
         self.epochs_done, self.step = 0, 0
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)
         self.curve = list[EpochMetrics]()
@@ -73,14 +72,6 @@ class TrainingState:
         if self.features.task == "multiclass_classification":
             return y.to(torch.long).to(self.device)
         return y.to(torch.float32).unsqueeze(1).to(self.device)
-
-    def _loss(self) -> torch.nn.Module:
-        losses = {
-            "regression": nn.MSELoss,
-            "binary_classification": nn.BCEWithLogitsLoss,
-            "multiclass_classification": nn.CrossEntropyLoss,
-        }
-        return losses[self.features.task]()
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -99,23 +90,26 @@ class TrainingState:
         self.model.train()
         size = self.config.batch_size
         per_chunk = max(1, CHUNK_ROWS // size)
-        mixed = torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+        mixed = self.config.precision == "bfloat16"
+        precision = torch.autocast(self.device.type, dtype=torch.bfloat16) if mixed else nullcontext()
         while self.step < self.steps:
             # Gathering many batches at once costs as much as gathering one
-            chunk = order[self.step * size : (self.step + per_chunk) * size]
+            end = (self.step + per_chunk) * size if self.step + per_chunk < self.steps else self.rows
+            chunk = order[self.step * size : end]
             share = self._share(chunk)
             rows = share.rows.to(self.x.device)
             x = self.x[rows].to(self.device).split(share.sizes)
             y = self.y[rows.to(self.device)].split(share.sizes)
             losses = list[torch.Tensor]()
-            for index, (batch, target) in enumerate(zip(x, y, strict=True)):
-                with mixed:
-                    output = self.forward(batch)
-                loss = self.loss(output.float(), target)
-                share.weighted(index, loss).backward()
-                self.optimizer.step(self._learning_rate())
-                losses.append(loss.detach())
-                self.step += 1
+            with network_errors(self.config.network, f"fails in epoch {self.epochs_done + 1}"):
+                for index, (batch, target) in enumerate(zip(x, y, strict=True)):
+                    with precision:
+                        output = self.forward(batch)
+                    loss = self.loss(output.float(), target)
+                    share.weighted(index, loss).backward()
+                    self.optimizer.step(self._learning_rate())
+                    losses.append(loss.detach())
+                    self.step += 1
             counts = torch.tensor(share.counts, dtype=torch.float64, device=self.device)
             self.total += self.workers.total(torch.stack(losses).double() @ counts)
             yield len(chunk)
@@ -124,7 +118,7 @@ class TrainingState:
         if not self.workers.alone:
             # A checkpoint holds the random state of one worker: that of each begins anew from where the training is
             position = (self.config.seed * 1_000_003 + self.epochs_done) * 1_000_003 + self.step
-            torch.manual_seed((position * self.workers.count + self.workers.rank) % 2**63)
+            seed_generators(position * self.workers.count + self.workers.rank)
         return self.workers.share(chunk, self.config.batch_size)
 
     def _learning_rate(self) -> float:
@@ -156,7 +150,7 @@ class TrainingState:
             self.rows + self.validation_rows * rank // self.workers.count
             for rank in (self.workers.rank, self.workers.rank + 1)
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), network_errors(self.config.network, "fails on the validation rows"):
             for start in range(first, last, EVALUATION_ROWS):
                 end = min(start + EVALUATION_ROWS, last)
                 output = self.model(self.x[start:end].to(self.device))
@@ -180,15 +174,15 @@ class TrainingState:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
-        tensors |= {"total": self.total, "rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        generators, others = random_state()
+        tensors |= {"total": self.total} | {f"rng.{name}": tensor for name, tensor in generators.items()}
         state = {
             "epochs_done": self.epochs_done,
             "step": self.step,
             "curve": [point.model_dump() for point in self.curve],
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
+            "random": others,
             "threads": torch.get_num_threads(),
             "finished": self.finished,
         }
@@ -208,19 +202,11 @@ class TrainingState:
         self.optimizer.load(with_prefix("optimizer.", tensors))
         self.best = {name: tensor.to(self.device) for name, tensor in with_prefix("best.", tensors).items()}
         self.total = tensors["total"].to(self.device)
-        torch.set_rng_state(tensors["rng.cpu"])
-        if self.device.type == "cuda" and "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        restore_random_state(with_prefix("rng.", tensors), state["random"])
         self.epochs_done, self.step = state["epochs_done"], state["step"]
         self.curve = [EpochMetrics(**point) for point in state["curve"]]
         self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
         return self.epochs_done, self.step
-
-
-def make_network(config: TrainingConfig, features: FeatureSet) -> torch.nn.Module:
-    """The network with fresh weights: a score for each class, or one for two classes and for regression."""
-    outputs = len(features.classes or ()) if features.task == "multiclass_classification" else 1
-    return construct(import_class(config.network), config.params, inputs=len(features.feature_names), outputs=outputs)
 
 
 def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

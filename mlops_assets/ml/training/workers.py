@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 SILENT_FOR = timedelta(minutes=5)  # a peer that says nothing for so long is taken for lost
 
 
+def batch_sizes(rows: int, batch_size: int) -> list[int]:
+    """How many rows each batch has. A single row that is left over joins the batch before it.
+
+    >>> batch_sizes(9, 4), batch_sizes(10, 4), batch_sizes(1, 4)
+    ([4, 5], [4, 4, 2], [1])
+    """
+    sizes = [min(batch_size, rows - start) for start in range(0, rows, batch_size)]
+    if batch_size > 1 and len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
 @dataclass(frozen=True)
 class Share:
     """A worker's part of some batches.
@@ -53,20 +65,22 @@ class Workers:
         return self.count == 1
 
     def share(self, rows: torch.Tensor, batch_size: int) -> Share:
-        """Contiguous parts of the batches of `rows`, equal but for one row.
+        """Contiguous parts of the batches of `rows`, equal but for one row, of two rows at least where a batch has two:
+        batch normalisation cannot train on one.
 
-        Where a batch has fewer rows than there are workers, some get a row with weight 0, since all must take part in
-        the exchange of gradients. Weights are relative to the mean over workers, which is what DDP computes.
+        Where a batch has too few rows for all workers, some get rows with weight 0, since all must take part in the
+        exchange of gradients. Weights are relative to the mean over workers, which is what DDP computes.
         """
-        sizes = [min(batch_size, len(rows) - start) for start in range(0, len(rows), batch_size)]
+        sizes = batch_sizes(len(rows), batch_size)
         if self.alone:
             return Share(rows, sizes, sizes, [1.0] * len(sizes))
         parts: list[torch.Tensor] = []
         counts: list[int] = []
-        for batch in rows.split(batch_size):
-            start, end = (len(batch) * rank // self.count for rank in (self.rank, self.rank + 1))
-            counts.append(end - start)
-            parts.append(batch[start:end] if end > start else batch[:1])
+        for batch in rows.split(sizes):
+            busy = min(self.count, max(1, len(batch) // 2))
+            start, end = (len(batch) * rank // busy for rank in (self.rank, self.rank + 1))
+            counts.append(end - start if self.rank < busy else 0)
+            parts.append(batch[start:end] if self.rank < busy else batch[:2])
         weights = [count * self.count / size for count, size in zip(counts, sizes, strict=True)]
         return Share(torch.cat(parts), [len(part) for part in parts], counts, weights)
 

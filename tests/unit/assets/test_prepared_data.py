@@ -35,7 +35,7 @@ KEPT = Preparation(
 
 def test_the_plan_is_what_of_the_yaml_decides_the_rows() -> None:
     before = preparation_plan(spec())
-    assert preparation_plan(spec(train__epochs=7, description="x", gate__at_least=0.9)) == before
+    assert preparation_plan(spec(train__seed=7, description="x", gate__at_least=0.9)) == before
     assert preparation_plan(spec(prepare__split__seed=7)) != before
     assert preparation_plan(spec(columns__pressure__max=2000)) != before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.import_paths import ImportPath, construct, find_module, import_class, source_digest
+from mlops_assets.ml.import_paths import ImportPath, construct, find_module, import_class
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,14 +61,6 @@ def test_finding_a_module_imports_not_even_its_parents() -> None:
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     assert find_module("no.such.module") is None
-
-
-def test_the_digest_is_that_of_the_file_with_the_class(package: Path) -> None:
-    before = source_digest("space.nets.Net")
-    assert before == hashlib.sha256((package / "space/nets.py").read_bytes()).hexdigest()
-    (package / "space/nets.py").write_text("class Net:\n    layers = 3\n")
-    assert source_digest("space.nets.Net") != before
-    assert source_digest("no.such.Net") == ""
 
 
 def test_a_class_is_imported_by_its_path() -> None:

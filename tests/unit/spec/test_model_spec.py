@@ -85,6 +85,15 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "features.use.1",
         "leakage",
     ),
+    ("leakage is a number", attributes(features__leakage=1), "features.leakage", "give fields"),
+    ("threshold", attributes(features__leakage={"threshold": 2}), "features.leakage.threshold", "less than or equal"),
+    ("allow is text", attributes(features__leakage={"allow": "place"}), "features.leakage.allow", "give a list"),
+    (
+        "allowed but not used",
+        attributes(features__leakage={"allow": ["rain"]}),
+        "features.leakage.allow.0",
+        "use one of: place, pressure",
+    ),
     ("split kind", attributes(prepare__split__by="user"), "prepare.split.by", "'random', 'time' or 'group'"),
     ("split share", attributes(prepare__split__test=1.5), "prepare.split.test", "less than 1"),
     ("split by time", attributes(prepare__split__by="time"), "prepare.split.by", "source.event_time"),
@@ -140,6 +149,26 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("train is text", attributes(train="sklearn"), "train", "give fields"),
     ("params is a list", attributes(train__params=[8]), "train.params", "give fields"),
     ("batch size", attributes(train__batch_size=0), "train.batch_size", "greater than or equal to 1"),
+    *(
+        (f"{field} of an estimator", attributes(**{f"train__{field}": value}), f"train.{field}", "is an estimator, and")
+        for field, value in (
+            ("epochs", 3),
+            ("batch_size", 8),
+            ("learning_rate", 0.1),
+            ("schedule", "cosine"),
+            ("weight_decay", 0.1),
+            ("precision", "bfloat16"),
+            ("early_stopping", {"patience": 3}),
+            ("checkpoint_every", "60s"),
+        )
+    ),
+    (
+        "inner estimator",
+        attributes(train__params={"estimators": [["a", {"class": "sklearn.smv.SVC"}]]}),
+        "train.params.estimators.0.1.class",
+        "no module sklearn.smv",
+    ),
+    ("precision", attributes(train__precision="float16"), "train.precision", "'float32' or 'bfloat16'"),
     ("weight decay", attributes(train__weight_decay=-1), "train.weight_decay", "greater than or equal to 0"),
     ("validation share", attributes(prepare__split__validation=1), "prepare.split.validation", "less than 1"),
     ("dropped share", attributes(prepare__max_dropped=20), "prepare.max_dropped", "less than or equal to 1"),

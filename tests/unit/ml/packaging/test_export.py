@@ -39,7 +39,8 @@ def test_the_exported_graph_equals_what_was_trained(tmp_path: Path, task: Task, 
     frame = weather(600).drop(columns="rain")
     prepare_and_build_features(tmp_path, frame, task, TARGETS[task])
     features, out = tmp_path / "features", tmp_path / "out"
-    config = TrainingConfig(network=network, params={"hidden": [8]} if "networks" in network else {}, epochs=2)
+    fields = {"params": {"hidden": [8]}, "epochs": 2} if "networks" in network else {}
+    config = TrainingConfig.model_validate({"network": network, **fields})
     signature = export("weather", features, out, fit(features, out, config))
     assert signature.export_difference < 1e-5
     graph, _ = load_artifact(out, signature.sha256, beside=TRAINING_FILES | {"checkpoints"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mlops_assets.ml.errors import TrainingError, TrainingInterrupted
 from mlops_assets.ml.training.learner import LearningCurve
@@ -45,6 +47,48 @@ def test_stopped_at_every_possible_moment_the_weights_are_the_same(
     assert stops >= 8
     assert resumed == whole
     assert (tmp_path / "stopped/curve.json").read_bytes() == curve
+
+
+@pytest.mark.parametrize(("network", "batch_size"), [("Normed", 29), ("Tied", 64), ("Noisy", 64), ("Lazy", 29)])
+def test_a_network_of_a_user_that_is_stopped_goes_on_to_the_same_weights(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, batch_size: int
+) -> None:
+    """900 rows are trained on; 900 = 31 x 29 + 1."""
+    monkeypatch.setattr("mlops_assets.ml.training.training_state.CHUNK_ROWS", 300)
+    config = CONFIG.model_copy(
+        update={"network": f"tests.user_networks.{network}", "params": {}, "epochs": 2, "batch_size": batch_size}
+    )
+    whole = weights(features, tmp_path / "whole", config)
+    for _ in range(2):
+        asked = iter(range(1_000_000))
+        with pytest.raises(TrainingInterrupted):
+            weights(features, tmp_path / "stopped", config, stop_requested=lambda asked=asked: next(asked) >= 1)
+    assert weights(features, tmp_path / "stopped", config) == whole
+
+
+def test_torch_numpy_and_random_are_left_as_they_were(features: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"network": "tests.user_networks.Saboteur", "params": {}, "epochs": 1})
+    torch.set_num_threads(2)
+    torch.manual_seed(7)
+    np.random.seed(7)
+    random.seed(7)
+    before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())
+    weights(features, tmp_path / "out", config)
+    after = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 2
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_is_the_yamls_and_not_the_machines(features: Path, tmp_path: Path, precision: str) -> None:
+    config = CONFIG.model_copy(update={"precision": precision})
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    mine = weights(features, tmp_path / "a", config)
+    assert mine == weights(features, tmp_path / "b", config)
+    assert mine != weights(features, tmp_path / "c", CONFIG.model_copy(update={"precision": other}))
 
 
 def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
