@@ -39,7 +39,13 @@ def ours(source: Path, folder: Path) -> None:
         event_time=None,
     )
     report = prepare([source], prepared, plan)
-    used = FeaturePlan(use=COLUMNS[:-1], target=TARGET, task="binary_classification", classes=report.classes)
+    used = FeaturePlan(
+        use=COLUMNS[:-1],
+        target=TARGET,
+        task="binary_classification",
+        classes=report.classes,
+        validation_rows=report.validation_rows,
+    )
     build_features(prepared, features, used)
     load_arrays(features, "train")
     load_arrays(features, "test")

@@ -54,7 +54,13 @@ def artifact(folder: Path) -> tuple[Path, ModelSignature]:
             columns=columns, target=target, task="binary_classification", prepare=Prepare(), event_time=None
         ),
     )
-    plan = FeaturePlan(use=used, target=target, task="binary_classification", classes=report.classes)
+    plan = FeaturePlan(
+        use=used,
+        target=target,
+        task="binary_classification",
+        classes=report.classes,
+        validation_rows=report.validation_rows,
+    )
     build_features(folder / "prepared", folder / "features", plan)
     config = TrainingConfig(network="mlops_assets.ml.networks.MLP", params={"hidden": [64, 32]}, epochs=2)
     learner = learner_for(config, FeatureSet.read(folder / "features"))

@@ -78,7 +78,9 @@ def prepare_and_build_features(
         PreparationPlan(columns=tuple(columns), target=target, task=task, prepare=Prepare(), event_time=None),
     )
     used = tuple(column for column in columns if column.name in kinds)
-    plan = FeaturePlan(use=used, target=target, task=task, classes=report.classes)
+    plan = FeaturePlan(
+        use=used, target=target, task=task, classes=report.classes, validation_rows=report.validation_rows
+    )
     features = folder / "features"
     features.mkdir()
     build_features(out, features, plan)

@@ -44,9 +44,11 @@ def write_features(folder: Path, rows: int, width: int) -> None:
         inputs=tuple(NamedColumn(name=name, type="number") for name in names),
         feature_names=names,
         train_rows=rows,
+        validation_rows=max(1, rows // 10),
         test_rows=0,
         classes=(0, 1),
         target_mean=0.0,
         target_std=1.0,
         non_finite={},
+        rare={},
     ).write(folder)

@@ -11,7 +11,7 @@ from mlops_assets.ml.features.leakage import Leakage, find_leakage
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 def features_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -49,7 +49,13 @@ def features_asset(spec: ModelSpec) -> dg.AssetsDefinition:
 def feature_plan(spec: ModelSpec, prepared_data: PreparedData) -> FeaturePlan:
     """The part of the YAML, and of the rows, that decides the features."""
     used = tuple(column for column in spec.contract if column.name in spec.features.use)
-    return FeaturePlan(use=used, target=spec.target, task=spec.task, classes=prepared_data.classes)
+    return FeaturePlan(
+        use=used,
+        target=spec.target,
+        task=spec.task,
+        classes=prepared_data.classes,
+        validation_rows=prepared_data.validation_rows,
+    )
 
 
 def work(prepared: Path, plan: FeaturePlan, folder: Path) -> None:
@@ -68,6 +74,7 @@ def report(handle: Features, features: FeatureSet, leakage: Leakage) -> StageRep
             "inputs": ", ".join(column.name for column in features.inputs),
             "train_rows": features.train_rows,
             "test_rows": features.test_rows,
+            "rows_with_rare_category": dg.MetadataValue.json({name: round(s, 4) for name, s in features.rare.items()}),
             "snapshot": f"{handle.prefix}/{handle.version}",
         },
         checks=[

@@ -31,6 +31,7 @@ class PreparedData(Snapshot):
     """Clean rows, split into train and test."""
 
     train_rows: int
+    validation_rows: int
     test_rows: int
     classes: Classes | None
 

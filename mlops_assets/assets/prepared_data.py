@@ -6,12 +6,14 @@ import dagster as dg
 
 from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
+from mlops_assets.ml.data.contract import Prepare
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 ROW_CHANGE = 0.5  # a row count that changes by more than this share is worth a look
+REPEATED = 0.05  # and so is a larger share of test rows that are equal to train rows
 
 
 def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -20,7 +22,8 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     checks = [
         check(spec, name, "contract", "Values are within the ranges and categories of the contract"),
         check(spec, name, "label_rate", "Every class is in train and in test"),
-        check(spec, name, "disjoint", "No row is in both train and test"),
+        check(spec, name, "dropped_rows", "Not too many rows are dropped, for nulls or as duplicates"),
+        check(spec, name, "disjoint", "No row of the test part is equal to one of the train part"),
         check(spec, name, "row_count", "About as many rows as last time", blocking=False),
     ]
 
@@ -46,10 +49,11 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             prefix=prefix,
             version=version,
             train_rows=preparation.train_rows,
+            validation_rows=preparation.validation_rows,
             test_rows=preparation.test_rows,
             classes=preparation.classes,
         )
-        return report(handle, preparation, rows_before(context))
+        return report(handle, preparation, spec.prepare, rows_before(context))
 
     return prepared_data
 
@@ -62,6 +66,7 @@ def preparation_plan(spec: ModelSpec) -> PreparationPlan:
         task=spec.task,
         prepare=spec.prepare,
         event_time=spec.source.event_time,
+        csv=spec.source.csv,
     )
 
 
@@ -71,7 +76,7 @@ def work(raw_data: RawData, plan: PreparationPlan, lake: Lake, folder: Path) -> 
         prepare(paths, folder, plan, window=(raw_data.start, raw_data.end))
 
 
-def report(handle: PreparedData, preparation: Preparation, rows_before: int | None) -> StageReport:
+def report(handle: PreparedData, preparation: Preparation, prepare: Prepare, rows_before: int | None) -> StageReport:
     """Row counts and label rates, and whether the rows keep the contract."""
     rows, rates = handle.train_rows + handle.test_rows, dg.MetadataValue.json(preparation.label_rates)
     return StageReport(
@@ -80,7 +85,9 @@ def report(handle: PreparedData, preparation: Preparation, rows_before: int | No
         metadata={
             "dagster/row_count": rows,
             "train_rows": handle.train_rows,
+            "validation_rows": preparation.validation_rows,
             "test_rows": handle.test_rows,
+            "rows_outside_window": preparation.rows_outside_window,
             "rows_with_nulls": preparation.rows_with_nulls,
             "duplicates": preparation.duplicates,
             "label_rates": rates,
@@ -89,7 +96,8 @@ def report(handle: PreparedData, preparation: Preparation, rows_before: int | No
         checks=[
             contract_check(preparation),
             dg.AssetCheckResult(check_name="label_rate", passed=True, metadata={"rates": rates}),
-            disjoint_check(preparation),
+            dropped_rows_check(preparation, prepare),
+            disjoint_check(preparation, prepare),
             row_count_check(rows, rows_before),
         ],
     )
@@ -106,12 +114,35 @@ def contract_check(preparation: Preparation) -> dg.AssetCheckResult:
     )
 
 
-def disjoint_check(preparation: Preparation) -> dg.AssetCheckResult:
-    """Fails when a row is in both parts."""
+def dropped_rows_check(preparation: Preparation, prepare: Prepare) -> dg.AssetCheckResult:
+    """Fails when a larger share of the rows was dropped than the YAML allows."""
+    nulls, duplicates = preparation.rows_with_nulls, preparation.duplicates
+    rows = preparation.train_rows + preparation.test_rows + nulls + duplicates
+    share = (nulls + duplicates) / rows
+    passed = share <= prepare.max_dropped
+    description = f"{share:.1%} of {rows} rows are dropped: {nulls} for nulls, {duplicates} as duplicates"
+    if not passed:
+        missing = {name: found.nulls for name, found in preparation.columns.items() if found.nulls}
+        worst = ", ".join(f"{name} ({missing[name]})" for name in sorted(missing, key=lambda name: -missing[name])[:3])
+        description += f"; most values are missing in {worst}" if worst and nulls else ""
+        description += (
+            f". prepare.max_dropped allows {prepare.max_dropped:.0%}: correct the data, make columns nullable, "
+            "or allow a larger share."
+        )
+    return dg.AssetCheckResult(
+        check_name="dropped_rows", passed=passed, description=description, metadata={"dropped": share}
+    )
+
+
+def disjoint_check(preparation: Preparation, prepare: Prepare) -> dg.AssetCheckResult:
+    """Fails when a row is in both parts, and warns when many are where equal rows are kept."""
+    share = preparation.repeated_rows / preparation.test_rows
     return dg.AssetCheckResult(
         check_name="disjoint",
-        passed=preparation.overlap == 0,
-        description=f"{preparation.overlap} rows are in both parts.",
+        passed=share <= (0 if prepare.drop_duplicates else REPEATED),
+        severity=dg.AssetCheckSeverity.ERROR if prepare.drop_duplicates else dg.AssetCheckSeverity.WARN,
+        description=f"{preparation.repeated_rows} rows of the test part ({share:.1%}) are equal to one to train on. "
+        "Where they stand for the same thing, set prepare.drop_duplicates or prepare.split.by: group.",
     )
 
 

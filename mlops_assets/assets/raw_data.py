@@ -101,7 +101,7 @@ def write_example(source: Source, lake: Lake) -> None:
 def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> SourceReport:
     """Read every object's schema and compare it with the contract."""
     with lake.sources(spec.source.uri, objects) as paths:
-        return check_sources(paths, spec.contract, event_time=spec.source.event_time)
+        return check_sources(paths, spec.contract, event_time=spec.source.event_time, csv=spec.source.csv)
 
 
 def used_window(

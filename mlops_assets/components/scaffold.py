@@ -36,8 +36,9 @@ attributes:
 
   prepare:
     drop_nulls: true
-    drop_duplicates: true
-    split: {{by: random, test: 0.2, seed: 42}} # or by: time, or by: group with column
+    drop_duplicates: false
+    max_dropped: 0.2 # a larger share of dropped rows stops the pipeline
+    split: {{by: random, test: 0.2, validation: 0.1, seed: 42}} # or by: time, or by: group with column
 
   features:
     use: [sepal_length, sepal_width, petal_length, petal_width]

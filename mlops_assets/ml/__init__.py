@@ -3,8 +3,8 @@
 The way of a row, from a source file to a metric:
 
 1. `data.source_checks.check_sources` compares its file with the contract.
-2. `data.prepare.prepare` reads it (`data.sources.contract_rows`, `data.sources.cast`), checks it, computes its target
-   and writes it to train or test (`data.split.test_condition`).
+2. `data.prepare.prepare` reads it (`data.sources.contract_rows`, `data.sources.typed`), checks it, computes its target
+   and writes it to train or test (`data.split.assign_parts`).
 3. `features.feature_set.build_features` fits the preprocessing on train rows
    (`features.preprocessing.fit_preprocessing`), makes it a graph (`features.preprocessing.preprocessing_to_onnx`), and
    transforms the row with that graph (`inference.onnx_model.OnnxModel.predict`) into a row of the arrays that

@@ -89,7 +89,12 @@ class Predictor(Model):
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The outputs, for the protocol's model metadata."""
-        kinds = {"tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(string)": "BYTES"}
+        kinds = {
+            "tensor(float)": "FP32",
+            "tensor(double)": "FP64",
+            "tensor(int64)": "INT64",
+            "tensor(string)": "BYTES",
+        }
         return [
             {"name": o.name, "datatype": kinds[o.type], "shape": [n if isinstance(n, int) else -1 for n in o.shape]}
             for o in self.onnx.session.get_outputs()

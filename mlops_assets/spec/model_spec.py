@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlops_assets.ml.data.contract import Column, NamedColumn, Prepare, Target
+from mlops_assets.ml.data.contract import Column, CsvDialect, NamedColumn, Prepare, Target
+from mlops_assets.ml.data.expression import columns_of_expression
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
@@ -37,6 +37,7 @@ class Source(Value):
         default=None, description="First partition, such as 2013-01 or 2013-01-31; makes a job that can be backfilled"
     )
     window: int | None = Field(default=None, ge=1, description="Train on this many partitions, up to the last one")
+    csv: CsvDialect = Field(default=CsvDialect(), description="How CSV files are written")
     example: ImportPath | None = Field(
         default=None, description="A function that writes example objects into a folder when the uri holds none"
     )
@@ -45,6 +46,8 @@ class Source(Value):
     def _fields_fit(self) -> Self:
         if not self.uri.endswith(SOURCE_SUFFIXES):
             raise problem("uri", f"the objects must end with one of {', '.join(SOURCE_SUFFIXES)}; end the uri so")
+        if self.csv != CsvDialect() and self.uri.endswith(".parquet"):
+            raise problem("csv", "Parquet has no dialect; remove it")
         scheme = scheme_of(self.uri)
         if scheme not in STORES:
             known = ", ".join(f"{name}://" for name in sorted(STORES) if name)
@@ -146,6 +149,8 @@ class ModelSpec(Value):
     def _parts_fit(self) -> Self:
         known = ", ".join(self.columns)
         event_time = self.source.event_time
+        self._names_differ()
+        computed_from = {name.casefold() for name in self._target_reads()}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):
             raise problem("source.event_time", f"{event_time} must be declared under columns as {{type: timestamp}}")
         for index, name in enumerate(self.features.use):
@@ -160,14 +165,10 @@ class ModelSpec(Value):
                 raise problem(where, f"{name} is a timestamp; use columns of type number, category or boolean")
             if name in self.features.use[:index]:
                 raise problem(where, f"{name} is used twice; remove one")
-            if self.target.from_ and re.search(rf"\b{re.escape(name)}\b", self.target.from_):
+            if name.casefold() in computed_from:
                 raise problem(where, f"the target is computed from {name} ({self.target.from_}); that would be leakage")
         self._target_fits(known)
-        split = self.prepare.split
-        if split.by == "time" and not event_time:
-            raise problem("prepare.split.by", "a split by time needs source.event_time; name the column")
-        if split.column and split.column not in self.columns:
-            raise problem("prepare.split.column", f"{split.column} is not among the columns: {known}")
+        self._split_fits(known)
         if self.gate.metric not in METRICS_BY_TASK[self.task]:
             allowed = ", ".join(METRICS_BY_TASK[self.task])
             raise problem("gate.metric", f"{self.gate.metric} does not fit {self.task}; choose one of {allowed}")
@@ -178,6 +179,34 @@ class ModelSpec(Value):
                 )
         return self
 
+    def _split_fits(self, known: str) -> None:
+        split, event_time = self.prepare.split, self.source.event_time
+        if split.by == "time" and not event_time:
+            raise problem("prepare.split.by", "a split by time needs source.event_time; name the column")
+        if (
+            event_time
+            and self.columns[event_time].nullable
+            and (split.by == "time" or self.source.partition_by != "none")
+        ):
+            what = f"a row without {event_time} is in no partition and on no side of a split by time"
+            raise problem(f"columns.{event_time}.nullable", f"{what}; remove nullable, and such rows are dropped")
+        if split.column and split.column not in self.columns:
+            raise problem("prepare.split.column", f"{split.column} is not among the columns: {known}")
+
+    def _names_differ(self) -> None:
+        """SQL, and so DuckDB, does not tell names apart that differ in case only."""
+        seen = dict[str, str]()
+        for name in self.columns:
+            if not name or not name.isprintable():
+                raise problem("columns", f"{name!r} is empty or has characters that cannot be seen; rename it")
+        for name in (*self.columns, *([self.target.column] if self.target.from_ else [])):
+            twin = seen.setdefault(name.casefold(), name)
+            if twin != name:
+                raise problem("columns", f"{twin} and {name} differ in case only; rename one in the source")
+
+    def _target_reads(self) -> frozenset[str]:
+        return columns_of_expression(self.target.from_) if self.target.from_ else frozenset()
+
     def _target_fits(self, known: str) -> None:
         if self.target.from_ is None and self.target.column not in self.columns:
             raise problem(
@@ -187,11 +216,22 @@ class ModelSpec(Value):
         if self.target.from_ is not None:
             if self.target.column in self.columns:
                 raise problem("target.column", f"{self.target.column} is a source column already; name it differently")
-            if not any(re.search(rf"\b{re.escape(name)}\b", self.target.from_) for name in self.columns):
+            reads = self._target_reads()
+            if not reads:
                 raise problem("target.from", f"the expression names none of the columns: {known}")
+            declared = {name.casefold() for name in self.columns}
+            unknown = ", ".join(sorted(name for name in reads if name.casefold() not in declared))
+            if unknown:
+                raise problem("target.from", f"{unknown} is not among the columns; declare it, or use one of: {known}")
         elif self.columns[self.target.column].type == "timestamp":
             raise problem("target.column", f"{self.target.column} is a timestamp; a target is a number or a class")
-        elif self.task == "regression" and self.columns[self.target.column].type != "number":
+        if self.target.positive is not None and self.task != "binary_classification":
+            raise problem("target.positive", f"{self.task} has no positive class; remove it")
+        if (
+            self.target.from_ is None
+            and self.task == "regression"
+            and self.columns[self.target.column].type != "number"
+        ):
             raise problem(
                 "task", f"regression needs a number; {self.target.column} is a {self.columns[self.target.column].type}"
             )

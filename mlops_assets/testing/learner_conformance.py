@@ -72,7 +72,7 @@ def _write_prepared(prepared: Path, task: Task) -> FeaturePlan:
         rows["y"] = (score * 1e3 + 5e3).astype(np.float32) if classes is None else np.digitize(score, bounds)
         rows.to_parquet(prepared / f"{part}.parquet")
     columns = tuple(NamedColumn(name=name, type="number") for name in names)
-    return FeaturePlan(use=columns, target=Target(column="y"), task=task, classes=classes)
+    return FeaturePlan(use=columns, target=Target(column="y"), task=task, classes=classes, validation_rows=ROWS // 10)
 
 
 def _trained(config: TrainingConfig, features: FeatureSet, folder: Path, prepared: Path, out: Path) -> str:

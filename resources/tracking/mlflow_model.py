@@ -6,7 +6,7 @@ import shutil
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
+from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature, tensor_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def save_onnx(artifact: Path, folder: Path) -> None:
     """Write the artifact into `folder` as an MLflow ONNX model with signature, input example and requirements.
 
-    It holds the artifact's own two files, byte for byte. `mlflow.pyfunc` gives {output: array} for {column: (n, 1)}.
+    It holds the artifact's own two files, byte for byte. `mlflow.pyfunc` gives {output: array} for {column: (n, 1)};
+    a column that is called like an output has the name that `tensor_name` gives it.
     """
     import numpy as np
     import onnx
@@ -26,7 +27,8 @@ def save_onnx(artifact: Path, folder: Path) -> None:
     columns: dict[str, Any] = {}
     for column in signature.inputs:
         values = [row[column.name] for row in signature.golden.rows]
-        columns[column.name] = np.array(values, dtype=object if column.dtype == "string" else np.float32).reshape(-1, 1)
+        dtype = object if column.dtype == "string" else np.float32
+        columns[tensor_name(column.name)] = np.array(values, dtype=dtype).reshape(-1, 1)
     outputs = {name: np.asarray(values) for name, values in signature.golden.outputs.items()}
     save_model(
         onnx.load(artifact / GRAPH),

@@ -19,7 +19,6 @@ def test_loading_imports_no_heavy_library() -> None:
         "onnx",
         "onnxruntime",
         "matplotlib",
-        "duckdb",
         "scipy",
     ]
     program = f"import sys, mlops_assets.definitions; print([name for name in {heavy} if name in sys.modules])"

@@ -1,25 +1,43 @@
 """Turns source rows into train and test rows in bounded memory: contract, nulls, duplicates, target and split.
 
 What comes out depends only on the rows that go in, not on their order, the files they lie in, or the threads used.
+Inside, columns have names of our own (`c0`, `c1`, ...), so that those of the user can collide with nothing.
 """
 
 from __future__ import annotations
 
 import tempfile
+from datetime import datetime  # noqa: TC003 - pydantic reads it
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.sources import cause_of, contract_rows, identifier, quoted, session
-from mlops_assets.ml.data.split import test_condition
+from mlops_assets.ml.data.contract import RFC_4180, CsvDialect, NamedColumn, Prepare, Target
+from mlops_assets.ml.data.machine import cores, memory_limit_mib
+from mlops_assets.ml.data.sources import (
+    INTEGERS,
+    LARGEST_FLOAT32,
+    NUMBERS,
+    base_type,
+    cause_of,
+    columns_of,
+    contract_rows,
+    identifier,
+    quoted,
+    relation,
+    row_digest,
+    session,
+)
+from mlops_assets.ml.data.split import PARTS, assign_parts
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
 MAX_CLASSES = 100
+ROW_GROUP_BYTES = 16 << 20
+KEY = "\x01key"  # names that no column can have
+GROUP = "\x01group"
 
 
 class PreparationPlan(Value):
@@ -30,6 +48,7 @@ class PreparationPlan(Value):
     task: Task
     prepare: Prepare
     event_time: str | None
+    csv: CsvDialect = RFC_4180
 
 
 class Violation(Value):
@@ -50,7 +69,12 @@ class ColumnStatistics(Value):
 
 
 class Preparation(Document):
-    """What was read, what was dropped and what came out."""
+    """What was read, what was dropped and what came out.
+
+    Rows that are read are outside the window, or dropped for a null or as a duplicate, or in one of the two parts. The
+    last `validation_rows` of the train part were held out from it as the test part was from all. `repeated_rows` of the
+    test part are equal to one of the train part. `test_from` is when the test part begins, in a split by time.
+    """
 
     FILE = "report.json"
 
@@ -59,12 +83,14 @@ class Preparation(Document):
     rows_with_nulls: int
     duplicates: int
     train_rows: int
+    validation_rows: int
     test_rows: int
-    overlap: int
+    repeated_rows: int
     classes: Classes | None
     label_rates: dict[str, dict[str, float]]
     columns: dict[str, ColumnStatistics]
     violations: tuple[Violation, ...]
+    test_from: datetime | None
 
 
 def prepare(
@@ -72,29 +98,292 @@ def prepare(
     out: Path,
     plan: PreparationPlan,
     *,
-    threads: int = 2,
+    threads: int | None = None,
+    memory_mib: int | None = None,
     window: tuple[datetime | None, datetime | None] = (None, None),
 ) -> Preparation:
     """Write train.parquet, test.parquet and report.json into `out`.
 
-    Numbers and booleans become float32, categories strings, and the target a float32 (regression) or the int64 index
-    of its class. Rows are in an order of their own, by the digest of their content.
+    Numbers are float64 (float32 where the source is), categories text, booleans BOOLEAN, timestamps naive UTC, and the
+    target float64 (regression) or the int64 index of its class. Rows are in an order of their own, by the digest of
+    their content, those for validation last in the train part. Memory and threads are what the machine has unless they
+    are given; what does not fit is spilled beside `out`.
 
     Raises:
         DataError: nothing is left to learn from, or the target does not fit the task.
     """
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folders = {path.parent for path in sources} | {out}
-        # What sorting needs grows with the width of a row and not with the number of rows: the rest spills
-        memory_limit_mib = 112 + 4 * len(plan.columns)
-        connection = session(folders, Path(scratch), memory_limit_mib, threads)
-        connection.execute(f"CREATE VIEW source AS {contract_rows(sources, plan.columns)}")
-        connection.execute(f"CREATE VIEW windowed AS SELECT * FROM source WHERE {_inside(plan.event_time, window)}")
-        statistics, violations = _inspect(connection, plan)
-        classes = _target(connection, plan)
-        report = _write(connection, out, plan, classes, statistics, violations)
+        # A row must fit as a whole: what sorting needs grows with its width
+        memory = max(memory_mib or memory_limit_mib(), 112 + 4 * len(plan.columns))
+        connection = session(folders, Path(scratch), memory, threads or cores())
+        rows = _Rows(connection, plan)
+        rows.read(sources, window)
+        report = rows.write(out)
     report.write(out)
     return report
+
+
+class _Rows:
+    """The rows of a preparation, in a DuckDB session: `labelled` as they are read, `kept` as they are written."""
+
+    def __init__(self, connection: Any, plan: PreparationPlan) -> None:
+        self.connection, self.plan = connection, plan
+        self.names = {column.name: f"c{index}" for index, column in enumerate(plan.columns)}
+        self.types = dict[str, str]()
+
+    def read(self, sources: Sequence[Path], window: tuple[datetime | None, datetime | None]) -> None:
+        """Create the table `labelled`: columns c0, c1, ..., y (the target), k (the row's digest), g (its group's)."""
+        import duckdb
+
+        plan, csv = self.plan, self.plan.csv
+        found = columns_of(self.connection, sources, csv)
+        split = plan.prepare.split
+        digests = {KEY: row_digest(found), GROUP: _group_digest(split.seed, split.column)}
+        source = contract_rows(sources, plan.columns, found, csv, digests)
+        inside = _inside(plan.event_time, window)
+        selected = [f"{identifier(name)} AS {inner}" for name, inner in self.names.items()]
+        selected.append(f"({plan.target.from_ or identifier(plan.target.column)}\n) AS y")
+        selected += [f"{identifier(KEY)} AS k", f"{identifier(GROUP)} AS g"]
+        try:
+            self.connection.execute(
+                f"CREATE TEMP TABLE labelled AS SELECT {', '.join(selected)} FROM ({source}) WHERE {inside}"
+            )
+        except duckdb.Error as error:
+            raise self._told(error) from error
+        counted = "labelled" if inside == "true" else relation(sources, csv)
+        (self.rows_read,) = self.connection.execute(f"SELECT count(*) FROM {counted}").fetchone()
+        self.types = dict(
+            self.connection.execute("SELECT column_name, column_type FROM (DESCRIBE labelled)").fetchall()
+        )
+
+    def _told(self, error: Exception) -> DataError:
+        """What went wrong while the rows were read: the machine, or what the YAML says about the target."""
+        import duckdb
+
+        if isinstance(error, duckdb.OutOfMemoryException):
+            remedy = "give the stage more memory under compute.memory"
+            return DataError(f"The rows do not fit into the memory ({cause_of(error)})", remedy=remedy)
+        if isinstance(error, duckdb.IOException) or self.plan.target.from_ is None:
+            return DataError(f"The rows cannot be read ({cause_of(error)})", remedy="materialize raw_data again")
+        what = f"{self.plan.target.from_} cannot be computed ({cause_of(error)})"
+        return DataError(what, where="target.from", remedy="correct the expression")
+
+    def write(self, out: Path) -> Preparation:
+        """Write the two parts, and say what became of the rows."""
+        statistics, violations, in_window, width = self._inspect()
+        classes, broken = self._encode_target()
+        with_nulls, duplicates = self._keep(in_window)
+        test_from = assign_parts(
+            self.connection,
+            self.plan.prepare.split,
+            self.names[self.plan.event_time] if self.plan.event_time else None,
+        )
+        group_rows = max(2_048, min(65_536, ROW_GROUP_BYTES // max(width, 1)))
+        for part, codes in PARTS.items():
+            self.connection.execute(
+                f"COPY (SELECT {', '.join(self._written())} FROM parted WHERE part IN ({codes}) ORDER BY part, key) "
+                f"TO {quoted(str(out / f'{part}.parquet'))} (FORMAT parquet, ROW_GROUP_SIZE {group_rows})"
+            )
+        counts, validation_rows = self._label_counts(classes)
+        train_rows, test_rows = (sum(found.values()) for found in counts.values())
+        if with_nulls + duplicates + train_rows + test_rows != in_window:
+            raise DataError(f"{in_window} rows were read, but {train_rows + test_rows} were written")
+        rates = {
+            part: {str(classes[i]): n / sum(found.values()) for i, n in found.items()} if classes else {}
+            for part, found in counts.items()
+        }
+        return Preparation(
+            rows_read=self.rows_read,
+            rows_outside_window=self.rows_read - in_window,
+            rows_with_nulls=with_nulls,
+            duplicates=duplicates,
+            train_rows=train_rows,
+            validation_rows=validation_rows,
+            test_rows=test_rows,
+            repeated_rows=self._repeated(out),
+            classes=classes,
+            label_rates=rates,
+            columns=statistics,
+            violations=(*violations, *broken),
+            test_from=test_from,
+        )
+
+    def _inspect(self) -> tuple[dict[str, ColumnStatistics], list[Violation], int, int]:
+        """Statistics of every column, the rows that break a rule, the number of rows and the mean bytes of one."""
+        plan = self.plan
+        rules = [(column, rule, condition) for column in plan.columns for rule, condition in self._rules(column)]
+        selected = {"rows": "count(*)", "width": f"avg({' + '.join(map(self._bytes, self.names.values()))})"}
+        for name in self.names.values():
+            selected[f"count_{name}"] = f"count({name})"
+            selected |= {f"{limit}_{name}": f"CAST({limit}({name}) AS VARCHAR)" for limit in ("min", "max")}
+        for index, (column, _, condition) in enumerate(rules):
+            selected[f"broken_{index}"] = f"count(*) FILTER ({condition})"
+            selected[f"example_{index}"] = f"CAST(min({self.names[column.name]}) FILTER ({condition}) AS VARCHAR)"
+        values = self.connection.execute(f"SELECT {', '.join(selected.values())} FROM labelled").fetchone()
+        found = dict(zip(selected, values, strict=True))
+        if found["rows"] == 0:
+            remedy = "widen source.window, or choose another last_partition"
+            raise DataError("No row lies in the time window", remedy=remedy)
+        statistics = dict[str, ColumnStatistics]()
+        for public, name in self.names.items():
+            nulls = found["rows"] - found[f"count_{name}"]
+            if nulls == found["rows"]:
+                what = f"Column {public} has no value in any of {nulls} rows"
+                raise DataError(what, remedy="correct the data, or drop the column")
+            statistics[public] = ColumnStatistics(nulls=nulls, min=found[f"min_{name}"], max=found[f"max_{name}"])
+        violations = [
+            Violation(column=column.name, rule=rule, count=count, example=str(found[f"example_{index}"]))
+            for index, (column, rule, _) in enumerate(rules)
+            if (count := found[f"broken_{index}"])
+        ]
+        return statistics, violations, found["rows"], int(found["width"] or 0)
+
+    def _bytes(self, name: str) -> str:
+        return f"coalesce(strlen({name}), 0)" if self.types[name] == "VARCHAR" else "8"
+
+    def _rules(self, column: NamedColumn) -> list[tuple[str, str]]:
+        """Each rule of the contract in words, and the SQL of the rows that break it."""
+        name = self.names[column.name]
+        rules = list[tuple[str, str]]()
+        if column.type == "number":
+            finite = f"abs({name}) <= CAST({LARGEST_FLOAT32} AS DOUBLE)"
+            rules.append(("finite", f"NOT ({finite})"))
+            # A limit is compared as what the column holds: as float64, 0.1 is above 0.1 as float32
+            kind = "FLOAT" if self.types[name] == "FLOAT" else "DOUBLE"
+            if column.min is not None:
+                rules.append((f"min {column.min:g}", f"{name} < CAST({column.min!r} AS {kind}) AND {finite}"))
+            if column.max is not None:
+                rules.append((f"max {column.max:g}", f"{name} > CAST({column.max!r} AS {kind}) AND {finite}"))
+        if column.values is not None:
+            allowed = ", ".join(quoted(value) for value in column.values)
+            rules.append((f"values {', '.join(column.values)}", f"{name} NOT IN ({allowed})"))
+        if not column.nullable and not self.plan.prepare.drop_nulls:
+            rules.append(("nullable: false", f"{name} IS NULL"))
+        return rules
+
+    def _encode_target(self) -> tuple[Classes | None, list[Violation]]:
+        """Find the target's classes, or what breaks a number; `encoded` is the SQL of the target as it is learnt."""
+        kind, target = base_type(self.types["y"]), self.plan.target
+        if self.plan.task == "regression":
+            if kind not in NUMBERS:
+                remedy = "use epoch(...) for seconds" if kind == "INTERVAL" else "use an expression that gives a number"
+                what = f"Regression needs a number, but {target.column} is of the type {self.types['y']}"
+                raise DataError(what, where="target", remedy=remedy)
+            self.encoded = "CASE WHEN isnan(CAST(y AS DOUBLE)) THEN NULL ELSE CAST(y AS DOUBLE) END"
+            (count,) = self.connection.execute(
+                "SELECT count(*) FILTER (isinf(CAST(y AS DOUBLE))) FROM labelled"
+            ).fetchone()
+            if count and target.from_ is not None:
+                return None, [Violation(column=target.column, rule="finite", count=count, example="inf")]
+            return None, []
+        if not kind:
+            what = f"{target.column} is of the type {self.types['y']}"
+            raise DataError(what, where="target", remedy="a class is a number, a text, a boolean or a moment")
+        # What is no number and no boolean is known by its text
+        as_label = "y" if kind in {*NUMBERS, "BOOLEAN", "VARCHAR"} else "CAST(y AS VARCHAR)"
+        if kind in ("FLOAT", "DOUBLE"):
+            as_label = "CASE WHEN isnan(y) THEN NULL WHEN y = 0 THEN 0 ELSE y END"
+        if kind == "VARCHAR":
+            as_label = "CASE WHEN y <> '' THEN y END"
+        self.connection.execute(
+            f"CREATE TEMP TABLE classes AS SELECT label, row_number() OVER (ORDER BY label) - 1 AS index "
+            f"FROM (SELECT DISTINCT {as_label} AS label FROM labelled) WHERE label IS NOT NULL "
+            f"ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
+        )
+        found = self.connection.execute("SELECT label, index FROM classes ORDER BY index").fetchall()
+        classes = _classes([value for value, _ in found], kind, self.plan)
+        # The positive class of two is the last one
+        if target.positive is not None and classes[0] == target.positive:
+            self.connection.execute("UPDATE classes SET index = 1 - index")
+            classes = (classes[1], classes[0])
+        self.encoded = f"(SELECT index FROM classes WHERE label = ({as_label}))"
+        return classes, []
+
+    def _keep(self, in_window: int) -> tuple[int, int]:
+        """Create the table `kept`: complete rows, each under a key of its own; rows with nulls, and duplicates."""
+        prepare, target = self.plan.prepare, self.plan.target.column
+        features = [inner for name, inner in self.names.items() if name != target]
+        required = [self.names[c.name] for c in self.plan.columns if not c.nullable and c.name != target]
+        # A row without a time is in no window and on no side
+        timed = [self.names[self.plan.event_time]] if self.plan.event_time and self._is_timed else []
+        complete = " AND ".join(
+            f"{name} IS NOT NULL" for name in ("label", *timed, *(required if prepare.drop_nulls else ()))
+        )
+        values = ", ".join(features)
+        self.connection.execute(
+            f"CREATE TEMP VIEW complete AS SELECT * FROM (SELECT *, {self.encoded} AS label FROM labelled) "
+            f"WHERE {complete}"
+        )
+        seed = prepare.split.seed
+        key = "md5_number(concat_ws(':', " + f"'{seed}', k, n))"
+        if prepare.drop_duplicates:
+            once = f"SELECT {values}, label, min(k) AS k, min(g) AS g, 0 AS n FROM complete GROUP BY {values}, label"
+        else:
+            # Equal rows are told apart by a number, so that each has a side of its own
+            self.connection.execute(
+                "CREATE TEMP TABLE repeated AS SELECT k FROM complete GROUP BY k HAVING count(*) > 1"
+            )
+            columns = f"{values}, label, k, g" if values else "label, k, g"
+            once = (
+                f"SELECT {columns}, 0 AS n FROM complete WHERE k NOT IN (SELECT k FROM repeated) UNION ALL "
+                f"SELECT {columns}, row_number() OVER (PARTITION BY k) - 1 AS n FROM complete "
+                "WHERE k IN (SELECT k FROM repeated)"
+            )
+        position = "g" if prepare.split.by == "group" else key
+        self.connection.execute(
+            f"CREATE TEMP TABLE kept AS SELECT {values}{', ' if values else ''}label, {key} AS key, "
+            f"{position} AS position FROM ({once})"
+        )
+        (rows,) = self.connection.execute("SELECT count(*) FROM complete").fetchone()
+        (kept,) = self.connection.execute("SELECT count(*) FROM kept").fetchone()
+        if rows == 0:
+            what = f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable"
+            raise DataError(what, remedy="make columns nullable, or correct the data")
+        self.connection.execute("DROP TABLE IF EXISTS repeated")
+        return in_window - rows, rows - kept
+
+    @property
+    def _is_timed(self) -> bool:
+        return self.plan.prepare.split.by == "time"
+
+    def _written(self) -> list[str]:
+        """The SQL of each column of the two parts, under its public name."""
+        target = self.plan.target.column
+        written = list[str]()
+        for column in self.plan.columns:
+            inner = self.names[column.name]
+            if column.name == target:
+                continue
+            value = f"CAST({inner} AS DOUBLE)" if column.type == "number" and self.types[inner] != "FLOAT" else inner
+            written.append(f"{value} AS {identifier(column.name)}")
+        return [*written, f"label AS {identifier(target)}"]
+
+    def _label_counts(self, classes: Classes | None) -> tuple[dict[str, dict[int, int]], int]:
+        """The rows of each class in each part, and the rows for validation."""
+        label = "label" if classes else "0"
+        rows = self.connection.execute(
+            f"SELECT part, {label}, count(*) FROM parted GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        counts = dict[str, dict[int, int]]()
+        for part, codes in PARTS.items():
+            found = dict[int, int]()
+            for code, index, count in rows:
+                if str(code) in codes:
+                    found[index] = found.get(index, 0) + count
+            if not found or (classes is not None and len(found) < len(classes)):
+                missing = ", ".join(str(c) for i, c in enumerate(classes or ()) if i not in found)
+                lacking = f"no row of class {missing}" if found else "no rows"
+                raise DataError(f"The {part} part has {lacking}", remedy="bring more data, or change prepare.split")
+            counts[part] = found
+        return counts, sum(count for code, _, count in rows if code == 1)
+
+    def _repeated(self, out: Path) -> int:
+        """The rows of the test part that are equal to one of the train part."""
+        train, test = (f"read_parquet({quoted(str(out / f'{part}.parquet'))})" for part in PARTS)
+        return self.connection.execute(
+            f"SELECT count(*) FROM (SELECT * FROM {test} INTERSECT SELECT * FROM {train})"
+        ).fetchone()[0]
 
 
 def _inside(event_time: str | None, window: tuple[datetime | None, datetime | None]) -> str:
@@ -104,83 +393,17 @@ def _inside(event_time: str | None, window: tuple[datetime | None, datetime | No
     column = identifier(event_time)
     rules = [f"{column} >= TIMESTAMP {quoted(f'{start:%Y-%m-%d %H:%M:%S}')}"] if start else []
     rules += [f"{column} < TIMESTAMP {quoted(f'{end:%Y-%m-%d %H:%M:%S}')}"] if end else []
-    return " AND ".join(rules)
+    return f"{column} IS NULL OR ({' AND '.join(rules)})"
 
 
-def _inspect(connection: Any, plan: PreparationPlan) -> tuple[dict[str, ColumnStatistics], list[Violation]]:
-    """Statistics of every column, and the rows that break a rule, in one pass."""
-    rules = [(column, rule, condition) for column in plan.columns for rule, condition in _rules(column, plan)]
-    selected = {"rows": "count(*)"}
-    for index, column in enumerate(plan.columns):
-        name = identifier(column.name)
-        selected |= {f"count_{index}": f"count({name})"}
-        selected |= {f"{limit}_{index}": f"CAST({limit}({name}) AS VARCHAR)" for limit in ("min", "max")}
-    for index, (column, _, condition) in enumerate(rules):
-        selected[f"broken_{index}"] = f"count(*) FILTER ({condition})"
-        selected[f"example_{index}"] = f"CAST(min({identifier(column.name)}) FILTER ({condition}) AS VARCHAR)"
-    values = connection.execute(f"SELECT {', '.join(selected.values())} FROM windowed").fetchone()
-    found = dict(zip(selected, values, strict=True))
-    if found["rows"] == 0:
-        remedy = "widen source.window, or choose another last_partition"
-        raise DataError("No row lies in the time window", remedy=remedy)
-    statistics = dict[str, ColumnStatistics]()
-    for index, column in enumerate(plan.columns):
-        nulls = found["rows"] - found[f"count_{index}"]
-        if nulls == found["rows"]:
-            what = f"Column {column.name} has no value in any of {nulls} rows"
-            raise DataError(what, remedy="correct the data, or drop the column")
-        statistics[column.name] = ColumnStatistics(nulls=nulls, min=found[f"min_{index}"], max=found[f"max_{index}"])
-    violations = [
-        Violation(column=column.name, rule=rule, count=count, example=str(found[f"example_{index}"]))
-        for index, (column, rule, _) in enumerate(rules)
-        if (count := found[f"broken_{index}"])
-    ]
-    return statistics, violations
+def _group_digest(seed: int, group: str | None) -> str:
+    return f"md5_number(concat('{seed}:', CAST({identifier(group)} AS VARCHAR)))" if group else "0::UHUGEINT"
 
 
-def _rules(column: NamedColumn, plan: PreparationPlan) -> list[tuple[str, str]]:
-    """Each rule of the contract in words, and the SQL of the rows that break it."""
-    name = identifier(column.name)
-    rules = list[tuple[str, str]]()
-    if column.type == "number":
-        rules.append(("finite", f"isinf({name})"))
-        if column.min is not None:
-            rules.append((f"min {column.min:g}", f"{name} < {column.min!r} AND NOT isinf({name})"))
-        if column.max is not None:
-            rules.append((f"max {column.max:g}", f"{name} > {column.max!r} AND NOT isinf({name})"))
-    if column.values is not None:
-        allowed = ", ".join(quoted(value) for value in column.values)
-        rules.append((f"values {', '.join(column.values)}", f"{name} NOT IN ({allowed})"))
-    if not column.nullable and not plan.prepare.drop_nulls:
-        rules.append(("nullable: false", f"{name} IS NULL"))
-    return rules
-
-
-def _target(connection: Any, plan: PreparationPlan) -> Classes | None:
-    """Create the view `labelled`, whose column __target is the target's value; give the classes, if it has some."""
-    import duckdb
-
-    expression = plan.target.from_ or identifier(plan.target.column)
-    try:
-        connection.execute(f"CREATE VIEW labelled AS SELECT *, ({expression}) AS __target FROM windowed")
-        (kind,) = connection.execute("SELECT any_value(typeof(__target)) FROM labelled").fetchone()
-        values = connection.execute(
-            f"SELECT DISTINCT __target FROM labelled WHERE __target IS NOT NULL ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
-        ).fetchall()
-    except duckdb.Error as error:
-        raise DataError(f"{expression} cannot be computed ({cause_of(error)})", where="target.from") from error
-    if plan.task == "regression":
-        if not any(number in kind for number in ("INT", "FLOAT", "DOUBLE", "DECIMAL")):
-            raise DataError(f"Regression needs a number, but {plan.target.column} is of type {kind}")
-        return None
-    return _classes([value for (value,) in values], plan)
-
-
-def _classes(values: list[Any], plan: PreparationPlan) -> Classes:
-    kind = next((column.type for column in plan.columns if column.name == plan.target.column), None)
-    if kind == "boolean" and plan.target.from_ is None:
-        values = [bool(value) for value in values]
-    values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+def _classes(values: list[Any], kind: str, plan: PreparationPlan) -> Classes:
+    if kind in ("FLOAT", "DOUBLE", "DECIMAL"):
+        whole = all(value == int(value) for value in values)
+        values = [int(value) if whole else float(value) for value in values]
     name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
     if len(values) < 2:
         raise DataError(
@@ -192,85 +415,9 @@ def _classes(values: list[Any], plan: PreparationPlan) -> Classes:
         )
     if plan.task == "binary_classification" and len(values) != 2:
         raise DataError(f"{name} has {len(values)} classes ({shown})", remedy="use task: multiclass_classification")
+    if kind in INTEGERS and not all(-(2**63) <= value < 2**63 for value in values):
+        raise DataError(f"{name} has classes beyond 64 bits ({shown})", remedy="make texts of them")
+    positive = plan.target.positive
+    if positive is not None and positive not in values:
+        raise DataError(f"{positive!r} is none of its classes: {shown}", where="target.positive", remedy="correct it")
     return tuple(values)
-
-
-def _write(
-    connection: Any,
-    out: Path,
-    plan: PreparationPlan,
-    classes: Classes | None,
-    statistics: dict[str, ColumnStatistics],
-    violations: list[Violation],
-) -> Preparation:
-    names = [column.name for column in plan.columns if column.name != plan.target.column]
-    required = [
-        "__target",
-        *(identifier(c.name) for c in plan.columns if not c.nullable and c.name != plan.target.column),
-    ]
-    keep = [name for name in required if plan.prepare.drop_nulls or name == "__target"]
-    complete = " AND ".join(f"{name} IS NOT NULL" for name in keep)
-    rows_read, in_window, rows = connection.execute(
-        f"SELECT (SELECT count(*) FROM source), count(*), count(*) FILTER ({complete}) FROM labelled"
-    ).fetchone()
-    if rows == 0:
-        raise DataError(f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable")
-    selected = ", ".join([*map(identifier, names), f"{_encoded(classes)} AS {identifier(plan.target.column)}"])
-    text = ", ".join(f"coalesce(CAST({identifier(n)} AS VARCHAR), chr(0))" for n in [*names, plan.target.column])
-    distinct = "DISTINCT" if plan.prepare.drop_duplicates else ""
-    connection.execute(
-        f"CREATE TEMP TABLE kept AS SELECT {distinct} *, "
-        f"md5_number(concat_ws(chr(1), '{plan.prepare.split.seed}', {text})) AS __key "
-        f"FROM (SELECT {selected} FROM labelled WHERE {complete})"
-    )
-    test = test_condition(plan.prepare.split, plan.event_time, connection)
-    columns = ", ".join(map(identifier, [*names, plan.target.column]))
-    for part, condition in (("train", f"NOT ({test})"), ("test", test)):
-        connection.execute(
-            f"COPY (SELECT {columns} FROM kept WHERE {condition} ORDER BY __key) "
-            f"TO {quoted(str(out / f'{part}.parquet'))} (FORMAT parquet, ROW_GROUP_SIZE 65536)"
-        )
-    counts = {part: _label_counts(connection, out / f"{part}.parquet", plan, classes) for part in ("train", "test")}
-    for part, found in counts.items():
-        if not found or (classes is not None and len(found) < len(classes)):
-            missing = ", ".join(str(c) for i, c in enumerate(classes or ()) if i not in found)
-            lacking = f"no row of class {missing}" if found else "no rows"
-            raise DataError(f"The {part} part has {lacking}", remedy="bring more data, or change prepare.split")
-    train_rows, test_rows = (sum(found.values()) for found in counts.values())
-    overlap = connection.execute(
-        f"SELECT count(*) FROM (SELECT * FROM read_parquet({quoted(str(out / 'train.parquet'))}) INTERSECT "
-        f"SELECT * FROM read_parquet({quoted(str(out / 'test.parquet'))}))"
-    ).fetchone()[0]
-    rates = {
-        part: {str(classes[i]): n / sum(found.values()) for i, n in found.items()} if classes else {}
-        for part, found in counts.items()
-    }
-    return Preparation(
-        rows_read=rows_read,
-        rows_outside_window=rows_read - in_window,
-        rows_with_nulls=in_window - rows,
-        duplicates=rows - train_rows - test_rows,
-        train_rows=train_rows,
-        test_rows=test_rows,
-        overlap=overlap,
-        classes=classes,
-        label_rates=rates,
-        columns=statistics,
-        violations=tuple(violations),
-    )
-
-
-def _encoded(classes: Classes | None) -> str:
-    """The SQL of the target as it is learnt."""
-    if classes is None:
-        return "CAST(__target AS FLOAT)"
-    if isinstance(classes[0], bool):
-        return "CAST(__target AS BIGINT)"
-    values = ", ".join(quoted(c) if isinstance(c, str) else repr(c) for c in classes)
-    return f"CAST(list_position([{values}], __target) - 1 AS BIGINT)"
-
-
-def _label_counts(connection: Any, path: Path, plan: PreparationPlan, classes: Classes | None) -> dict[int, int]:
-    label = identifier(plan.target.column) if classes else "0"
-    rows = connection.execute(f"SELECT {label}, count(*) FROM read_parquet({quoted(str(path))}) GROUP BY 1 ORDER BY 1")
-    return dict(rows.fetchall())

@@ -8,16 +8,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.data.contract import RFC_4180
+from mlops_assets.ml.data.machine import cores, memory_limit_mib
 from mlops_assets.ml.data.sources import (
+    EXACT_IN_FLOAT64,
+    FILE_NAME,
     REPLACE,
-    cast,
+    base_type,
     cause_of,
     columns_of,
     fits,
     identifier,
+    is_given,
     quoted,
     relation,
     session,
+    typed,
 )
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
@@ -25,7 +31,7 @@ from mlops_assets.ml.values import Value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlops_assets.ml.data.contract import NamedColumn
+    from mlops_assets.ml.data.contract import CsvDialect, NamedColumn
 
 CORRECT = "correct the file, or the contract under columns"
 
@@ -39,37 +45,48 @@ class SourceReport(Value):
 
 
 def check_sources(
-    paths: Sequence[Path], columns: Sequence[NamedColumn], *, event_time: str | None = None
+    paths: Sequence[Path],
+    columns: Sequence[NamedColumn],
+    *,
+    event_time: str | None = None,
+    csv: CsvDialect = RFC_4180,
 ) -> SourceReport:
     """Compare every file with the contract; `last_event` is the newest `event_time` (UTC, naive), if that is given.
 
     Raises:
-        DataError: a file that cannot be read, a column that is missing or has another type, or no rows at all.
+        DataError: a file that cannot be read, a column that is missing or has another type, a value that is of another
+            type, or no rows at all.
     """
-    rows, extra, last = 0, dict[str, None](), None
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib=512, threads=2)
+        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib(), cores())
+        extra = dict[str, None]()
+        known = {column.name for column in columns}
         for path in paths:
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)
-            found = columns_of(connection, path)
+            found = columns_of(connection, [path], csv)
             if len(found) == 1 and path.suffix != ".parquet":
-                _rows_have_the_headers_width(connection, path, next(iter(found)), columns)
+                _rows_have_the_headers_width(connection, path, next(iter(found)), columns, csv)
             _columns_fit(path, found, columns)
-            extra.update(dict.fromkeys(name for name in found if name not in {column.name for column in columns}))
-            count, newest = _values_fit(connection, path, found, columns, event_time)
-            rows += count
-            last = max((moment for moment in (last, newest) if moment is not None), default=None)
+            extra.update(dict.fromkeys(name for name in found if name not in known))
+        together = columns_of(connection, paths, csv)
+        for column in columns:
+            if column.name not in together:
+                what = f"None of the {len(paths)} source files has the column {column.name}"
+                raise DataError(f"{what}; they have {_listed(together)}", remedy=CORRECT)
+        rows, last = _values_fit(connection, paths, together, columns, event_time, csv)
     if rows == 0:
         raise DataError(f"The {len(paths)} source files hold no rows", remedy="put data there, or correct source.uri")
     return SourceReport(rows=rows, extra_columns=tuple(extra), last_event=last)
 
 
-def _rows_have_the_headers_width(connection: Any, path: Path, header: str, columns: Sequence[NamedColumn]) -> None:
+def _rows_have_the_headers_width(
+    connection: Any, path: Path, header: str, columns: Sequence[NamedColumn], csv: CsvDialect
+) -> None:
     """A file whose rows differ in width is taken for one column; reading it as its header says tells the line."""
     import duckdb
 
-    for mark in ",;\t|":
+    for mark in (csv.delimiter,) if csv.delimiter else (",", ";", "\t", "|"):
         names = header.split(mark)
         if len(names) == len({*names}) > 1 and {column.name for column in columns} & {*names}:
             kinds = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in names)
@@ -86,9 +103,14 @@ def _rows_have_the_headers_width(connection: Any, path: Path, header: str, colum
 def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColumn]) -> None:
     for column in columns:
         if column.name not in found:
-            raise DataError(f"{path.name} has no column {column.name}; it has {', '.join(found)}", remedy=CORRECT)
+            if column.nullable:
+                continue  # files from before it was collected
+            what = f"{path.name} has no column {column.name}; it has {_listed(found)}"
+            twin = next((name for name in found if name.strip().casefold() == column.name.casefold()), None)
+            remedy = f"call it {twin!r}, as the file does" if twin else CORRECT
+            raise DataError(what, remedy=remedy)
         kind = found[column.name]
-        if path.suffix == ".parquet" and not fits(kind, column.type):
+        if not fits(kind, column.type):
             raise DataError(
                 f"column {column.name} has the type {kind}, but the contract says {column.type}",
                 where=path.name,
@@ -96,31 +118,57 @@ def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColum
             )
 
 
+def _listed(names: dict[str, str]) -> str:
+    shown = ", ".join(repr(name) if name != name.strip() else name for name in list(names)[:40])
+    return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"
+
+
 def _values_fit(
-    connection: Any, path: Path, found: dict[str, str], columns: Sequence[NamedColumn], event_time: str | None
+    connection: Any,
+    paths: Sequence[Path],
+    found: dict[str, str],
+    columns: Sequence[NamedColumn],
+    event_time: str | None,
+    csv: CsvDialect,
 ) -> tuple[int, datetime | None]:
-    """Rows and newest event of a file; in text files every value must be of its column's type."""
+    """Rows and newest event of all files; in each of them every value must be of its column's type."""
     import duckdb
 
-    typed = [column for column in columns if found[column.name] == "VARCHAR" and column.type != "category"]
-    counts = [
-        f"count(*) FILTER ({identifier(c.name)} IS NOT NULL AND {cast(c)} IS NULL), "
-        f"any_value({identifier(c.name)}) FILTER ({identifier(c.name)} IS NOT NULL AND {cast(c)} IS NULL)"
-        for c in typed
-    ]
-    newest = next((f"max({cast(column)})" for column in columns if column.name == event_time), "NULL")
+    is_csv = paths[0].suffix != ".parquet"
+    selected, newest = list[str](), "NULL"
+    for column in columns:
+        name, kind = identifier(column.name), found[column.name]
+        value = typed(column, kind, csv, is_csv=is_csv)
+        wrong = f"{is_given(column, kind, csv, is_csv=is_csv)} AND {value} IS NULL"
+        inexact = "false"
+        if column.type == "number" and base_type(kind) == "VARCHAR":
+            inexact = f"abs({value}) > {EXACT_IN_FLOAT64} AND regexp_full_match(trim({name}), '[-+]?[0-9]+')"
+        for condition in (wrong, inexact):
+            selected += [f"count(*) FILTER ({condition})", f"CAST(any_value({name}) FILTER ({condition}) AS VARCHAR)"]
+        if column.name == event_time:
+            newest = f"max({value})"
+    by_file = f"SELECT {identifier(FILE_NAME)}, {', '.join(['count(*)', newest, *selected])} FROM "
     try:
-        row = connection.execute(
-            f"SELECT {', '.join(['count(*)', newest, *counts])} FROM {relation([path])}"
-        ).fetchone()
+        rows = connection.execute(
+            f"{by_file} {relation(paths, csv, columns, filename=True)} GROUP BY 1 ORDER BY 1"
+        ).fetchall()
     except duckdb.Error as error:
-        raise DataError(f"{path.name} is damaged ({cause_of(error)})", remedy=REPLACE) from error
-    for index, column in enumerate(typed):
-        count, example = row[2 + 2 * index : 4 + 2 * index]
-        if count:
-            raise DataError(
-                f"column {column.name} has {count} values that are no {column.type}, such as {example!r}",
-                where=path.name,
-                remedy=CORRECT,
-            )
-    return row[0], row[1]
+        raise DataError(f"{_named(error, paths)} is damaged ({cause_of(error)})", remedy=REPLACE) from error
+    for file, _, _, *counts in rows:
+        for index, column in enumerate(columns):
+            wrong, example, inexact, large = counts[4 * index : 4 * index + 4]
+            where = Path(file).name
+            if wrong:
+                what = f"column {column.name} has {wrong} values that are no {column.type}, such as {example!r}"
+                raise DataError(what, where=where, remedy=CORRECT)
+            if inexact:
+                what = f"column {column.name} has {inexact} whole numbers that float64 cannot hold, such as {large}"
+                remedy = "declare it as a category, or keep it as an integer in Parquet"
+                raise DataError(what, where=where, remedy=remedy)
+    return sum(row[1] for row in rows), max((row[2] for row in rows if row[2] is not None), default=None)
+
+
+def _named(error: Exception, paths: Sequence[Path]) -> str:
+    """The file that an error is about, where it says so."""
+    text = str(error)
+    return next((path.name for path in paths if str(path) in text), f"One of {len(paths)} files")

@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mlops_assets.ml.data.contract import ColumnType, NamedColumn
+    from mlops_assets.ml.data.contract import ColumnType, CsvDialect, NamedColumn
 
 REPLACE = "replace or remove the object"
-NULLS = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 INTEGERS = {f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
+FLOATS = {"FLOAT", "DOUBLE"}
+NUMBERS = {*INTEGERS, *FLOATS, "DECIMAL"}
+TIMES = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE"}
+# Text of Parquet is read as text of CSV is: the values must fit
 FITTING_TYPES: dict[ColumnType, set[str]] = {
-    "number": {*INTEGERS, "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"},
-    "boolean": {*INTEGERS, "BOOLEAN"},
-    "category": {*INTEGERS, "VARCHAR", "ENUM", "BOOLEAN"},
-    "timestamp": {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE"},
+    "number": {*NUMBERS, "BOOLEAN", "VARCHAR"},
+    "boolean": {*NUMBERS, "BOOLEAN", "VARCHAR"},
+    "category": {*NUMBERS, "BOOLEAN", "VARCHAR", "ENUM", "UUID", "BLOB"},
+    "timestamp": {*TIMES, "VARCHAR"},
 }
+PANDAS_INDEX = "__index_level_0__"
+FILE_NAME = "\x01file"  # no column can be called so
+LARGEST_FLOAT32 = "3.4028235e38"
+EXACT_IN_FLOAT64 = 2**53
 
 
 def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threads: int) -> Any:
@@ -46,10 +53,18 @@ def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threa
     return connection
 
 
+def base_type(sql_type: str) -> str:
+    """A SQL type without its parameters; the empty text for one that is nested.
+
+    >>> base_type("DECIMAL(9,2)"), base_type("BIGINT[]"), base_type("TIMESTAMP WITH TIME ZONE")
+    ('DECIMAL', '', 'TIMESTAMP WITH TIME ZONE')
+    """
+    return "" if sql_type.endswith("]") else sql_type.partition("(")[0]
+
+
 def fits(sql_type: str, column_type: ColumnType) -> bool:
-    """Whether a Parquet column of this SQL type, such as DECIMAL(9,2) or BIGINT[], is what the contract says."""
-    name = sql_type.partition("(")[0]
-    return name in FITTING_TYPES[column_type] and not sql_type.endswith("]")
+    """Whether a source column of this SQL type, such as DECIMAL(9,2) or BIGINT[], can be what the contract says."""
+    return base_type(sql_type) in FITTING_TYPES[column_type]
 
 
 def cause_of(error: Exception) -> str:
@@ -71,7 +86,9 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(paths: Sequence[Path]) -> str:
+def relation(
+    paths: Sequence[Path], csv: CsvDialect, columns: Sequence[NamedColumn] = (), *, filename: bool = False
+) -> str:
     """The SQL that reads source files of one format as one table; in CSV all is text until the contract casts it.
 
     One read of a list: DuckDB holds a buffer of 30 MiB for each `read_csv` of its own. Quotes are given, because they
@@ -79,31 +96,25 @@ def relation(paths: Sequence[Path]) -> str:
     """
     files = ", ".join(quoted(glob.escape(str(path))) for path in paths)  # a path is a pattern to DuckDB
     options = "union_by_name = true, hive_partitioning = false"
+    if filename:
+        options += f", filename = {quoted(FILE_NAME)}"
     if paths[0].name.endswith(".parquet"):
         return f"read_parquet([{files}], {options})"
-    nulls = ", ".join(quoted(text) for text in NULLS)
+    # What a column's `values` allow is left to `typed`, which knows the column
+    allowed = {value for column in columns for value in column.values or ()}
+    nulls = ", ".join(quoted(text) for text in csv.nulls if text not in allowed)
     # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
-    dialect = f"header = true, skip = 0, all_varchar = true, quote = '\"', escape = '\"', nullstr = [{nulls}]"
-    return f"read_csv([{files}], {dialect}, {options})"
+    dialect = "header = true, skip = 0, all_varchar = true, "
+    dialect += f"quote = {quoted(csv.quote)}, escape = {quoted(csv.escape if csv.escape is not None else csv.quote)}, "
+    dialect += f"nullstr = [{nulls}], " if nulls else ""
+    dialect += f"delim = {quoted(csv.delimiter)}, " if csv.delimiter else ""
+    dialect += f"encoding = {quoted(csv.encoding)}, " if csv.encoding != "utf-8" else ""
+    dialect += f"max_line_size = {csv.max_line_bytes}, "
+    return f"read_csv([{files}], {dialect}{options})"
 
 
-def cast(column: NamedColumn) -> str:
-    """The SQL that reads a column as the contract says; NULL where a value has another type, or is NaN."""
-    name = identifier(column.name)
-    match column.type:
-        case "number":
-            # float32 is what the model is trained on and served with
-            return f"CASE WHEN isnan(TRY_CAST({name} AS FLOAT)) THEN NULL ELSE TRY_CAST({name} AS FLOAT) END"
-        case "boolean":
-            return f"CAST(TRY_CAST({name} AS BOOLEAN) AS FLOAT)"
-        case "category":
-            return f"CAST({name} AS VARCHAR)"
-        case "timestamp":
-            return f"CAST(TRY_CAST({name} AS TIMESTAMPTZ) AS TIMESTAMP)"
-
-
-def columns_of(connection: Any, path: Path) -> dict[str, str]:
-    """Name and SQL type of each column of a file.
+def columns_of(connection: Any, paths: Sequence[Path], csv: CsvDialect) -> dict[str, str]:
+    """Name and SQL type of each column of files that are read as one table, in the order of the first file.
 
     Raises:
         DataError: the file is no readable Parquet or CSV file.
@@ -111,14 +122,129 @@ def columns_of(connection: Any, path: Path) -> dict[str, str]:
     import duckdb
 
     try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation([path])}").fetchall()
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {relation(paths, csv)}").fetchall()
     except duckdb.Error as error:
-        kind = "Parquet" if path.suffix == ".parquet" else "CSV"
-        raise DataError(f"{path.name} cannot be read as {kind} ({cause_of(error)})", remedy=REPLACE) from error
+        name = paths[0].name if len(paths) == 1 else f"One of {len(paths)} files"
+        kind = "Parquet" if paths[0].suffix == ".parquet" else "CSV"
+        raise DataError(f"{name} cannot be read as {kind} ({cause_of(error)})", remedy=_remedy(error)) from error
     return {row[0]: row[1] for row in rows}
 
 
-def contract_rows(paths: Sequence[Path], columns: Sequence[NamedColumn]) -> str:
-    """The SQL of all rows of the files with the contract's columns and types."""
-    selected = ", ".join(f"{cast(column)} AS {identifier(column.name)}" for column in columns)
-    return f"SELECT {selected} FROM {relation(paths)}"
+def _remedy(error: Exception) -> str:
+    text = str(error)
+    if "not utf-8 encoded" in text:
+        return "give its encoding as source.csv.encoding, or " + REPLACE
+    if "Maximum line size" in text:
+        return "give source.csv.max_line_bytes, or " + REPLACE
+    return REPLACE
+
+
+def text_of(name: str, sql_type: str, column: NamedColumn, csv: CsvDialect, *, is_csv: bool) -> str:
+    """The SQL of a text without what stands for a missing value, and with spaces trimmed where the dialect says so."""
+    text = f"TRY(decode({name}))" if sql_type == "BLOB" else name
+    if is_csv and csv.trim and column.type == "category":
+        text = f"trim({text})"
+    missing = [null for null in (csv.nulls if is_csv else ("",)) if null not in (column.values or ())]
+    # The reader has told most of them already, but not those that a trim brings out, or that another column allows
+    return f"CASE WHEN {text} IN ({', '.join(map(quoted, missing))}) THEN NULL ELSE {text} END" if missing else text
+
+
+def typed(  # noqa: PLR0911 - one for each pair of types
+    column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_csv: bool
+) -> str:
+    """The SQL that reads a source column as the contract says, in its own precision.
+
+    Numbers stay integers, decimals, float32 or float64 as they are (text becomes float64), without NaN, which is a
+    missing value, and without -0.0. Categories become text, booleans BOOLEAN, timestamps naive UTC. NULL where a value
+    has another type; `sql_type` None is a column that is nowhere.
+    """
+    if sql_type is None:
+        kinds = {"number": "DOUBLE", "category": "VARCHAR", "boolean": "BOOLEAN", "timestamp": "TIMESTAMP"}
+        return f"CAST(NULL AS {kinds[column.type]})"
+    name, kind = identifier(column.name), base_type(sql_type)
+    text = text_of(name, kind, column, csv, is_csv=is_csv) if kind in ("VARCHAR", "BLOB") else name
+    match column.type:
+        case "number":
+            return _number(name, text, kind, csv)
+        case "boolean":
+            if kind == "BOOLEAN":
+                return name
+            if kind == "VARCHAR":
+                text = f"CASE {text} WHEN '1.0' THEN '1' WHEN '0.0' THEN '0' ELSE trim({text}) END"
+                return f"TRY_CAST({text} AS BOOLEAN)"
+            return f"CASE {name} WHEN 1 THEN true WHEN 0 THEN false END"
+        case "category":
+            if kind in FLOATS or kind == "DECIMAL":  # integers with gaps are floats to pandas
+                whole = f"TRY_CAST({name} AS HUGEINT)"
+                return f"CASE WHEN {whole} = {name} THEN CAST({whole} AS VARCHAR) END"
+            return text if kind in ("VARCHAR", "BLOB") else f"CAST({name} AS VARCHAR)"
+        case "timestamp":
+            if kind == "VARCHAR" and csv.date_format:
+                return f"try_strptime({text}, {quoted(csv.date_format)})"
+            return f"CAST(TRY_CAST({text} AS TIMESTAMPTZ) AS TIMESTAMP)"
+
+
+def _number(name: str, text: str, kind: str, csv: CsvDialect) -> str:
+    if kind == "BOOLEAN":
+        return f"CAST({name} AS INTEGER)"
+    if kind == "VARCHAR":
+        if csv.thousands:
+            text = f"replace({text}, {quoted(csv.thousands)}, '')"
+        if csv.decimal != ".":
+            text = f"replace({text}, {quoted(csv.decimal)}, '.')"
+        number = f"TRY_CAST({text} AS DOUBLE)"
+    elif kind in FLOATS:
+        number = name
+    else:
+        return name
+    return f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = 0 THEN 0 ELSE {number} END"
+
+
+def is_no_number(column: NamedColumn, sql_type: str | None) -> str:
+    """The SQL of whether a value is NaN, which is a missing value and not one of another type."""
+    kind = base_type(sql_type or "")
+    if kind in FLOATS:
+        return f"isnan({identifier(column.name)})"
+    if kind == "VARCHAR" and column.type == "number":
+        return f"coalesce(isnan(TRY_CAST({identifier(column.name)} AS DOUBLE)), false)"
+    return "false"
+
+
+def is_given(column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_csv: bool) -> str:
+    """The SQL of whether a value is there, be it of the contract's type or not."""
+    if sql_type is None:
+        return "false"
+    name, kind = identifier(column.name), base_type(sql_type)
+    text = text_of(name, kind, column, csv, is_csv=is_csv) if kind == "VARCHAR" else name
+    return f"({text} IS NOT NULL AND NOT {is_no_number(column, sql_type)})"
+
+
+def row_digest(names: Iterable[str]) -> str:
+    """The SQL of the MD5 of a row as it lies in the source: its columns that have a value, by name.
+
+    It depends neither on the contract nor on the order of the columns, and stays when the files get another column.
+    The index that pandas writes counts rows and says nothing about them.
+    """
+    parts = ", ".join(
+        f"{quoted(name)} || chr(2) || CAST({identifier(name)} AS VARCHAR)"
+        for name in sorted(names)
+        if name != PANDAS_INDEX
+    )
+    return f"md5_number(concat_ws(chr(1), {parts}))"
+
+
+def contract_rows(
+    paths: Sequence[Path],
+    columns: Sequence[NamedColumn],
+    found: Mapping[str, str],
+    csv: CsvDialect,
+    also: Mapping[str, str] | None = None,
+) -> str:
+    """The SQL of all rows of the files with the contract's columns and types, and with other expressions by name.
+
+    `found` is what `columns_of` says of the files.
+    """
+    is_csv = paths[0].suffix != ".parquet"
+    selected = {column.name: typed(column, found.get(column.name), csv, is_csv=is_csv) for column in columns}
+    expressions = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in (selected | dict(also or {})).items())
+    return f"SELECT {expressions} FROM {relation(paths, csv, columns)}"

@@ -1,29 +1,98 @@
-"""Which rows are held out: decided by a row's content, so that it never depends on order, files or threads."""
+"""Which rows are held out: decided by a row's own content, so that it never depends on order, files or threads."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.data.sources import identifier, quoted
+from mlops_assets.ml.data.sources import quoted
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mlops_assets.ml.data.contract import Split
 
+PARTS = {"train": "0, 1", "test": "2"}  # the codes of `part`: 0 to fit on, 1 for validation, 2 to test on
+RULE = "1"  # changes when rows change sides although nothing in the YAML did
 
-def test_condition(split: Split, event_time: str | None, connection: Any) -> str:
-    """The train_test_split: the SQL condition of the test rows of `kept`; its column __key is the MD5 of seed and row.
 
-    random: a row's digest decides, so equal rows are on the same side. group: the group's digest decides, so a group
-    is on one side. time: the rows from the moment on that leaves the wanted share behind it.
+def split_id(split: Split) -> str:
+    """Two preparations with the same one put every row on the same side; by time, when their test parts begin alike."""
+    rule = f"{RULE}:{split.by}:{split.test!r}:{split.column}:{split.seed}"
+    return hashlib.sha256(rule.encode()).hexdigest()[:16]
+
+
+def assign_parts(connection: Any, split: Split, event_time: str | None) -> datetime | None:
+    """Create the view `parted`: `kept` with the part of each row; when the test part begins, in a split by time.
+
+    random: a row's position, the digest of its content, is below the share or not; the first row of each class is
+    tested on and the last one trained on, whatever the share. group: the same with the digest of the group, so a group
+    is on one side. time: the rows from a moment on. Rows for validation are taken from the rest in the same way.
     """
     if split.by == "time":
         assert event_time is not None
-        column = identifier(event_time)
-        share = 1 - split.test
-        (cut,) = connection.execute(f"SELECT quantile_disc({column}, {share!r}) FROM kept").fetchone()
-        return f"{column} > TIMESTAMP {quoted(f'{cut:%Y-%m-%d %H:%M:%S.%f}')}"
-    below = f"< {int(split.test * 2**128)}::UHUGEINT"
-    if split.by == "random":
-        return f"__key {below}"
-    group = identifier(split.column or "")
-    return f"md5_number(concat('{split.seed}:', CAST({group} AS VARCHAR))) {below}"
+        return _by_time(connection, split, event_time)
+    classes = "label" if split.by == "random" else "0"
+    if not _is_class(connection):
+        classes = "0"
+    test = _below(connection, "kept", "true", split.test, classes)
+    # Of the rest, what lies below the next threshold
+    rest = split.test + (1 - split.test) * split.validation
+    validation = _below(connection, "kept", f"NOT ({test})", rest, "0")
+    _part(connection, test, validation)
+    return None
+
+
+def _is_class(connection: Any) -> bool:
+    (kind,) = connection.execute("SELECT column_type FROM (DESCRIBE kept) WHERE column_name = 'label'").fetchone()
+    return kind != "DOUBLE"
+
+
+def _below(connection: Any, table: str, among: str, share: float, classes: str) -> str:
+    """The SQL of the rows whose position is below a share; of each of `classes` at least one row is, and one is not."""
+    edges = connection.execute(
+        f"SELECT {classes}, min(position), max(position) FROM {table} WHERE {among} GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    lowest = ", ".join(f"({label}, {low}::UHUGEINT)" for label, low, high in edges if low != high)
+    highest = ", ".join(f"({label}, {high}::UHUGEINT)" for label, _, high in edges)
+    if not highest:
+        return "false"
+    first = f"({classes}, position) IN ({lowest})" if lowest else "false"
+    limit = f"{int(share * 2**128)}::UHUGEINT"
+    return f"({among}) AND ((position < {limit} AND ({classes}, position) NOT IN ({highest})) OR {first})"
+
+
+def _by_time(connection: Any, split: Split, column: str) -> datetime | None:
+    test_from = _cut(connection, column, "true", split.test)
+    if test_from is None:
+        _part(connection, "false", "false")
+        return None
+    test = f"{column} >= {_moment(test_from)}"
+    validation_from = _cut(connection, column, f"NOT ({test})", split.validation)
+    if validation_from is not None:
+        validation = f"NOT ({test}) AND {column} >= {_moment(validation_from)}"
+    else:  # all at one moment
+        validation = _below(connection, "kept", f"NOT ({test})", split.validation, "0")
+    _part(connection, test, validation)
+    return test_from
+
+
+def _cut(connection: Any, column: str, among: str, share: float) -> datetime | None:
+    """The moment from which on about a share of the rows lies: of the moments there are, the one that comes closest."""
+    found = connection.execute(
+        f"SELECT moment FROM (SELECT {column} AS moment, sum(count(*)) OVER (ORDER BY {column} DESC) AS later, "
+        f"sum(count(*)) OVER () AS total FROM kept WHERE {among} GROUP BY {column}) "
+        f"WHERE later < total ORDER BY abs(later - {share!r} * total), moment LIMIT 1"
+    ).fetchone()
+    return found[0] if found else None
+
+
+def _moment(moment: datetime) -> str:
+    return f"TIMESTAMP {quoted(f'{moment:%Y-%m-%d %H:%M:%S.%f}')}"
+
+
+def _part(connection: Any, test: str, validation: str) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW parted AS SELECT *, CASE WHEN {test} THEN 2 WHEN {validation} THEN 1 ELSE 0 END "
+        "AS part FROM kept"
+    )

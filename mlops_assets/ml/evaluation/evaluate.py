@@ -9,7 +9,7 @@ import numpy as np
 
 from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
-from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
+from mlops_assets.ml.inference.onnx_model import OnnxModel, to_frame, to_model_inputs
 from mlops_assets.ml.training.learner import TRAINING_FILES
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
@@ -99,7 +99,7 @@ def _batches(path: Path, signature: ModelSignature, target: str, slices: Sequenc
 
     columns = dict.fromkeys([*(column.name for column in signature.inputs), target, *slices])
     for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(columns)):
-        yield batch.to_pandas()
+        yield to_frame(batch)
 
 
 def _scores(model: OnnxModel, rows: pd.DataFrame, signature: ModelSignature) -> NDArray[np.float32]:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlops_assets.ml.data.contract import NamedColumn, Target
-from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES, fit_preprocessing, preprocessing_to_onnx
+from mlops_assets.ml.data.machine import cores, memory_limit_mib
+from mlops_assets.ml.data.sources import identifier, quoted, session
+from mlops_assets.ml.features.preprocessing import (
+    FEATURES,
+    MAX_CATEGORIES,
+    feature_names,
+    fit_preprocessing,
+    preprocessing_to_onnx,
+)
 from mlops_assets.ml.inference.artifact import InputColumn
-from mlops_assets.ml.inference.onnx_model import OnnxModel, to_model_inputs
+from mlops_assets.ml.inference.onnx_model import OnnxModel, to_frame, to_model_inputs
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
 FIT_ROWS = 262_144
 REFERENCE_ROWS = 10_000
-BATCH_ROWS = 65_536
+BATCH_ROWS, BATCH_BYTES = 65_536, 32 << 20
 
 
 class FeaturePlan(Value):
@@ -32,10 +42,13 @@ class FeaturePlan(Value):
     target: Target
     task: Task
     classes: Classes | None
+    validation_rows: int
 
 
 class FeatureSet(Document):
-    """What the arrays hold."""
+    """What the arrays hold. The last `validation_rows` of the train part are for early stopping; `rare` is the share of
+    the train rows whose category is none of those that have a feature, by column, where there are such rows.
+    """
 
     FILE = "features.json"
 
@@ -43,17 +56,19 @@ class FeatureSet(Document):
     inputs: tuple[NamedColumn, ...]
     feature_names: tuple[str, ...]
     train_rows: int
+    validation_rows: int
     test_rows: int
     classes: Classes | None
     target_mean: float
     target_std: float
     non_finite: dict[str, int]
+    rare: dict[str, float]
 
 
 def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     """Write x_train.npy, y_train.npy, x_test.npy, y_test.npy, preprocessing.onnx, reference.parquet and features.json.
 
-    x: float32 (n, d); y: float32 (n,) for regression, int64 (n,) class indices otherwise. Statistics are fitted on the
+    x: float32 (n, d); y: float64 (n,) for regression, int64 (n,) class indices otherwise. Statistics are fitted on the
     first 262,144 train rows, which are a random sample because prepared rows are ordered by their digest; categories
     are those of all train rows, the 256 most frequent of a column. The arrays are computed by the graph that is served,
     so that a model learns from exactly the values it will see.
@@ -62,24 +77,25 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
 
     train = pq.ParquetFile(prepared / "train.parquet")
     names = [column.name for column in plan.use]
-    categories = {c.name: _categories(train, c.name) for c in plan.use if c.type == "category"}
+    categories, rare = _categories(prepared, [c.name for c in plan.use if c.type == "category"], out)
     transformer = fit_preprocessing(_first_rows(train, names, FIT_ROWS), plan.use, categories)
     graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
-    feature_names = tuple(str(name) for name in transformer.get_feature_names_out())
-    rows, bad = dict[str, int](), np.zeros(len(feature_names), dtype=np.int64)
+    made_of = feature_names(plan.use, categories)
+    rows, bad = dict[str, int](), np.zeros(len(made_of), dtype=np.int64)
+    batch = max(1_024, min(BATCH_ROWS, BATCH_BYTES // (4 * len(made_of))))
     moments = np.zeros(2)
     for part in ("train", "test"):
         file = pq.ParquetFile(prepared / f"{part}.parquet")
         rows[part] = file.metadata.num_rows
         target = plan.target.column
-        x = _new_array(out / f"x_{part}.npy", np.float32, (rows[part], len(feature_names)))
+        x = _new_array(out / f"x_{part}.npy", np.float32, (rows[part], len(made_of)))
         y = _new_array(out / f"y_{part}.npy", _target_type(plan.task), (rows[part],))
         position = 0
-        for frame in _frames(file, [*names, target]):
+        for frame in _frames(file, [*names, target], batch):
             end = position + len(frame)
-            values = model.predict(to_model_inputs(frame, inputs))["features"]
+            values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
             bad += (~np.isfinite(values)).sum(axis=0)
             x[position:end], y[position:end] = values, frame[target].to_numpy()
             position = end
@@ -89,13 +105,15 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     made = FeatureSet(
         task=plan.task,
         inputs=plan.use,
-        feature_names=feature_names,
+        feature_names=made_of,
         train_rows=rows["train"],
+        validation_rows=plan.validation_rows,
         test_rows=rows["test"],
         classes=plan.classes,
         target_mean=float(moments[0]),
         target_std=float(moments[1]) or 1.0,
-        non_finite={name: int(count) for name, count in zip(feature_names, bad, strict=True) if count},
+        non_finite={name: int(count) for name, count in zip(made_of, bad, strict=True) if count},
+        rare=rare,
     )
     made.write(out)
     return made
@@ -119,15 +137,18 @@ def _new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> N
 
 
 def _target_type(task: Task) -> type[np.generic]:
-    return np.float32 if task == "regression" else np.int64
+    return np.float64 if task == "regression" else np.int64
 
 
-def _frames(file: Any, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Batches of rows; a missing category is the empty string, as it is for a predictor."""
+def _frames(file: Any, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[pd.DataFrame]:
+    """Batches of rows, as many as fit into the memory; a missing category is the empty string, as for a predictor."""
     import pyarrow as pa
 
-    for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
-        frame = batch.to_pandas()
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    width = sum(group.total_byte_size for group in groups) // max(file.metadata.num_rows, 1)
+    rows = max(1_024, min(rows, BATCH_BYTES // max(width, 1)))
+    for batch in file.iter_batches(rows, columns=list(columns)):
+        frame = to_frame(batch)
         for field in batch.schema:
             if pa.types.is_string(field.type):
                 frame[field.name] = frame[field.name].fillna("")
@@ -146,19 +167,24 @@ def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _categories(file: Any, column: str) -> list[str]:
-    """The values of a column in all rows, sorted; only the most frequent where there are too many."""
-    import pyarrow.compute
-
-    compute: Any = pyarrow.compute  # its functions are made at run time
-
-    counts = dict[str, int]()
-    for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-        for entry in compute.value_counts(batch.column(0)).to_pylist():
-            if entry["values"]:
-                counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
-    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
-    return sorted(frequent) or [""]
+def _categories(prepared: Path, columns: Sequence[str], out: Path) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """The most frequent values of each column in all train rows, sorted, and the share of rows with other ones."""
+    if not columns:
+        return {}, {}
+    categories, rare = dict[str, list[str]](), dict[str, float]()
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        connection = session([prepared], Path(scratch), memory_limit_mib(), cores())
+        rows = f"read_parquet({quoted(glob.escape(str(prepared / 'train.parquet')))})"
+        for name in columns:
+            found = connection.execute(
+                f"SELECT {identifier(name)}, count(*) AS rows, sum(count(*)) OVER () FROM {rows} "
+                f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY rows DESC, 1 LIMIT {MAX_CATEGORIES}"
+            ).fetchall()
+            categories[name] = sorted(value for value, _, _ in found) or [""]
+            kept, total = sum(count for _, count, _ in found), found[0][2] if found else 0
+            if kept < total:
+                rare[name] = float(1 - kept / total)
+    return categories, rare
 
 
 def _reference(file: Any, columns: Sequence[str], out: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.inference.onnx_model import to_frame
 from mlops_assets.ml.values import Document, Value
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
 
     file = pq.ParquetFile(prepared / "train.parquet")
     columns = [*(column.name for column in plan.use), plan.target.column]
-    rows = next(file.iter_batches(SAMPLE_ROWS, columns=columns)).to_pandas()
+    rows = to_frame(next(file.iter_batches(SAMPLE_ROWS, columns=columns)))
     target = rows[plan.target.column].to_numpy()
     if len(rows) < 50:
         return Leakage(leaks=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.features.sklearn_to_onnx import to_onnx, with_single_output
+from mlops_assets.ml.inference.artifact import INSIDE, tensor_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from mlops_assets.ml.data.contract import NamedColumn
 
 MAX_CATEGORIES = 256
+FEATURES = f"{INSIDE}features"
 
 
 def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categories: dict[str, list[str]]) -> Any:
-    """Fit a ColumnTransformer on `sample` (train rows, one column for each of `use`).
+    """Fit a ColumnTransformer on `sample` (train rows, one column for each of `use`); its columns are c0, c1, ...
 
     Numbers and booleans: median for what is missing, then mean 0 and variance 1. Categories: one column for each of
     `categories`, which come from all train rows; any other value, a missing one too, has 0 in all of them.
@@ -29,8 +31,9 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
 
     kind: Any = OneHotEncoder  # its stubs take the types of the defaults for the only ones
 
-    numbers = [column.name for column in use if column.type != "category"]
-    names = [column.name for column in use if column.type == "category"]
+    rows = sample.set_axis([f"c{index}" for index in range(len(use))], axis=1)
+    numbers = [f"c{index}" for index, column in enumerate(use) if column.type != "category"]
+    names = [f"c{index}" for index, column in enumerate(use) if column.type == "category"]
     parts = list[tuple[str, Any, list[str]]]()
     if numbers:
         scaled = Pipeline(
@@ -39,19 +42,45 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
         parts.append(("number", scaled, numbers))
     if names:
         encoder = kind(
-            categories=[categories[name] for name in names],
+            categories=[categories[column.name] for column in use if column.type == "category"],
             handle_unknown="ignore",
             sparse_output=False,
             dtype="float32",
         )
         parts.append(("category", encoder, names))
-    return ColumnTransformer(parts, verbose_feature_names_out=False).fit(sample)
+    # To fit a ColumnTransformer is to transform as well, which takes the memory of all categories of all rows. They
+    # are known already, so two rows do for them, and the numbers are fitted by themselves.
+    transformer = ColumnTransformer(parts, verbose_feature_names_out=False).fit(rows.head(2))
+    if numbers:
+        _, pipeline, columns = transformer.transformers_[0]
+        transformer.transformers_[0] = ("number", pipeline.fit(rows[numbers].astype("float32")), columns)
+    return transformer
+
+
+def feature_names(use: Sequence[NamedColumn], categories: dict[str, list[str]]) -> tuple[str, ...]:
+    """The names of the features in the order of the arrays: the columns' own, and `column_category`."""
+    numbers = [column.name for column in use if column.type != "category"]
+    texts = [column.name for column in use if column.type == "category"]
+    return (*numbers, *(f"{name}_{category}" for name in texts for category in categories[name]))
 
 
 def preprocessing_to_onnx(transformer: Any, use: Sequence[NamedColumn]) -> Any:
-    """The fitted ColumnTransformer as an ONNX graph: an input (n, 1) for each column, the output `features` (n, d)."""
+    """The fitted ColumnTransformer as an ONNX graph: an input (n, 1) for each column, the output `FEATURES` (n, d).
+
+    Names of columns are those of inputs alone: inside, everything has a name that no column can have.
+    """
+    from onnx import compose, helper
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
     kinds = {"category": StringTensorType}
-    inputs = [(column.name, kinds.get(column.type, FloatTensorType)([None, 1])) for column in use]
-    return with_single_output(to_onnx(transformer, "preprocessing", inputs), 0, "features")
+    inputs = [(f"c{index}", kinds.get(column.type, FloatTensorType)([None, 1])) for index, column in enumerate(use)]
+    model = with_single_output(to_onnx(transformer, "preprocessing", inputs), 0, "features")
+    model = compose.add_prefix(model, INSIDE)
+    nodes = list[Any]()
+    for given, column in zip(model.graph.input, use, strict=True):
+        nodes.append(helper.make_node("Identity", [tensor_name(column.name)], [given.name]))
+        given.name = tensor_name(column.name)
+    nodes.extend(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model

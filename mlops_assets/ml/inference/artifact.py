@@ -14,12 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-V2_DATATYPES = {"float32": "FP32", "int64": "INT64", "object": "BYTES"}  # by the dtype of numpy
+V2_DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "object": "BYTES"}  # by the dtype of numpy
 OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
+OUTPUTS = ("prediction", "label", "probabilities")
+INSIDE = "mlops/"  # begins the name of every tensor inside of a graph
+ESCAPE = "column:"
+
+
+def tensor_name(column: str) -> str:
+    """The name of the graph's input for a column: its own, unless that is taken by an output or by what is inside.
+
+    >>> tensor_name("sepal length (cm)"), tensor_name("label")
+    ('sepal length (cm)', 'column:label')
+    """
+    return f"{ESCAPE}{column}" if column in OUTPUTS or column.startswith((INSIDE, ESCAPE)) else column
 
 
 class InputColumn(Value):
-    """One input of the graph, of shape (n, 1). A missing number is NaN and a missing category the empty string."""
+    """One column, an input (n, 1) of the graph. A missing number is NaN and a missing category the empty string."""
 
     name: str
     dtype: Literal["float32", "string"]
@@ -139,7 +151,7 @@ def _check_graph(content: bytes, signature: ModelSignature) -> None:
                     f"{GRAPH} uses an operator of {node.domain!r}", remedy="allowed are the standard ones alone"
                 )
     inputs = [item.name for item in model.graph.input]
-    declared = [column.name for column in signature.inputs]
+    declared = [tensor_name(column.name) for column in signature.inputs]
     if inputs != declared:
         raise ArtifactError(
             f"{GRAPH} takes {', '.join(inputs)}, but {ModelSignature.FILE} declares {', '.join(declared)}; refused"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.inference.artifact import tensor_name
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -30,12 +32,13 @@ class OnnxModel:
         self.output_names: list[str] = [output.name for output in self.session.get_outputs()]
 
     def predict(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The graph's outputs by name, for one array (n, 1) for each input."""
-        return dict(zip(self.output_names, self.session.run(self.output_names, inputs), strict=True))
+        """The graph's outputs by name, for one array (n, 1) for each column."""
+        tensors = {tensor_name(column): values for column, values in inputs.items()}
+        return dict(zip(self.output_names, self.session.run(self.output_names, tensors), strict=True))
 
 
 def to_model_inputs(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray[Any]]:
-    """Raw rows as the graph takes them: one array (n, 1) for each input, float32 or str; NaN and "" are missing."""
+    """Raw rows as the graph takes them: one array (n, 1) for each column, float32 or str; NaN and "" are missing."""
     arrays: dict[str, NDArray[Any]] = {}
     for column in inputs:
         values = rows[column.name]
@@ -50,7 +53,15 @@ def read_rows(path: Path, inputs: Sequence[InputColumn], rows: int) -> pd.DataFr
     """The first rows of a Parquet file, with the graph's columns."""
     import pyarrow.parquet as pq
 
-    return next(pq.ParquetFile(path).iter_batches(rows, columns=[column.name for column in inputs])).to_pandas()
+    return to_frame(next(pq.ParquetFile(path).iter_batches(rows, columns=[column.name for column in inputs])))
+
+
+def to_frame(batch: Any) -> pd.DataFrame:
+    """Rows of a pyarrow table or batch; booleans are float32, with NaN for a missing one as in other numbers."""
+    import pyarrow as pa
+
+    columns = [column.cast(pa.float32()) if pa.types.is_boolean(column.type) else column for column in batch.columns]
+    return pa.Table.from_arrays(columns, names=batch.schema.names).to_pandas()
 
 
 def largest_difference(left: dict[str, list[Any]], right: dict[str, list[Any]]) -> float:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
-from mlops_assets.ml.inference.artifact import GRAPH, GoldenRows, InputColumn, ModelSignature
+from mlops_assets.ml.features.preprocessing import FEATURES
+from mlops_assets.ml.inference.artifact import GRAPH, INSIDE, GoldenRows, InputColumn, ModelSignature
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ COMPARED_ROWS = 2_048
 def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignature:
     """Write model.onnx and model.json into `out`: the preprocessing in the features' `folder`, and the fitted learner.
 
-    Inputs: one (n, 1) tensor for each raw column. Outputs: `prediction` float32 (n, 1) for regression; `label` (n,),
+    Inputs: one (n, 1) tensor for each raw column. Outputs: `prediction` float64 (n, 1) for regression; `label` (n,),
     the class, and `probabilities` float32 (n, k) for classification.
     """
     import onnx
@@ -64,16 +65,17 @@ def _merged(preprocessing: Any, model: Any, features: FeatureSet) -> Any:
     for part in (preprocessing, model):
         del part.opset_import[:]
         part.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in sorted(versions.items()))
-    before, after = (
-        compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False)
-        for part, prefix in ((preprocessing, "prepare_"), (model, "model_"))
-    )
-    merged = compose.merge_models(before, after, [("features", "features")])
+    model = compose.add_prefix(model, f"{INSIDE}model/")
+    [given], [found] = model.graph.input, model.graph.output
+    merged = compose.merge_models(preprocessing, model, [(FEATURES, given.name)])
     del merged.graph.output[:]
     if features.classes is None:
-        outputs = [("prediction", TensorProto.FLOAT, [None, 1])]
+        # In the target's own unit: of a moment in seconds, float32 knows two minutes
+        merged.graph.node.append(helper.make_node("Cast", [found.name], ["prediction"], to=TensorProto.DOUBLE))
+        outputs = [("prediction", TensorProto.DOUBLE, [None, 1])]
     else:
         nodes, label_type = _label_nodes(features.classes)
+        merged.graph.node.append(helper.make_node("Identity", [found.name], ["probabilities"]))
         merged.graph.node.extend(nodes)
         outputs = [
             ("label", label_type, [None]),
@@ -92,13 +94,14 @@ def _label_nodes(classes: tuple[Any, ...]) -> tuple[list[Any], int]:
     if isinstance(classes[0], str):
         values, label_type = np.array(classes, dtype=object), TensorProto.STRING
     elif any(isinstance(value, float) for value in classes):
-        values, label_type = np.array(classes, dtype=np.float32), TensorProto.FLOAT
+        values, label_type = np.array(classes, dtype=np.float64), TensorProto.DOUBLE
     else:
         values, label_type = np.array(classes, dtype=np.int64), TensorProto.INT64
+    names, index = f"{INSIDE}label/classes", f"{INSIDE}label/index"
     return [
-        helper.make_node("Constant", [], ["classes"], value=numpy_helper.from_array(values, "classes")),
-        helper.make_node("ArgMax", ["probabilities"], ["class_index"], axis=1, keepdims=0),
-        helper.make_node("Gather", ["classes", "class_index"], ["label"], axis=0),
+        helper.make_node("Constant", [], [names], value=numpy_helper.from_array(values, names)),
+        helper.make_node("ArgMax", ["probabilities"], [index], axis=1, keepdims=0),
+        helper.make_node("Gather", [names, index], ["label"], axis=0),
     ], label_type
 
 

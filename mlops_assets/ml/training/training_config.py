@@ -29,6 +29,5 @@ class TrainingConfig(Value):
         default="constant", description="The learning rate over the epochs: constant, or falling to 0 like a cosine"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty on the weights")
-    validation: float = Field(default=0.1, gt=0, lt=1, description="Share of the train rows that steers early stopping")
     early_stopping: EarlyStopping | None = Field(default=None, description="Stop when validation does not improve")
     seed: int = Field(default=0, ge=0, description="Of weights, order of rows and dropout")

@@ -44,9 +44,9 @@ class TrainingState:
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(True, warn_only=self.device.type == "cuda")
         x, y = load_arrays(folder, "train")
-        self.validation_rows = max(1, int(len(x) * config.validation))
+        self.validation_rows = self.features.validation_rows
         self.rows = len(x) - self.validation_rows
-        if self.rows < 1:
+        if self.rows < 1 or self.validation_rows < 1:
             raise TrainingError(f"{len(x)} rows are too few to train on and to validate", remedy="bring more data")
         self.steps = math.ceil(self.rows / config.batch_size)
         resident = x.nbytes <= ON_DEVICE_BYTES

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = dg.AssetKey(["weather", "prepared_data"])
-PREPARED = PreparedData(prefix="weather/prepared_data", version="v1", train_rows=8, test_rows=2, classes=(False, True))
+PREPARED = PreparedData(
+    prefix="weather/prepared_data", version="v1", train_rows=8, validation_rows=1, test_rows=2, classes=(False, True)
+)
 
 
 @dg.asset(key=KEY, dagster_type=PreparedData)

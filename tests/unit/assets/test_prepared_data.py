@@ -5,8 +5,15 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.prepared_data import contract_check, disjoint_check, preparation_plan, row_count_check
-from mlops_assets.ml.data.prepare import Preparation, Violation
+from mlops_assets.assets.prepared_data import (
+    contract_check,
+    disjoint_check,
+    dropped_rows_check,
+    preparation_plan,
+    row_count_check,
+)
+from mlops_assets.ml.data.contract import Prepare
+from mlops_assets.ml.data.prepare import ColumnStatistics, Preparation, Violation
 from tests.support import spec
 
 KEPT = Preparation(
@@ -15,12 +22,14 @@ KEPT = Preparation(
     rows_with_nulls=0,
     duplicates=0,
     train_rows=8,
+    validation_rows=1,
     test_rows=2,
-    overlap=0,
+    repeated_rows=0,
     classes=None,
     label_rates={},
     columns={},
     violations=(),
+    test_from=None,
 )
 
 
@@ -40,9 +49,25 @@ def test_broken_values_are_named_with_an_example() -> None:
     assert contract_check(KEPT).passed
 
 
-def test_a_row_in_both_parts_fails() -> None:
-    assert disjoint_check(KEPT).passed
-    assert not disjoint_check(KEPT.model_copy(update={"overlap": 1})).passed
+def test_a_row_in_both_parts_fails_where_equal_rows_are_dropped_and_is_a_warning_elsewhere() -> None:
+    twice = KEPT.model_copy(update={"repeated_rows": 1})
+    assert disjoint_check(KEPT, Prepare(drop_duplicates=True)).passed
+    for prepare, severity in ((Prepare(drop_duplicates=True), "ERROR"), (Prepare(), "WARN")):
+        result = disjoint_check(twice, prepare)
+        assert (result.passed, result.severity.name) == (False, severity)
+
+
+def test_too_many_dropped_rows_stop_the_pipeline_and_say_why() -> None:
+    lost = KEPT.model_copy(
+        update={"rows_with_nulls": 90, "columns": {"humidity": ColumnStatistics(nulls=90, min="1", max="2")}}
+    )
+    result = dropped_rows_check(lost, Prepare())
+    assert not result.passed
+    assert "90.0% of 100 rows are dropped: 90 for nulls, 0 as duplicates; most values are missing in humidity (90)" in (
+        result.description or ""
+    )
+    assert dropped_rows_check(lost, Prepare(max_dropped=0.9)).passed
+    assert dropped_rows_check(KEPT, Prepare(max_dropped=0)).passed
 
 
 @pytest.mark.parametrize(

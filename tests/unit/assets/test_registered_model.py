@@ -8,7 +8,9 @@ from resources.environment import git_commit
 
 
 def test_a_version_leads_back_to_every_stage_and_the_code() -> None:
-    prepared = PreparedData(prefix="w/prepared_data", version="p", train_rows=8, test_rows=2, classes=None)
+    prepared = PreparedData(
+        prefix="w/prepared_data", version="p", train_rows=8, validation_rows=1, test_rows=2, classes=None
+    )
     found = lineage(
         RawData(version="r", uri="w/*.csv", objects=()),
         Features(prefix="w/features", version="f", prepared=prepared),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from mlops_assets.ml.data.contract import NamedColumn
-from mlops_assets.ml.data.sources import columns_of, contract_rows, fits, identifier, quoted, session
+from mlops_assets.ml.data import sources
+from mlops_assets.ml.data.contract import CsvDialect, NamedColumn
+from mlops_assets.ml.data.sources import columns_of, fits, identifier, quoted, session
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlops_assets.ml.data.contract import ColumnType
+
+
+def contract_rows(connection: Any, paths: list[Path], columns: list[NamedColumn], **dialect: Any) -> str:
+    """The SQL of the rows as a preparation reads them."""
+    csv = CsvDialect(**dialect)
+    return sources.contract_rows(paths, columns, columns_of(connection, paths, csv), csv)
 
 
 @pytest.fixture
@@ -35,7 +42,8 @@ def connection(tmp_path: Path) -> Iterator[Any]:
         ("number", "NaN", None),
         ("number", "many", None),
         ("number", "inf", math.inf),
-        ("boolean", "true", 1.0),
+        ("boolean", "true", True),
+        ("boolean", "0.0", False),
         ("boolean", "perhaps", None),
         ("category", "Bern", "Bern"),
         ("category", "NA", None),
@@ -47,7 +55,7 @@ def test_a_value_has_the_contracts_type_or_is_null(
     connection: Any, tmp_path: Path, kind: ColumnType, text: str, value: object
 ) -> None:
     (tmp_path / "in/a.csv").write_text(f"a,b\n{text},x\n")
-    rows = contract_rows([tmp_path / "in/a.csv"], [NamedColumn(name="a", type=kind)])
+    rows = contract_rows(connection, [tmp_path / "in/a.csv"], [NamedColumn(name="a", type=kind)])
     [(found,)] = connection.execute(rows).fetchall()
     assert (str(found) if kind == "timestamp" and found else found) == value
 
@@ -57,7 +65,7 @@ def test_columns_are_taken_by_name_from_every_file(connection: Any, tmp_path: Pa
     first.write_text("a,b\n1,x\n")
     second.write_text("b,c,a\ny,extra,2\n")
     rows = contract_rows(
-        [first, second], [NamedColumn(name="b", type="category"), NamedColumn(name="a", type="number")]
+        connection, [first, second], [NamedColumn(name="b", type="category"), NamedColumn(name="a", type="number")]
     )
     assert sorted(connection.execute(rows).fetchall()) == [("x", 1.0), ("y", 2.0)]
 
@@ -65,14 +73,14 @@ def test_columns_are_taken_by_name_from_every_file(connection: Any, tmp_path: Pa
 def test_columns_of_parquet_have_its_types(connection: Any, tmp_path: Path) -> None:
     file = tmp_path / "in/b.parquet"
     connection.execute(f"COPY (SELECT 2 AS a, 'y' AS b) TO {quoted(str(file))} (FORMAT parquet)")
-    assert columns_of(connection, file) == {"a": "INTEGER", "b": "VARCHAR"}
+    assert columns_of(connection, [file], CsvDialect()) == {"a": "INTEGER", "b": "VARCHAR"}
 
 
 @pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "all*.csv", "it's.csv", "Genève.csv"])
 def test_a_file_is_read_by_its_name_and_not_by_a_pattern(connection: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "in" / name).write_text("a\n1\n")
     (tmp_path / "in/a1.csv").write_text("a\n2\n")
-    rows = contract_rows([tmp_path / "in" / name], [NamedColumn(name="a", type="number")])
+    rows = contract_rows(connection, [tmp_path / "in" / name], [NamedColumn(name="a", type="number")])
     assert connection.execute(rows).fetchall() == [(1.0,)]
 
 
@@ -82,7 +90,7 @@ def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (folder / "a.csv").write_text("a\n1\n")
     with session([folder], tmp_path / "scratch", memory_limit_mib=128, threads=1) as opened:
-        rows = contract_rows([folder / "a.csv"], [NamedColumn(name="a", type="number")])
+        rows = contract_rows(opened, [folder / "a.csv"], [NamedColumn(name="a", type="number")])
         assert opened.execute(rows).fetchall() == [(1.0,)]
 
 
@@ -107,14 +115,14 @@ def test_names_of_folders_are_no_columns(connection: Any, tmp_path: Path) -> Non
     file = tmp_path / "in/month=7/a.csv"
     file.parent.mkdir()
     file.write_text("month\n1\n")
-    rows = contract_rows([file], [NamedColumn(name="month", type="number")])
+    rows = contract_rows(connection, [file], [NamedColumn(name="month", type="number")])
     assert connection.execute(rows).fetchall() == [(1.0,)]
 
 
 def test_quotes_may_come_late(connection: Any, tmp_path: Path) -> None:
     lines = ["a,b", *["1,plain"] * 30_000, '2,"plain"', '3,"Smith, John"', '4,"say ""hi"""']
     (tmp_path / "in/a.csv").write_text("\n".join(lines))
-    rows = contract_rows([tmp_path / "in/a.csv"], [NamedColumn(name="b", type="category")])
+    rows = contract_rows(connection, [tmp_path / "in/a.csv"], [NamedColumn(name="b", type="category")])
     found = connection.execute(f"SELECT DISTINCT b FROM ({rows}) ORDER BY 1").fetchall()
     assert found == [("Smith, John",), ("plain",), ('say "hi"',)]
 
@@ -122,7 +130,7 @@ def test_quotes_may_come_late(connection: Any, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(connection: Any, tmp_path: Path) -> None:
     (tmp_path / "in/a.parquet").write_text("no parquet")
     with pytest.raises(DataError, match=r"a\.parquet cannot be read as Parquet .*; replace or remove the object"):
-        columns_of(connection, tmp_path / "in/a.parquet")
+        columns_of(connection, [tmp_path / "in/a.parquet"], CsvDialect())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.ml.data.contract import NamedColumn
-from mlops_assets.ml.features.preprocessing import fit_preprocessing, preprocessing_to_onnx
+from mlops_assets.ml.features.preprocessing import FEATURES, fit_preprocessing, preprocessing_to_onnx
 
 USED = (
     NamedColumn(name="place", type="category", nullable=True),
@@ -35,13 +35,13 @@ def test_the_preprocessing_graph_equals_scikit_learn(known: list[Any], new: list
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a column without any value
         transformer = fit_preprocessing(sample, USED, {"place": sorted({text for text, *_ in known if text}) or [""]})
-        wanted = np.asarray(transformer.transform(rows), dtype=np.float64)
+        wanted = np.asarray(transformer.transform(rows.set_axis(["c0", "c1", "c2"], axis=1)), dtype=np.float64)
     session = onnxruntime.InferenceSession(preprocessing_to_onnx(transformer, USED).SerializeToString())
     arrays = {
         "place": rows.place.to_numpy(dtype=object).reshape(-1, 1),
         "pressure": rows.pressure.to_numpy().reshape(-1, 1),
         "humidity": rows.humidity.to_numpy().reshape(-1, 1),
     }
-    [found] = session.run(["features"], arrays)
+    [found] = session.run([FEATURES], arrays)
     scale = np.maximum(1.0, np.abs(wanted))
     assert np.max(np.abs(found - wanted) / scale) < 1e-4
