@@ -14,8 +14,9 @@ from mlops_assets.ml.data.source_checks import SourceReport, check_sources
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import ModelSpec, Source
-from resources.lake.lake import Lake, split_glob
+from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
+from resources.lake.stores import split_glob
 from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
@@ -95,7 +96,7 @@ def write_example(source: Source, lake: Lake) -> None:
     with tempfile.TemporaryDirectory() as draft:
         write(Path(draft))
         for file in sorted(Path(draft).iterdir()):
-            lake.store.upload(file, f"{folder}/{file.name}")
+            lake.store.upload(file, f"{folder}/{file.name}" if folder else file.name)
 
 
 def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> SourceReport:

@@ -10,7 +10,8 @@ from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.ml.inference.artifact import GRAPH
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import git_commit
-from resources.lake.lake import Lake, sha256
+from resources.lake.digests import sha256
+from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_model import save_onnx
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor

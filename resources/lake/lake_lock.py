@@ -116,7 +116,7 @@ def _newest(store: ObjectStore, name: str) -> int:
 
 
 def _numbers(store: ObjectStore, name: str) -> list[int]:
-    names = [Path(item.key).stem for item in store.list(f"{name}/lock/*.json")]
+    names = [Path(key).stem for key in store.sizes(f"{name}/lock/*.json")]
     return [int(name) for name in names if name.isdecimal()]
 
 

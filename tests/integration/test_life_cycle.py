@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import boto3
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resources.lake import digests
+from resources.lake.digests import sha256
 from tests.support import TORCH, Platform, check_results, failure, messages, weather
 
 if TYPE_CHECKING:
@@ -120,6 +123,21 @@ def test_an_unchanged_stage_is_not_computed_again(platform: Platform) -> None:
     assert "skipped" in str(made.metadata["trained"].value)
     assert platform.champion() == 1
     assert len(platform.tracking.client.search_model_versions(f"name = '{platform.model}'")) == 1
+
+
+def test_a_run_that_skips_everything_reads_each_file_of_the_lake_once(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.put(weather())
+    assert platform.run().success
+    time.sleep(digests.SETTLED_S)
+    read: list[Path] = []
+    monkeypatch.setattr(digests, "_OF_THIS_PROCESS", {})  # as in a new process
+    monkeypatch.setattr(digests, "sha256", lambda path: (read.append(path), sha256(path))[1])
+    assert platform.run().success
+    names = sorted(path.name for path in read)
+    assert {"a.csv", "train.parquet", "x_train.npy", "model.onnx"} <= set(names)
+    assert len(read) == len(set(read)), names
 
 
 def test_only_what_depends_on_a_change_is_computed_again(platform: Platform) -> None:

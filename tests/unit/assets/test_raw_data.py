@@ -31,6 +31,11 @@ def test_the_example_is_written_where_the_source_has_no_objects(lake: Lake) -> N
     list_objects(source, lake, lambda _: pytest.fail("there are objects now"))
 
 
+def test_the_example_of_a_source_at_the_root_lies_in_the_lake(lake: Lake) -> None:
+    source = Source(uri="*.csv", example="mlops_assets.datasets.iris")
+    assert [item.key for item in list_objects(source, lake, lambda _: None)] == ["iris.csv"]
+
+
 def test_a_source_of_nothing_is_told(lake: Lake) -> None:
     with pytest.raises(DataError, match=r"There are no objects at w/\*\.csv; put data there"):
         list_objects(Source(uri="w/*.csv"), lake, print)
