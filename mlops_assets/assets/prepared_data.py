@@ -8,6 +8,7 @@ from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
 from mlops_assets.ml.data.contract import Prepare
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
+from mlops_assets.ml.data.split import split_id
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 
@@ -52,6 +53,8 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             validation_rows=preparation.validation_rows,
             test_rows=preparation.test_rows,
             classes=preparation.classes,
+            split_id=split_id(spec.prepare.split),
+            test_from=preparation.test_from,
         )
         return report(handle, preparation, spec.prepare, rows_before(context))
 

@@ -47,6 +47,11 @@ class EvaluationReport(Document):
     slices: tuple[Slice, ...]
     importance: dict[str, float]
 
+    @property
+    def positive_class(self) -> bool | int | float | str | None:
+        """The class that precision, recall, ROC and the like of a binary task are about."""
+        return self.classes[1] if self.task == "binary_classification" and self.classes else None
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -87,11 +92,63 @@ def evaluate(
     return report, predictions
 
 
-def test_columns(prepared: Path) -> set[str]:
-    """The columns of the test set."""
+def measure(
+    artifact: Path, sha256: str, prepared: Path, *, target: str, classes: Classes | None = None
+) -> dict[str, float]:
+    """The metrics alone of an artifact that may be made from other data than test.parquet in `prepared`.
+
+    `classes` are those of the test set: a class has the probability that the model gives to the one of the same name,
+    and 0 where the model does not know it.
+    """
+    graph, signature = load_artifact(artifact, sha256, beside=TRAINING_FILES)
+    model = OnnxModel(graph, threads=2)
+    truth, scores = list[Any](), list[Any]()
+    for rows in _batches(prepared / "test.parquet", signature, target, ()):
+        scores.append(_scores(model, rows, signature))
+        truth.append(rows[target].to_numpy())
+    found = np.concatenate(scores)
+    if classes is not None and signature.classes is not None:
+        found = by_class(found, signature.classes, classes)
+    return _metrics(Predictions(np.concatenate(truth), found))
+
+
+def by_class(probabilities: NDArray[np.float32], classes: Classes, wanted: Classes) -> NDArray[np.float32]:
+    """Probabilities of shape (n, classes) as those of the `wanted` classes, by name.
+
+    >>> by_class(np.array([[0.2, 0.5, 0.3]], dtype=np.float32), ("a", "b", "c"), ("c", "a", "d")).tolist()
+    [[0.30000001192092896, 0.20000000298023224, 0.0]]
+    """
+    places = {name: index for index, name in enumerate(classes)}
+    known = [(new, places[name]) for new, name in enumerate(wanted) if name in places]
+    found = np.zeros((len(probabilities), len(wanted)), dtype=probabilities.dtype)
+    found[:, [new for new, _ in known]] = probabilities[:, [old for _, old in known]]
+    return found
+
+
+def unfit_inputs(signature: ModelSignature, prepared: Path) -> list[str]:
+    """What keeps a model from reading the rows of test.parquet in `prepared`: columns gone, of another type, or empty.
+
+    Without it a number would be read as text, such as "3.0" for "3", and a missing value as one that is there.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return set(pq.read_schema(prepared / "test.parquet").names)
+    file = pq.ParquetFile(prepared / "test.parquet")
+    schema, reasons = file.schema_arrow, list[str]()
+    for column in signature.inputs:
+        if column.name not in schema.names:
+            reasons.append(f"it reads {column.name}, which the data lacks now")
+            continue
+        kind = schema.field(column.name).type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+        if is_text != (column.dtype == "string"):
+            wanted, now = ("a category", "a number") if column.dtype == "string" else ("a number", "a category")
+            reasons.append(f"it reads {column.name} as {wanted}, which is {now} now")
+        elif not column.nullable and any(
+            batch.column(0).null_count for batch in file.iter_batches(BATCH_ROWS, columns=[column.name])
+        ):
+            reasons.append(f"it needs a value of {column.name} in every row, which may be missing now")
+    return reasons
 
 
 def _batches(path: Path, signature: ModelSignature, target: str, slices: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -16,6 +16,8 @@ def model_card(model: str, description: str, owners: Sequence[str], report: Eval
     lines += [f"- task: {report.task.replace('_', ' ')}", f"- owners: {', '.join(owners) or 'none'}"]
     if report.classes:
         lines.append(f"- classes: {', '.join(str(value) for value in report.classes)}")
+    if report.positive_class is not None:
+        lines.append(f"- positive class, which precision, recall, ROC and the like are about: {report.positive_class}")
     lines += ["", f"## On {report.rows:,} held-out rows", "", "| metric | value |", "|---|---|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in report.metrics.items()]
     ranked = sorted(report.importance.items(), key=lambda item: -item[1])
