@@ -14,8 +14,8 @@ from urllib.parse import urlparse
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-Fault = Literal["lose the request", "lose the answer", "break the body", "409", "503", "403"]
-CODES = {"409": "ConditionalRequestConflict", "503": "SlowDown", "403": "InvalidObjectState"}
+Fault = Literal["lose the request", "lose the answer", "break the body", "401", "403", "409", "503"]
+CODES = {"401": "Unauthorized", "409": "ConditionalRequestConflict", "503": "SlowDown", "403": "InvalidObjectState"}
 NOT_PASSED_ON = {"connection", "content-length", "date", "expect", "server", "transfer-encoding"}
 
 

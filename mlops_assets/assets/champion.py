@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.assets.handles import Comparison
-from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.evaluation.evaluate import measure, unfit_inputs
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER
 from mlops_assets.ml.inference.artifact import load_artifact
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec
     from resources.lake.lake import Lake
     from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
+
+CHAMPION = "champion"
 
 
 class Origin(Value):
@@ -70,20 +71,6 @@ def origin_of(spec: ModelSpec, prepared: PreparedData) -> Origin:
     )
 
 
-def current_champion(model: str, tracking: Tracking) -> RegisteredVersion | None:
-    """The version with the alias champion.
-
-    Raises:
-        ArtifactError: it is not one of ours.
-    """
-    champion = tracking.by_alias(model, "champion")
-    if champion is not None and not (champion.sha256 and champion.run_id):
-        what = f"Version {champion.version}, which has the alias champion, was not registered by mlops-assets"
-        remedy = "it has no tag sha256 or no run; take the alias champion off it in MLflow, and materialize again"
-        raise ArtifactError(what, where=model, remedy=remedy)
-    return champion
-
-
 def compare_with_champion(
     spec: ModelSpec, metrics: Mapping[str, float], sha256: str, prepared: PreparedData, lake: Lake, tracking: Tracking
 ) -> Comparison:
@@ -91,7 +78,7 @@ def compare_with_champion(
 
     Where there is no champion, or the two cannot be compared, the gate alone decides, and the reason says so.
     """
-    champion = current_champion(spec.model, tracking)
+    champion = tracking.by_alias(spec.model, CHAMPION)
     if champion is None:
         return Comparison(champion=None, wins=True, reason="there is no champion yet")
     number = champion.version

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.champion import Origin, compare_with_champion, current_champion, older_data
+from mlops_assets.assets.champion import CHAMPION, Origin, compare_with_champion, older_data
 from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
 from mlops_assets.ml.errors import DataError
@@ -86,7 +86,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
             held.check()
             evidence = ledger_evidence(registered_model, verdict, proof)
-            tracking.move_alias(version, "champion", verdict.reason, actor(context.run), evidence)
+            tracking.move_alias(version, CHAMPION, verdict.reason, actor(context.run), evidence)
         return report(version, registered_model, verdict, proof, tracking.version_url(version))
 
     return deployment
@@ -96,7 +96,7 @@ def judge(
     spec: ModelSpec, registered: RegisteredModel, override: dict[str, str], lake: Lake, tracking: Tracking
 ) -> Verdict:
     """The verdict on a version, against the champion that there is now."""
-    champion, evaluation = current_champion(spec.model, tracking), registered.evaluation
+    champion, evaluation = tracking.by_alias(spec.model, CHAMPION), registered.evaluation
     comparison = evaluation.comparison
     if (champion.version if champion else None) != comparison.champion:
         try:

@@ -41,7 +41,7 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     def raw_data(
         context: dg.AssetExecutionContext, config: RawDataConfig, lake: Lake, tracking: Tracking
     ) -> StageReport:
-        tracking.warm_up()
+        tracking.warm_up(spec.model)
         objects = list_objects(spec.source, lake, context.log.info)
         sources = inspect(spec, lake, objects)
         partition = last_partition(spec.source, config.last_partition, sources.last_event)

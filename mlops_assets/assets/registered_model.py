@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_assets.assets.champion import Origin, current_champion, older_data, origin_of
+from mlops_assets.assets.champion import CHAMPION, Origin, older_data, origin_of
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
@@ -120,7 +120,7 @@ def older_than_champion(
     model: str, version: RegisteredVersion, evaluation: Evaluation, tracking: Tracking
 ) -> str | None:
     """Why a version is no challenger: it is made from older data than the champion, as in a backfill."""
-    champion = current_champion(model, tracking)
+    champion = tracking.by_alias(model, CHAMPION)
     if champion is None or champion.version == version.version:
         return None
     return older_data(Origin.of_tags(tracking.tags_of(champion)), evaluation.lineage.until)

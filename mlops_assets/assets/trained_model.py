@@ -51,6 +51,7 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         tracking: Tracking,
         training_jobs: TrainingJobs,
     ) -> StageReport:
+        tracking.check(spec.model)
         version = version_of(CODE_VERSION, features.version, spec.train.config, source_digest(spec.train.network))
         prefix = f"{spec.model}/{name}"
         checkpoints = LakeCheckpoints(lake.store, f"{prefix}/{version}/checkpoints")

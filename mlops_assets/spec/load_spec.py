@@ -25,7 +25,11 @@ def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, 
     try:
         return ModelSpec.model_validate(attributes)
     except ValidationError as error:
-        problems = [_problem(details, positions, file) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        # A list whose items are wrong is then said to be too short as well
+        inner = {details["loc"][:-1] for details in found}
+        told = [details for details in found if details["type"] != "too_short" or details["loc"] not in inner]
+        problems = [_problem(details, positions, file) for details in told]
         raise problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems))) from None
 
 
@@ -55,6 +59,8 @@ def _message(details: ErrorDetails, path: Path) -> str:
             message = "this field is missing; add it"
         case "string_pattern_mismatch":
             message = f"{shown} does not match the pattern {details.get('ctx', {}).get('pattern')}"
+        case "too_short":
+            message = f"{shown}: give at least {details.get('ctx', {}).get('min_length')}"
         case "tuple_type":
             message = f"{shown}: give a list, such as [a, b]"
         case "dict_type" | "model_type" | "model_attributes_type":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
@@ -197,8 +198,8 @@ class ModelSpec(Value):
         """SQL, and so DuckDB, does not tell names apart that differ in case only."""
         seen = dict[str, str]()
         for name in self.columns:
-            if not name or not name.isprintable():
-                raise problem("columns", f"{name!r} is empty or has characters that cannot be seen; rename it")
+            if not name or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise problem("columns", f"{name!r} is empty or has control characters; rename it")
         for name in (*self.columns, *([self.target.column] if self.target.from_ else [])):
             twin = seen.setdefault(name.casefold(), name)
             if twin != name:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class SourceObject(Value):
-    """One object as it was when it was listed; `etag` changes when its content does, and with nothing else."""
+    """One object as it was when it was listed; `etag` changes when its content does.
+
+    Stored again with the same content it stays as it was, but for buckets that encrypt by KMS.
+    """
 
     key: str
     etag: str

@@ -50,7 +50,8 @@ def change(**columns: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
 
 # What breaks the data, and the message of the step that fails
 STEPS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
-    "missing column": (lambda frame: frame.drop(columns="humidity"), "a.csv has no column humidity; it has place"),
+    "missing column": (lambda frame: frame.drop(columns="pressure"), "a.csv has no column pressure; it has place"),
+    "nowhere": (lambda frame: frame.drop(columns="humidity"), "None of the 1 source files has the column humidity"),
     "wrong type": (change(pressure="high"), "column pressure has 400 values that are no number, such as 'high'"),
     "no rows": (lambda frame: frame.head(0), "hold no rows"),
     "all-null column": (change(humidity=np.nan), "Column humidity has no value in any of 400 rows"),
@@ -97,14 +98,16 @@ def test_broken_data_fails_a_blocking_check(champion: Platform, breaks: Any, che
     assert message in found.description
 
 
-def test_extra_columns_duplicates_and_new_categories_do_no_harm(champion: Platform) -> None:
+@pytest.mark.parametrize(("drop", "rows"), [(True, 400), (False, 450)])
+def test_extra_columns_and_duplicates_do_no_harm(tmp_path: Path, mlflow_uri: str, drop: bool, rows: int) -> None:
+    platform = Platform(tmp_path, mlflow_uri)
     frame = weather().assign(wind=3)
-    frame = pd.concat([frame, frame.head(50)])
-    champion.put(frame)
-    result = champion.run(champion.spec(gate={"metric": "accuracy", "at_least": 0.6, "beats_champion_by": 1.0}))
+    platform.put(pd.concat([frame, frame.head(50)]))
+    result = platform.run(platform.spec(prepare__drop_duplicates=drop))
+    platform.serving.server.stop()
     assert result.success
-    prepared = result.asset_value([champion.model, "prepared_data"])
-    assert prepared.train_rows + prepared.test_rows == 400
+    prepared = result.asset_value([platform.model, "prepared_data"])
+    assert prepared.train_rows + prepared.test_rows == rows
 
 
 FILES: dict[str, tuple[str, bytes, str]] = {
@@ -164,7 +167,7 @@ def test_a_lake_that_cannot_be_reached(champion: Platform, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     lake = Lake(uri="s3://lake/x", cache=champion.lake.cache, endpoint_url=f"http://127.0.0.1:{free_port()}")
     message = failure(with_lake(champion, lake))
-    assert "The lake s3://lake/x cannot be reached" in message
+    assert "s3://lake/x/weather cannot be reached" in message
 
 
 def test_an_mlflow_server_that_cannot_be_reached(champion: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

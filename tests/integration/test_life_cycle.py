@@ -13,6 +13,7 @@ import pytest
 
 from resources.lake import digests
 from resources.lake.digests import sha256
+from tests.fault_proxy import Fault, fault_proxy
 from tests.support import TORCH, Platform, check_results, failure, messages, weather
 
 if TYPE_CHECKING:
@@ -48,6 +49,37 @@ def test_the_life_cycle_on_a_lake_in_s3(tmp_path: Path, mlflow_uri: str, s3_endp
         assert platform.champion() == 1
     finally:
         platform.serving.server.stop()
+
+
+def test_the_life_cycle_on_a_lake_whose_network_loses_answers(
+    tmp_path: Path, mlflow_uri: str, s3_endpoint: str
+) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="bad-network")
+    with fault_proxy(s3_endpoint) as proxy:
+        platform = Platform(tmp_path, mlflow_uri, lake_uri="s3://bad-network/lake", endpoint_url=proxy.url)
+        faults: tuple[Fault, ...] = ("lose the answer", "409", "503", "lose the request")
+        try:
+            platform.put(weather())
+            for fault in faults:
+                for place in (r"manifest\.json", "mlflow_runs", "/ledger/", "/lock/", "handles"):
+                    proxy.spoil("PUT", place, fault)
+            for place in (r"\.csv", r"\.json", r"\.parquet", r"\.npy", "list-type=2"):
+                proxy.spoil("GET", place, "break the body", times=2)
+            result = platform.run(platform.spec(train=TORCH))
+            assert result.success, messages(result)
+            shutil.rmtree(platform.lake.cache)
+            assert platform.run(platform.spec(train=TORCH)).success
+        finally:
+            platform.serving.server.stop()
+        entries = platform.lake.entries(f"{platform.model}/ledger")
+        stored = platform.lake.store.sizes(f"{platform.model}/**/*.json")
+    assert [(entry["number"], entry["alias"], entry["version"]) for entry in entries] == [
+        (1, "challenger", 1),
+        (2, "champion", 1),
+    ]
+    assert len([key for key in stored if key.endswith("manifest.json")]) == 4
+    assert [run.info.status for run in platform.mlflow_runs()] == ["FINISHED", "FINISHED"]
 
 
 def test_an_unknown_category_and_a_missing_value_are_answered(platform: Platform) -> None:

@@ -139,7 +139,7 @@ class _Rows:
         plan, csv = self.plan, self.plan.csv
         found = columns_of(self.connection, sources, csv)
         split = plan.prepare.split
-        digests = {KEY: row_digest(found), GROUP: _group_digest(split.seed, split.column)}
+        digests = {KEY: row_digest(found, split.seed), GROUP: _group_digest(split.seed, split.column)}
         source = contract_rows(sources, plan.columns, found, csv, digests)
         inside = _inside(plan.event_time, window)
         selected = [f"{identifier(name)} AS {inner}" for name, inner in self.names.items()]
@@ -298,6 +298,8 @@ class _Rows:
             self.connection.execute("UPDATE classes SET index = 1 - index")
             classes = (classes[1], classes[0])
         self.encoded = f"(SELECT index FROM classes WHERE label = ({as_label}))"
+        if kind == "BOOLEAN":
+            self.encoded = f"CAST(y = {str(bool(classes[1])).lower()} AS BIGINT)"
         return classes, []
 
     def _keep(self, in_window: int) -> tuple[int, int]:
@@ -310,37 +312,34 @@ class _Rows:
         complete = " AND ".join(
             f"{name} IS NOT NULL" for name in ("label", *timed, *(required if prepare.drop_nulls else ()))
         )
-        values = ", ".join(features)
+        values = "".join(f"{name}, " for name in features)
         self.connection.execute(
-            f"CREATE TEMP VIEW complete AS SELECT * FROM (SELECT *, {self.encoded} AS label FROM labelled) "
-            f"WHERE {complete}"
+            f"CREATE TEMP VIEW complete AS SELECT * "
+            f"FROM (SELECT *, rowid AS id, {self.encoded} AS label FROM labelled) WHERE {complete}"
         )
-        seed = prepare.split.seed
-        key = "md5_number(concat_ws(':', " + f"'{seed}', k, n))"
         if prepare.drop_duplicates:
-            once = f"SELECT {values}, label, min(k) AS k, min(g) AS g, 0 AS n FROM complete GROUP BY {values}, label"
+            position = "min(g)" if prepare.split.by == "group" else "min(k)"
+            self.connection.execute(
+                f"CREATE TEMP TABLE kept AS SELECT {values}label, min(k) AS key, {position} AS position "
+                f"FROM complete GROUP BY {values}label"
+            )
         else:
             # Equal rows are told apart by a number, so that each has a side of its own
             self.connection.execute(
-                "CREATE TEMP TABLE repeated AS SELECT k FROM complete GROUP BY k HAVING count(*) > 1"
+                "CREATE TEMP TABLE numbers AS SELECT rowid AS id, row_number() OVER (PARTITION BY k) - 1 AS n "
+                "FROM labelled SEMI JOIN (SELECT k FROM labelled GROUP BY k HAVING count(*) > 1) USING (k)"
             )
-            columns = f"{values}, label, k, g" if values else "label, k, g"
-            once = (
-                f"SELECT {columns}, 0 AS n FROM complete WHERE k NOT IN (SELECT k FROM repeated) UNION ALL "
-                f"SELECT {columns}, row_number() OVER (PARTITION BY k) - 1 AS n FROM complete "
-                "WHERE k IN (SELECT k FROM repeated)"
+            key = "CASE WHEN n > 0 THEN xor(k, md5_number(concat('#', n))) ELSE k END"
+            position = "g" if prepare.split.by == "group" else key
+            self.connection.execute(
+                f"CREATE TEMP VIEW kept AS SELECT {values}label, {key} AS key, {position} AS position "
+                "FROM complete LEFT JOIN numbers USING (id)"
             )
-        position = "g" if prepare.split.by == "group" else key
-        self.connection.execute(
-            f"CREATE TEMP TABLE kept AS SELECT {values}{', ' if values else ''}label, {key} AS key, "
-            f"{position} AS position FROM ({once})"
-        )
         (rows,) = self.connection.execute("SELECT count(*) FROM complete").fetchone()
         (kept,) = self.connection.execute("SELECT count(*) FROM kept").fetchone()
         if rows == 0:
             what = f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable"
             raise DataError(what, remedy="make columns nullable, or correct the data")
-        self.connection.execute("DROP TABLE IF EXISTS repeated")
         return in_window - rows, rows - kept
 
     @property

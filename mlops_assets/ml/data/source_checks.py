@@ -106,7 +106,7 @@ def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColum
             if column.nullable:
                 continue  # files from before it was collected
             what = f"{path.name} has no column {column.name}; it has {_listed(found)}"
-            twin = next((name for name in found if name.strip().casefold() == column.name.casefold()), None)
+            twin = next((name for name in found if name.strip().casefold() == column.name.strip().casefold()), None)
             remedy = f"call it {twin!r}, as the file does" if twin else CORRECT
             raise DataError(what, remedy=remedy)
         kind = found[column.name]
@@ -149,9 +149,7 @@ def _values_fit(
             newest = f"max({value})"
     by_file = f"SELECT {identifier(FILE_NAME)}, {', '.join(['count(*)', newest, *selected])} FROM "
     try:
-        rows = connection.execute(
-            f"{by_file} {relation(paths, csv, columns, filename=True)} GROUP BY 1 ORDER BY 1"
-        ).fetchall()
+        rows = connection.execute(f"{by_file} {relation(paths, csv, filename=True)} GROUP BY 1 ORDER BY 1").fetchall()
     except duckdb.Error as error:
         raise DataError(f"{_named(error, paths)} is damaged ({cause_of(error)})", remedy=REPLACE) from error
     for file, _, _, *counts in rows:

@@ -86,9 +86,7 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(
-    paths: Sequence[Path], csv: CsvDialect, columns: Sequence[NamedColumn] = (), *, filename: bool = False
-) -> str:
+def relation(paths: Sequence[Path], csv: CsvDialect, *, filename: bool = False) -> str:
     """The SQL that reads source files of one format as one table; in CSV all is text until the contract casts it.
 
     One read of a list: DuckDB holds a buffer of 30 MiB for each `read_csv` of its own. Quotes are given, because they
@@ -100,13 +98,10 @@ def relation(
         options += f", filename = {quoted(FILE_NAME)}"
     if paths[0].name.endswith(".parquet"):
         return f"read_parquet([{files}], {options})"
-    # What a column's `values` allow is left to `typed`, which knows the column
-    allowed = {value for column in columns for value in column.values or ()}
-    nulls = ", ".join(quoted(text) for text in csv.nulls if text not in allowed)
     # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
-    dialect = "header = true, skip = 0, all_varchar = true, "
+    # Texts for missing values are left to `typed`, which knows the column: here they would count for the header as well
+    dialect = "header = true, skip = 0, all_varchar = true, nullstr = '', "
     dialect += f"quote = {quoted(csv.quote)}, escape = {quoted(csv.escape if csv.escape is not None else csv.quote)}, "
-    dialect += f"nullstr = [{nulls}], " if nulls else ""
     dialect += f"delim = {quoted(csv.delimiter)}, " if csv.delimiter else ""
     dialect += f"encoding = {quoted(csv.encoding)}, " if csv.encoding != "utf-8" else ""
     dialect += f"max_line_size = {csv.max_line_bytes}, "
@@ -145,7 +140,6 @@ def text_of(name: str, sql_type: str, column: NamedColumn, csv: CsvDialect, *, i
     if is_csv and csv.trim and column.type == "category":
         text = f"trim({text})"
     missing = [null for null in (csv.nulls if is_csv else ("",)) if null not in (column.values or ())]
-    # The reader has told most of them already, but not those that a trim brings out, or that another column allows
     return f"CASE WHEN {text} IN ({', '.join(map(quoted, missing))}) THEN NULL ELSE {text} END" if missing else text
 
 
@@ -219,18 +213,18 @@ def is_given(column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_c
     return f"({text} IS NOT NULL AND NOT {is_no_number(column, sql_type)})"
 
 
-def row_digest(names: Iterable[str]) -> str:
-    """The SQL of the MD5 of a row as it lies in the source: its columns that have a value, by name.
+def row_digest(names: Iterable[str], seed: int) -> str:
+    """The SQL of the MD5 of a seed and a row as it lies in the source: its columns that have a value, by name.
 
     It depends neither on the contract nor on the order of the columns, and stays when the files get another column.
     The index that pandas writes counts rows and says nothing about them.
     """
-    parts = ", ".join(
-        f"{quoted(name)} || chr(2) || CAST({identifier(name)} AS VARCHAR)"
-        for name in sorted(names)
-        if name != PANDAS_INDEX
-    )
-    return f"md5_number(concat_ws(chr(1), {parts}))"
+    parts = list[str]()
+    for name in sorted(names):
+        if name != PANDAS_INDEX:
+            parts.append(f"CASE WHEN {identifier(name)} IS NOT NULL THEN {quoted(f'{chr(1)}{name}{chr(2)}')} END")
+            parts.append(f"CAST({identifier(name)} AS VARCHAR)")
+    return f"md5_number(concat('{seed}', {', '.join(parts)}))"
 
 
 def contract_rows(
@@ -247,4 +241,4 @@ def contract_rows(
     is_csv = paths[0].suffix != ".parquet"
     selected = {column.name: typed(column, found.get(column.name), csv, is_csv=is_csv) for column in columns}
     expressions = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in (selected | dict(also or {})).items())
-    return f"SELECT {expressions} FROM {relation(paths, csv, columns)}"
+    return f"SELECT {expressions} FROM {relation(paths, csv)}"

@@ -32,13 +32,11 @@ def assign_parts(connection: Any, split: Split, event_time: str | None) -> datet
     if split.by == "time":
         assert event_time is not None
         return _by_time(connection, split, event_time)
-    classes = "label" if split.by == "random" else "0"
-    if not _is_class(connection):
-        classes = "0"
-    test = _below(connection, "kept", "true", split.test, classes)
+    classes = "label" if split.by == "random" and _is_class(connection) else "true"
+    test = _below(connection, "true", split.test, classes)
     # Of the rest, what lies below the next threshold
     rest = split.test + (1 - split.test) * split.validation
-    validation = _below(connection, "kept", f"NOT ({test})", rest, "0")
+    validation = _below(connection, f"NOT ({test})", rest, "true")
     _part(connection, test, validation)
     return None
 
@@ -48,18 +46,19 @@ def _is_class(connection: Any) -> bool:
     return kind != "DOUBLE"
 
 
-def _below(connection: Any, table: str, among: str, share: float, classes: str) -> str:
+def _below(connection: Any, among: str, share: float, classes: str) -> str:
     """The SQL of the rows whose position is below a share; of each of `classes` at least one row is, and one is not."""
     edges = connection.execute(
-        f"SELECT {classes}, min(position), max(position) FROM {table} WHERE {among} GROUP BY 1 ORDER BY 1"
+        f"SELECT min(position), max(position) FROM kept WHERE {among} GROUP BY {classes} ORDER BY ALL"
     ).fetchall()
-    lowest = ", ".join(f"({label}, {low}::UHUGEINT)" for label, low, high in edges if low != high)
-    highest = ", ".join(f"({label}, {high}::UHUGEINT)" for label, _, high in edges)
-    if not highest:
-        return "false"
-    first = f"({classes}, position) IN ({lowest})" if lowest else "false"
-    limit = f"{int(share * 2**128)}::UHUGEINT"
-    return f"({among}) AND ((position < {limit} AND ({classes}, position) NOT IN ({highest})) OR {first})"
+    limit = int(share * 2**128)
+    # Where the share does what is wanted by itself, which it does but for small classes, the edges need not be named
+    lowest = ", ".join(f"{low}::UHUGEINT" for low, high in edges if limit <= low != high)
+    highest = ", ".join(f"{high}::UHUGEINT" for _, high in edges if high < limit)
+    below = f"position < {limit}::UHUGEINT"
+    below += f" AND position NOT IN ({highest})" if highest else ""
+    below += f" OR position IN ({lowest})" if lowest else ""
+    return f"({among}) AND ({below})"
 
 
 def _by_time(connection: Any, split: Split, column: str) -> datetime | None:
@@ -72,7 +71,7 @@ def _by_time(connection: Any, split: Split, column: str) -> datetime | None:
     if validation_from is not None:
         validation = f"NOT ({test}) AND {column} >= {_moment(validation_from)}"
     else:  # all at one moment
-        validation = _below(connection, "kept", f"NOT ({test})", split.validation, "0")
+        validation = _below(connection, f"NOT ({test})", split.validation, "true")
     _part(connection, test, validation)
     return test_from
 

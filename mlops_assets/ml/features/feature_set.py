@@ -78,7 +78,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     train = pq.ParquetFile(prepared / "train.parquet")
     names = [column.name for column in plan.use]
     categories, rare = _categories(prepared, [c.name for c in plan.use if c.type == "category"], out)
-    transformer = fit_preprocessing(_first_rows(train, names, FIT_ROWS), plan.use, categories)
+    sample = _first_rows(train, [*names, plan.target.column], FIT_ROWS)
+    transformer = fit_preprocessing(sample[names], plan.use, categories)
     graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
@@ -101,7 +102,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
             position = end
         if part == "train" and plan.task == "regression":
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
-    _reference(train, [*names, plan.target.column], out)
+    sample.head(REFERENCE_ROWS).to_parquet(out / "reference.parquet", index=False)  # to compare live data with
     made = FeatureSet(
         task=plan.task,
         inputs=plan.use,
@@ -148,11 +149,8 @@ def _frames(file: Any, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterat
     width = sum(group.total_byte_size for group in groups) // max(file.metadata.num_rows, 1)
     rows = max(1_024, min(rows, BATCH_BYTES // max(width, 1)))
     for batch in file.iter_batches(rows, columns=list(columns)):
-        frame = to_frame(batch)
-        for field in batch.schema:
-            if pa.types.is_string(field.type):
-                frame[field.name] = frame[field.name].fillna("")
-        yield frame
+        filled = [column.fill_null("") if pa.types.is_string(column.type) else column for column in batch.columns]
+        yield to_frame(pa.RecordBatch.from_arrays(filled, names=batch.schema.names))
 
 
 def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:
@@ -185,15 +183,6 @@ def _categories(prepared: Path, columns: Sequence[str], out: Path) -> tuple[dict
             if kept < total:
                 rare[name] = float(1 - kept / total)
     return categories, rare
-
-
-def _reference(file: Any, columns: Sequence[str], out: Path) -> None:
-    """A sample of raw train rows, to compare live data with."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = pa.Table.from_pandas(_first_rows(file, columns, REFERENCE_ROWS), preserve_index=False)
-    pq.write_table(rows, out / "reference.parquet")
 
 
 def load_arrays(features: Path, part: str) -> tuple[NDArray[Any], NDArray[Any]]:

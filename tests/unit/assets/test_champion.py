@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from mlops_assets.assets.champion import Origin, another_question, current_champion, older_data, seen_rows
-from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.assets.champion import Origin, another_question, older_data, seen_rows
 from mlops_assets.ml.inference.artifact import GoldenRows, ModelSignature
-from resources.lake.lake import Lake
-from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MARCH, APRIL = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)
-CHAMPION = Origin(prepared_data="p1", split_id="s", until=APRIL, target="rain")
+BEFORE = Origin(prepared_data="p1", split_id="s", until=APRIL, target="rain")
 
 
 def origin(**changed: Any) -> Origin:
-    return CHAMPION.model_copy(update={"prepared_data": "p2"} | changed)
+    return BEFORE.model_copy(update={"prepared_data": "p2"} | changed)
 
 
 def question(classes: tuple[Any, ...], wanted: tuple[Any, ...], **changed: Any) -> str | None:
@@ -29,7 +23,7 @@ def question(classes: tuple[Any, ...], wanted: tuple[Any, ...], **changed: Any) 
     signature = ModelSignature(
         model="m", task=task, inputs=(), classes=classes, sha256="s", golden=GoldenRows(rows=(), outputs={})
     )
-    return another_question(signature, CHAMPION, origin(**changed), changed.get("task", task), wanted)
+    return another_question(signature, BEFORE, origin(**changed), changed.get("task", task), wanted)
 
 
 def test_an_origin_comes_back_from_its_tags() -> None:
@@ -39,8 +33,8 @@ def test_an_origin_comes_back_from_its_tags() -> None:
 
 
 def test_a_champion_was_not_trained_on_test_rows_of_the_same_preparation_or_the_same_split() -> None:
-    assert seen_rows(CHAMPION, CHAMPION) is None
-    assert seen_rows(CHAMPION, origin()) is None
+    assert seen_rows(BEFORE, BEFORE) is None
+    assert seen_rows(BEFORE, origin()) is None
 
 
 @pytest.mark.parametrize(
@@ -56,12 +50,12 @@ def test_a_champion_was_not_trained_on_test_rows_of_the_same_preparation_or_the_
 def test_a_champion_that_may_have_learned_from_test_rows_is_told(
     champion: dict[str, Any], candidate: dict[str, Any], reason: str
 ) -> None:
-    assert reason in str(seen_rows(CHAMPION.model_copy(update=champion), origin(**candidate)))
+    assert reason in str(seen_rows(BEFORE.model_copy(update=champion), origin(**candidate)))
 
 
 def test_by_time_a_champion_whose_test_part_begins_no_later_has_not_seen_the_rows() -> None:
     for begins in (MARCH, APRIL):
-        assert seen_rows(CHAMPION.model_copy(update={"test_from": MARCH}), origin(test_from=begins)) is None
+        assert seen_rows(BEFORE.model_copy(update={"test_from": MARCH}), origin(test_from=begins)) is None
 
 
 def test_classes_in_another_order_and_one_more_or_less_of_several_are_the_same_question() -> None:
@@ -77,21 +71,7 @@ def test_other_classes_of_a_binary_task_another_task_or_target_is_another_questi
 
 
 def test_data_that_ends_before_the_champions_is_older() -> None:
-    assert older_data(CHAMPION, MARCH) == "its data ends 2025-03-01 00:00, and the champion's 2025-04-01 00:00"
-    assert older_data(CHAMPION, APRIL) is None
+    assert older_data(BEFORE, MARCH) == "its data ends 2025-03-01 00:00, and the champion's 2025-04-01 00:00"
+    assert older_data(BEFORE, APRIL) is None
     assert older_data(Origin(), MARCH) is None
-    assert older_data(CHAMPION, None) is None
-
-
-@pytest.mark.parametrize(("sha256", "run_id"), [("", "r"), ("s", "")])
-def test_an_alias_on_a_version_of_somebody_else_is_told(tmp_path: Path, sha256: str, run_id: str) -> None:
-    class Foreign(Tracking):
-        """A registry where somebody moved the alias."""
-
-        def by_alias(self, model: str, alias: str) -> RegisteredVersion | None:
-            return RegisteredVersion(model=model, version=2, sha256=sha256, run_id=run_id)
-
-    tracking = Foreign(uri="http://127.0.0.1:1", lake=Lake(uri=str(tmp_path), cache=str(tmp_path)))
-    message = "Version 2, which has the alias champion, was not registered by mlops-assets; .* take the alias champion"
-    with pytest.raises(ArtifactError, match=message):
-        current_champion("m", tracking)
+    assert older_data(BEFORE, None) is None

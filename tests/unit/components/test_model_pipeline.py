@@ -20,7 +20,7 @@ from mlops_assets.components.model_pipeline import STAGES, ModelPipeline, ModelP
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
-from tests.support import Platform, attributes, check_results, free_port, messages, spec, weather
+from tests.support import Platform, attributes, check_results, messages, spec, weather
 
 UP_TO_FEATURES = ("raw_data", "prepared_data", "features", "row_total")
 
@@ -59,9 +59,9 @@ class AuditedPipeline(ModelPipeline):
 
 
 @pytest.fixture
-def audited(tmp_path: Path) -> Platform:
-    """A platform whose models are audited; nothing here needs its servers."""
-    return Platform(tmp_path, f"http://127.0.0.1:{free_port()}", pipeline=AuditedPipeline)
+def audited(tmp_path: Path, mlflow_uri: str) -> Platform:
+    """A platform whose models are audited; nothing here needs its model server."""
+    return Platform(tmp_path, mlflow_uri, pipeline=AuditedPipeline)
 
 
 def run(platform: Platform) -> dg.ExecuteInProcessResult:

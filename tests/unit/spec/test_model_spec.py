@@ -75,7 +75,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("target is a timestamp", attributes(columns__rain__type="timestamp"), "target.column", "is a timestamp"),
     ("regression on a boolean", attributes(task="regression", gate={"metric": "r2", "at_least": 0}), "task", "number"),
-    ("no feature", attributes(features__use=[]), "features.use", "at least 1"),
+    ("no feature", attributes(features__use=[]), "features.use", "[]: give at least 1"),
     ("feature unknown", attributes(features__use=["wind"]), "features.use.0", "use one of: place, pressure"),
     ("feature twice", attributes(features__use=["place", "place"]), "features.use.1", "used twice"),
     ("feature is the target", attributes(features__use=["place", "rain"]), "features.use.1", "is the target"),
@@ -199,10 +199,10 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "differ in case only; rename one in the source",
     ),
     (
-        "a name that cannot be seen",
+        "a name with a control character",
         {**attributes(), "columns": {**attributes()["columns"], "a\tb": {"type": "number"}}},
         "columns",
-        "cannot be seen",
+        "has control characters",
     ),
     (
         "a time that may be missing",
