@@ -59,15 +59,14 @@ class Origin(Value):
         return {name: value for name, value in found.items() if value}
 
 
-def origin_of(spec: ModelSpec, prepared: PreparedData) -> Origin:
+def origin_of(prepared: PreparedData) -> Origin:
     """What a model is made from that learns from `prepared`."""
-    target = spec.target.column + (f" = {spec.target.from_}" if spec.target.from_ else "")
     return Origin(
         prepared_data=prepared.version,
         split_id=prepared.split_id,
         test_from=_utc(prepared.test_from),
         until=prepared.lineage.until,
-        target=target,
+        target=prepared.target,
     )
 
 
@@ -103,7 +102,7 @@ def champion_metrics(
     spec: ModelSpec, champion: RegisteredVersion, prepared: PreparedData, lake: Lake, tracking: Tracking
 ) -> dict[str, float] | str:
     """The champion's metrics on the test part of `prepared`, or why it cannot be measured there."""
-    origin, candidate = Origin.of_tags(tracking.tags_of(champion)), origin_of(spec, prepared)
+    origin, candidate = Origin.of_tags(tracking.tags_of(champion)), origin_of(prepared)
     with tempfile.TemporaryDirectory() as draft:
         artifact = tracking.download(champion, Path(draft))
         _, signature = load_artifact(artifact, champion.sha256)

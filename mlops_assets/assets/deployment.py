@@ -85,8 +85,10 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 held.check()
                 proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
             held.check()
-            evidence = ledger_evidence(registered_model, verdict, proof)
-            tracking.move_alias(version, CHAMPION, verdict.reason, actor(context.run), evidence)
+            evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
+            if version.version != registered_model.version:  # the entry is missing only if its run ended before
+                evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
+            tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)
         return report(version, registered_model, verdict, proof, tracking.version_url(version))
 
     return deployment

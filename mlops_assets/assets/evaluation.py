@@ -44,6 +44,7 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         lake: Lake,
         tracking: Tracking,
     ) -> StageReport:
+        check_question(spec, prepared_data)
         artifact = lake.fetch(trained_model.prefix, trained_model.version)
         rows = lake.fetch(prepared_data.prefix, prepared_data.version)
         sha256, prefix = trained_model.sha256, f"{spec.model}/{name}"
@@ -55,9 +56,6 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         with snapshot(lake, context.log.info, prefix, version, work) as (folder, _):
             evaluated = EvaluationReport.read(folder)
         folder = lake.fetch(prefix, version)
-        if evaluated.task != spec.task:
-            what = f"The model is made for {evaluated.task}, and the YAML asks for {spec.task}"
-            raise DataError(what, where=spec.model, remedy="materialize the whole group")
         comparison = compare_with_champion(spec, evaluated.metrics, sha256, prepared_data, lake, tracking)
         with tracking.run(spec.model, context) as run:
             run.metrics({f"test_{key}": value for key, value in evaluated.metrics.items()})
@@ -73,6 +71,20 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         return report(handle, evaluated, spec.gate, folder, run)
 
     return evaluation
+
+
+def check_question(spec: ModelSpec, prepared_data: PreparedData) -> None:
+    """Refuse a model that was made before the YAML asked for something else.
+
+    Raises:
+        DataError: its target, or its kind of task, is not that of the YAML.
+    """
+    if prepared_data.target != spec.target.definition:
+        what = f"The model predicts {prepared_data.target}, and the YAML asks for {spec.target.definition}"
+        raise DataError(what, where=spec.model, remedy="materialize the whole group")
+    if (prepared_data.classes is None) != (spec.task == "regression"):
+        what = f"The model was not made for {spec.task}, for which the YAML asks now"
+        raise DataError(what, where=spec.model, remedy="materialize the whole group")
 
 
 def evaluate_artifact(spec: ModelSpec, artifact: Path, sha256: str, rows: Path, folder: Path) -> None:

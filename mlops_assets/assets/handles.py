@@ -62,6 +62,8 @@ class PreparedData(Snapshot):
     validation_rows: int
     test_rows: int
     classes: Classes | None
+    target: str = ""
+    """What is predicted: `Target.definition`."""
     split_id: str = ""
     """Two preparations with the same one put every row on the same side; by time, when their test parts begin alike."""
     test_from: datetime | None = None
@@ -147,7 +149,7 @@ class HandleIOManager(dg.ConfigurableIOManager):
         if content is None:
             raise dg.Failure(f"{prefix} has not been materialized yet; materialize it first, or the whole group.")
         handle = _parsed(content, prefix, context.dagster_type.typing_type)
-        wanted = partition_of_run(run)
+        wanted = partition_of_run(run, context.asset_key.path[0])
         if wanted and isinstance(handle, Handle) and handle.lineage.partition != wanted:
             found = (
                 f"ends with {handle.lineage.partition}" if handle.lineage.partition else "is bounded by no partition"
@@ -159,13 +161,11 @@ class HandleIOManager(dg.ConfigurableIOManager):
         return handle
 
 
-def partition_of_run(run: dg.DagsterRun) -> str | None:
-    """The last partition of the source that a run asks for, by its partition or its configuration."""
-    asked = [run.tags.get(PARTITION_TAG)]
+def partition_of_run(run: dg.DagsterRun, model: str) -> str | None:
+    """The last partition of a model's source that a run asks for, by its partition or its configuration."""
     ops: Any = run.run_config.get("ops") or {}
-    for op in ops.values():
-        asked.append((op.get("config") or {}).get("last_partition") if isinstance(op, dict) else None)
-    return next(filter(None, asked), None)
+    config = (ops.get(f"{model}__raw_data") or {}).get("config") or {}
+    return run.tags.get(PARTITION_TAG) or config.get("last_partition")
 
 
 def _with_ancestors(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Iterator[str]:

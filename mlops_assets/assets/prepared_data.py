@@ -54,6 +54,7 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             validation_rows=preparation.validation_rows,
             test_rows=preparation.test_rows,
             classes=preparation.classes,
+            target=spec.target.definition,
             split_id=split_id(spec.prepare.split),
             test_from=preparation.test_from,
         )

@@ -85,7 +85,7 @@ def version_tags(
         "source": raw.uri,
         "git_commit": git_commit(),
         f"test_{spec.gate.metric}": f"{evaluation.metrics[spec.gate.metric]:.6f}",
-        **origin_of(spec, evaluation.prepared).tags,
+        **origin_of(evaluation.prepared).tags,
         **{f"overridden.{failed}": reason[:5000] for failed, reason in evaluation.lineage.overridden.items()},
     }
     if spec.task == "binary_classification" and signature.classes:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mlops_assets.assets.evaluation import gate_check, slices_table
+from mlops_assets.assets.evaluation import check_question, gate_check, slices_table
+from mlops_assets.assets.handles import PreparedData
+from mlops_assets.ml.data.contract import Target
+from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Slice
 from mlops_assets.spec.model_spec import Gate
+from tests.support import spec
 
 ACCURACY, RMSE = Gate(metric="accuracy", at_least=0.9), Gate(metric="rmse", at_most=2.0)
 
@@ -63,3 +69,22 @@ def test_slices_are_a_table_of_the_gates_metric() -> None:
     )
     assert slices_table(report, ACCURACY).splitlines()[-1] == "| place = Bern | 40 | 0.8750 |"
     assert slices_table(report.model_copy(update={"slices": ()}), ACCURACY) == "no slices"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"target": Target(column="place")},
+            "The model predicts rain, and the YAML asks for place; materialize the whole group",
+        ),
+        ({"task": "regression"}, "The model was not made for regression"),
+    ],
+)
+def test_a_model_is_not_judged_by_a_question_that_it_was_not_made_for(changed: dict[str, Any], message: str) -> None:
+    prepared = PreparedData(
+        prefix="p", version="v", train_rows=8, validation_rows=1, test_rows=2, classes=(False, True), target="rain"
+    )
+    check_question(spec(), prepared)
+    with pytest.raises(DataError, match=message):
+        check_question(spec().model_copy(update=changed), prepared)

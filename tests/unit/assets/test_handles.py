@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.handles import HandleIOManager, Lineage, PreparedData, Snapshot, handle_key
+from mlops_assets.assets.handles import HandleIOManager, Lineage, PreparedData, Snapshot, handle_key, partition_of_run
 from resources.lake.lake import Lake
 
 KEY = dg.AssetKey(["weather", "prepared_data"])
@@ -149,6 +149,12 @@ def test_a_run_about_a_partition_does_not_take_the_latest_of_another_one(
     put(lake, 8, partition=partition)
     message = f"This run is about 2025-02, but the data of the latest weather/prepared_data {reason}; materialize"
     assert message in reason_of(materialize(lake, train_rows, tags={"dagster/partition": "2025-02"}))
+
+
+def test_a_partition_may_be_asked_for_by_the_configuration_of_the_models_raw_data() -> None:
+    config = {"ops": {"weather__raw_data": {"config": {"last_partition": "2025-02"}}, "iris__raw_data": {}}}
+    run = dg.DagsterRun(job_name="both", run_config=config)
+    assert [partition_of_run(run, model) for model in ("weather", "iris", "flights")] == ["2025-02", None, None]
 
 
 def test_a_run_about_a_partition_takes_the_latest_of_that_one(lake: Lake) -> None:

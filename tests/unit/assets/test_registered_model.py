@@ -37,6 +37,7 @@ def test_a_version_leads_back_to_every_stage_and_the_code_and_says_how_it_was_ju
         validation_rows=1,
         test_rows=2,
         classes=(True, False),
+        target="rain",
         split_id="i",
     )
     found = version_tags(
