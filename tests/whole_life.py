@@ -14,6 +14,7 @@ from mlops_assets.assets import prepared_data as prepared_stage
 from mlops_assets.assets import raw_data as raw_stage
 from mlops_assets.assets.handles import PreparedData
 from mlops_assets.ml.data.prepare import Preparation, prepare
+from mlops_assets.ml.data.source_checks import source_report
 from mlops_assets.ml.errors import DataError, MlopsError
 from mlops_assets.ml.evaluation.evaluate import evaluate
 from mlops_assets.ml.features.feature_set import FeatureSet, build_features
@@ -56,8 +57,8 @@ def live(attributes: dict[str, Any], folder: Path) -> Life:
     lake = Lake(uri=str(folder / "lake"), cache=str(folder / "cache"))
     life = Life()
     objects = raw_stage.list_objects(spec.source, lake, lambda _: None)
-    sources = raw_stage.inspect(spec, lake, objects)
-    window = raw_stage.used_window(spec.source, None, sources.last_event)
+    sources = source_report(raw_stage.inspect(spec, lake, objects), spec.contract)
+    window = raw_stage.used_window(spec.source, raw_stage.last_partition(spec.source, None, sources.last_event))
     prepared, arrays, artifact = folder / "prepared", folder / "features", folder / "artifact"
     for place in (prepared, arrays, artifact):
         place.mkdir()

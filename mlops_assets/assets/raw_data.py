@@ -10,9 +10,10 @@ import dagster as dg
 
 from mlops_assets.assets.handles import Lineage, RawData
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage, version_of
-from mlops_assets.ml.data.source_checks import SourceReport, check_sources
+from mlops_assets.ml.data.source_checks import FileReport, SourceReport, check_sources, source_report
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec, Source
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
@@ -20,6 +21,12 @@ from resources.lake.stores import split_glob
 from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
+
+
+class Inspections(Value):
+    """What was found in the objects of a source, by ETag and key."""
+
+    files: dict[str, FileReport]
 
 
 class RawDataConfig(StageConfig):
@@ -43,9 +50,11 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> StageReport:
         tracking.warm_up(spec.model)
         objects = list_objects(spec.source, lake, context.log.info)
-        sources = inspect(spec, lake, objects)
+        files = inspect(spec, lake, objects)
+        sources = source_report(files, spec.contract)
         partition = last_partition(spec.source, config.last_partition, sources.last_event)
         start, end = used_window(spec.source, partition)
+        objects = in_window(objects, files, start, end)
         handle = RawData(
             lineage=Lineage(partition=partition, until=data_until(end, sources.last_event)),
             version=version_of(CODE_VERSION, *objects, str(start), str(end)),
@@ -106,10 +115,41 @@ def write_example(source: Source, lake: Lake) -> None:
             lake.store.upload(file, f"{folder}/{file.name}" if folder else file.name)
 
 
-def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> SourceReport:
-    """Read every object's schema and compare it with the contract."""
-    with lake.sources(spec.source.uri, objects) as paths:
-        return check_sources(paths, spec.contract, event_time=spec.source.event_time, csv=spec.source.csv)
+def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> list[FileReport]:
+    """What each object holds. One that was compared with this contract before is not read again."""
+    contract = version_of(CODE_VERSION, *spec.contract, spec.source.csv, spec.source.event_time)
+    key = f"{spec.model}/raw_data/inspected/{contract}.json"
+    content = lake.store.read(key)
+    known = Inspections.model_validate_json(content).files if content else {}
+    fresh = [item for item in objects if _identity(item) not in known]
+    if fresh:
+        with lake.sources(spec.source.uri, fresh) as paths:
+            found = check_sources(paths, spec.contract, event_time=spec.source.event_time, csv=spec.source.csv)
+        known = known | {_identity(item): file for item, file in zip(fresh, found, strict=True)}
+        listed = {_identity(item) for item in objects}
+        kept = Inspections(files={name: file for name, file in known.items() if name in listed})
+        lake.store.replace(key, kept.model_dump_json().encode())
+    return [known[_identity(item)] for item in objects]
+
+
+def _identity(item: SourceObject) -> str:
+    return f"{item.etag} {item.key}"
+
+
+def in_window(
+    objects: list[SourceObject], files: list[FileReport], start: datetime | None, end: datetime | None
+) -> list[SourceObject]:
+    """The objects that hold rows of the window: others are not read any more."""
+    if end is None:
+        return objects
+    return [
+        item
+        for item, file in zip(objects, files, strict=True)
+        if file.first_event is not None
+        and file.last_event is not None
+        and file.first_event < end.replace(tzinfo=None)
+        and (start is None or file.last_event >= start.replace(tzinfo=None))
+    ]
 
 
 def last_partition(source: Source, wanted: str | None, last_event: datetime | None) -> str | None:

@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.model_spec import ModelSpec
-from mlops_assets.spec.yaml_text import FieldError, fill_in
+from mlops_assets.spec.yaml_text import fill_in
 
 if TYPE_CHECKING:
     from dagster_shared.yaml_utils.source_position import SourcePositionTree
     from pydantic_core import ErrorDetails
+
+    from mlops_assets.spec.yaml_text import ErrorAt
 
 Path = tuple[str | int, ...]
 
@@ -25,12 +27,14 @@ def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, 
     Raises:
         SpecError: one line for each thing that is wrong, `file:line: field: what is wrong and what is allowed`.
     """
+
+    def error_at(path: Path, message: str) -> SpecError:
+        return _told(message, path, positions, file)
+
+    given = fill_in(attributes, error_at)
+    _finite(given, error_at)
     try:
-        given = fill_in(attributes)
-        _finite(given)
         return ModelSpec.model_validate(given)
-    except FieldError as error:
-        raise _told(str(error), error.path, positions, file) from None
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A list whose items are wrong is then said to be too short as well
@@ -40,16 +44,16 @@ def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, 
         raise problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems))) from None
 
 
-def _finite(value: Any, path: Path = ()) -> None:
+def _finite(value: Any, error_at: ErrorAt, path: Path = ()) -> None:
     """Refuse .nan and .inf, which YAML knows and no field means."""
     if isinstance(value, dict):
         for key, item in value.items():
-            _finite(item, (*path, key))
+            _finite(item, error_at, (*path, key))
     if isinstance(value, list):
         for index, item in enumerate(value):
-            _finite(item, (*path, index))
+            _finite(item, error_at, (*path, index))
     if isinstance(value, float) and not math.isfinite(value):
-        raise FieldError(path, f"{value} is no number here; give a finite one, or remove the field")
+        raise error_at(path, f"{value} is no number here; give a finite one, or remove the field")
 
 
 def _told(message: str, path: Path, positions: SourcePositionTree | None, file: str) -> SpecError:

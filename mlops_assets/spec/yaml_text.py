@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    Path = tuple[str | int, ...]
+    ErrorAt = Callable[[Path, str], SpecError]
 
 REFERENCE = re.compile(r"""\{\{\s*env(?:\.(\w+)|\(\s*["'](\w+)["']\s*(?:,\s*["']([^"']*)["']\s*)?\))\s*\}\}""")
 # They are shown in user interfaces, where nothing of the environment belongs
@@ -51,45 +54,27 @@ def _repeated(node: Any) -> Iterator[tuple[str, int, int]]:
             yield from _repeated(value)
 
 
-def fill_in(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def fill_in(attributes: Mapping[str, Any], error_at: ErrorAt) -> dict[str, Any]:
     """The attributes with each `{{ env.NAME }}` or `{{ env("NAME", "default") }}` as the environment has it.
 
-    Nothing else is a template: a YAML is data, and loading one runs nothing.
-
-    Raises:
-        FieldError: with the path of the field.
+    Nothing else is a template: a YAML is data, and loading one runs nothing. `error_at` makes the error for a field.
     """
-    return {key: _filled_in(value, (key,)) for key, value in attributes.items()}
+    return {key: _filled_in(value, (key,), error_at) for key, value in attributes.items()}
 
 
-class FieldError(Exception):
-    """A value that is not what it may be, at a path below the attributes."""
-
-    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-def _filled_in(value: Any, path: tuple[str | int, ...]) -> Any:
+def _filled_in(value: Any, path: Path, error_at: ErrorAt) -> Any:
     if isinstance(value, dict):
-        return {key: _filled_in(item, (*path, key)) for key, item in value.items()}
+        return {key: _filled_in(item, (*path, key), error_at) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled_in(item, (*path, index)) for index, item in enumerate(value)]
+        return [_filled_in(item, (*path, index), error_at) for index, item in enumerate(value)]
     if not isinstance(value, str) or not ("{{" in value or "{%" in value):
         return value
     if path[0] in NO_REFERENCES:
-        raise FieldError(path, f"{path[0]} is shown to everybody; write it without a template")
-    filled = REFERENCE.sub(lambda match: _of_environment(match, path), value)
+        raise error_at(path, f"{path[0]} is shown to everybody; write it without a template")
     if "{{" in REFERENCE.sub("", value) or "{%" in value:
-        raise FieldError(path, f'{value[:60]!r}: a template is {{{{ env.NAME }}}} or {{{{ env("NAME", "default") }}}}')
-    return filled
-
-
-def _of_environment(match: re.Match[str], path: tuple[str | int, ...]) -> str:
-    name = match[1] or match[2]
-    default: str | None = match[3]
-    value = os.environ.get(name, default)
-    if value is None:
-        message = f'the environment has no {name}; set it, or give a default, {{{{ env("{name}", "default") }}}}'
-        raise FieldError(path, message)
-    return value
+        raise error_at(path, f'{value[:60]!r}: a template is {{{{ env.NAME }}}} or {{{{ env("NAME", "default") }}}}')
+    for name, quoted, default in REFERENCE.findall(value):
+        if (name or quoted) not in os.environ and not default:
+            hint = f'{{{{ env("{name or quoted}", "default") }}}}'
+            raise error_at(path, f"the environment has no {name or quoted}; set it, or give a default, {hint}")
+    return REFERENCE.sub(lambda match: os.environ.get(match[1] or match[2], match[3]), value)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mlops_assets import datasets
-from mlops_assets.ml.data.source_checks import check_sources
+from mlops_assets.ml.data.source_checks import check_sources, source_report
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.load_spec import load_spec
 
@@ -28,7 +28,8 @@ def test_an_example_keeps_the_contract_of_its_model(tmp_path: Path, model: str, 
     written = sorted(tmp_path.iterdir())
     assert written == sorted(tmp_path.glob(pattern))
     assert len(written) == files
-    assert check_sources(written, spec.contract, event_time=spec.source.event_time).rows == rows
+    files = check_sources(written, spec.contract, event_time=spec.source.event_time)
+    assert source_report(files, spec.contract).rows == rows
 
 
 def test_a_package_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

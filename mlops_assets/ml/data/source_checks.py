@@ -31,11 +31,20 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlops_assets.ml.data.contract import CsvDialect, NamedColumn
 
 CORRECT = "correct the file, or the contract under columns"
+
+
+class FileReport(Value):
+    """What a source file holds: its columns, and its rows with the first and last `event_time` of them (UTC, naive)."""
+
+    rows: int
+    columns: tuple[str, ...]
+    first_event: datetime | None = None
+    last_event: datetime | None = None
 
 
 class SourceReport(Value):
@@ -52,35 +61,49 @@ def check_sources(
     *,
     event_time: str | None = None,
     csv: CsvDialect = RFC_4180,
-) -> SourceReport:
-    """Compare every file with the contract; `last_event` is the newest `event_time` (UTC, naive), if that is given.
+) -> list[FileReport]:
+    """Compare every file with the contract; a column that may be missing in a row may be missing in a file.
 
     Raises:
-        DataError: a file that cannot be read, a column that is missing or has another type, a value that is of another
-            type, or no rows at all.
+        DataError: a file that cannot be read, a column that is missing or has another type, or a value that is of
+            another type.
     """
+    found = list[tuple[str, ...]]()
     with tempfile.TemporaryDirectory() as scratch:
         connection = session(
             {path.parent for path in paths}, Path(scratch), memory_for(len(columns)), threads_for(len(columns))
         )
-        extra = dict[str, None]()
-        known = {column.name for column in columns}
         for path in paths:
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)
-            found = columns_of(connection, [path], csv)
-            if len(found) == 1 and path.suffix != ".parquet":
-                _rows_have_the_headers_width(connection, path, next(iter(found)), columns, csv)
-            _columns_fit(path, found, columns)
-            extra.update(dict.fromkeys(name for name in found if name not in known))
-        together = columns_of(connection, paths, csv)
-        for column in columns:
-            if column.name not in together:
-                what = f"None of the {len(paths)} source files has the column {column.name}"
-                raise DataError(f"{what}; they have {_listed(together)}", remedy=CORRECT)
-        rows, last = _values_fit(connection, paths, together, columns, event_time, csv)
+            types = columns_of(connection, [path], csv)
+            if len(types) == 1 and path.suffix != ".parquet":
+                _rows_have_the_headers_width(connection, path, next(iter(types)), columns, csv)
+            _columns_fit(path, types, columns)
+            found.append(tuple(types))
+        counts = _values_fit(connection, paths, columns_of(connection, paths, csv), columns, event_time, csv)
+    return [
+        FileReport(rows=rows, columns=names, first_event=first, last_event=last)
+        for names, (rows, first, last) in zip(found, counts, strict=True)
+    ]
+
+
+def source_report(files: Sequence[FileReport], columns: Sequence[NamedColumn]) -> SourceReport:
+    """What files that were checked hold together.
+
+    Raises:
+        DataError: no rows at all, or a column of the contract that is in none of them.
+    """
+    known = dict.fromkeys(name for file in files for name in file.columns)
+    for column in columns:
+        if column.name not in known:
+            what = f"None of the {len(files)} source files has the column {column.name}"
+            raise DataError(f"{what}; they have {_listed(known)}", remedy=CORRECT)
+    rows = sum(file.rows for file in files)
     if rows == 0:
-        raise DataError(f"The {len(paths)} source files hold no rows", remedy="put data there, or correct source.uri")
+        raise DataError(f"The {len(files)} source files hold no rows", remedy="put data there, or correct source.uri")
+    extra = [name for name in known if name not in {column.name for column in columns}]
+    last = max((file.last_event for file in files if file.last_event is not None), default=None)
     return SourceReport(rows=rows, extra_columns=tuple(extra), last_event=last)
 
 
@@ -122,9 +145,9 @@ def _columns_fit(path: Path, found: dict[str, str], columns: Sequence[NamedColum
             )
 
 
-def _listed(names: dict[str, str]) -> str:
-    shown = ", ".join(repr(name) if name != name.strip() else name for name in list(names)[:40])
-    return shown if len(names) <= 40 else f"{shown} and {len(names) - 40} more"
+def _listed(names: Iterable[str]) -> str:
+    listed = [repr(name) if name != name.strip() else name for name in names]
+    return ", ".join(listed[:40]) + (f" and {len(listed) - 40} more" if len(listed) > 40 else "")
 
 
 def _values_fit(
@@ -134,25 +157,26 @@ def _values_fit(
     columns: Sequence[NamedColumn],
     event_time: str | None,
     csv: CsvDialect,
-) -> tuple[int, datetime | None]:
-    """Rows and newest event of all files; in each of them every value must be of its column's type."""
+) -> list[tuple[int, datetime | None, datetime | None]]:
+    """Rows, oldest and newest event of each file; in each of them every value must be of its column's type."""
     import duckdb
 
     dialect = dialect_of(paths, csv)
     time = next((column for column in columns if column.name == event_time), None)
-    newest = f"max({typed(time, found[time.name], dialect)})" if time else "NULL"
+    moment = typed(time, found.get(time.name), dialect) if time else "NULL"
     misfits = [
         (column, what, condition, remedy)
         for column in columns
+        if column.name in found
         for what, condition, remedy in _misfits(column, found[column.name], dialect)
     ]
     counts = "".join(f", count(*) FILTER ({condition})" for _, _, condition, _ in misfits)
     source = relation(paths, csv, filename=True)
     try:
         rows = connection.execute(
-            f"SELECT {identifier(FILE_NAME)}, count(*), {newest}{counts} FROM {source} GROUP BY 1 ORDER BY 1"
+            f"SELECT {identifier(FILE_NAME)}, count(*), min({moment}), max({moment}){counts} FROM {source} GROUP BY 1"
         ).fetchall()
-        for file, _, _, *broken in rows:
+        for file, _, _, _, *broken in sorted(rows):
             for count, (column, what, condition, remedy) in zip(broken, misfits, strict=True):
                 if count:
                     (example,) = connection.execute(
@@ -165,7 +189,8 @@ def _values_fit(
         raise out_of_memory(error) from error
     except duckdb.Error as error:
         raise DataError(f"{_named(error, paths)} is damaged ({cause_of(error)})", remedy=REPLACE) from error
-    return sum(row[1] for row in rows), max((row[2] for row in rows if row[2] is not None), default=None)
+    by_file = {row[0]: (row[1], row[2], row[3]) for row in rows}
+    return [by_file.get(str(path), (0, None, None)) for path in paths]
 
 
 def _misfits(column: NamedColumn, kind: str, csv: CsvDialect) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from mlops_assets.ml.data.source_checks import check_sources
+from mlops_assets.ml.data.contract import NamedColumn
+from mlops_assets.ml.data.source_checks import check_sources, source_report
 from mlops_assets.ml.errors import DataError
 from tests.preparation import COLUMNS
 from tests.support import weather
@@ -60,7 +61,7 @@ def test_a_broken_source_file_is_named(tmp_path: Path, name: str, content: bytes
     (tmp_path / name).write_bytes(content)
     sources = [tmp_path / name] if "rows" in message else [good, tmp_path / name]
     with pytest.raises(DataError, match=message):
-        check_sources(sources, COLUMNS)
+        source_report(check_sources(sources, COLUMNS), COLUMNS)
 
 
 def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
@@ -81,4 +82,15 @@ def test_a_parquet_column_of_another_type_is_named(tmp_path: Path) -> None:
 def test_extra_columns_are_reported_and_ignored(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     weather().assign(wind=3).to_parquet(path)
-    assert check_sources([path], COLUMNS).extra_columns == ("wind",)
+    assert source_report(check_sources([path], COLUMNS), COLUMNS).extra_columns == ("wind",)
+
+
+def test_each_file_is_told_with_its_rows_and_the_times_of_its_first_and_last(tmp_path: Path) -> None:
+    columns = (*COLUMNS, NamedColumn(name="at", type="timestamp"))
+    for index, start in enumerate(("2025-01-01", "2025-02-01")):
+        weather(10).assign(at=pd.date_range(start, periods=10)).to_csv(tmp_path / f"{index}.csv", index=False)
+    (tmp_path / "2.csv").write_text("place,pressure,humidity,rain,at\n")
+    first, second, empty = check_sources([tmp_path / f"{i}.csv" for i in range(3)], columns, event_time="at")
+    assert (first.rows, second.rows, empty.rows) == (10, 10, 0)
+    assert (str(first.first_event), str(second.last_event)) == ("2025-01-01 00:00:00", "2025-02-10 00:00:00")
+    assert empty.last_event is None
