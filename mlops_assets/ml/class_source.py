@@ -43,7 +43,7 @@ def class_source(paths: Iterable[str]) -> ClassSource:
     Raises:
         TrainingError: there is no such class.
     """
-    files, libraries = dict[str, str](), set(ALWAYS)
+    files, libraries = dict[str, str](), set[str](ALWAYS)
     waiting: list[str] = []
     homes: set[str] = set()
     for path in paths:

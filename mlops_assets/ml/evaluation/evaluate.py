@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import pandas as pd
     from numpy.typing import NDArray
 
 BATCH_ROWS, BATCH_BYTES = 65_536, 32 << 20
@@ -140,7 +139,7 @@ def _scores(model: OnnxModel, inputs: dict[str, NDArray[Any]], signature: ModelS
     return outputs["prediction"][:, 0] if signature.task == "regression" else outputs["probabilities"]
 
 
-def _slice_names(values: pd.Series) -> NDArray[Any]:
+def _slice_names(values: Any) -> NDArray[Any]:
     """What the slice of each row is called: its category, or True or False."""
     import pandas as pd
 

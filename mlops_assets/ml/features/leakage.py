@@ -13,7 +13,6 @@ from mlops_assets.ml.values import Document, Value
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from mlops_assets.ml.features.feature_set import FeaturePlan
@@ -75,28 +74,28 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     return Leakage(scores={name: score for name, score in scores.items() if np.isfinite(score)})
 
 
-def _sample(path: Path, plan: FeaturePlan) -> pd.DataFrame:
+def _sample(path: Path, plan: FeaturePlan) -> Any:
     """The first rows, and those of rare classes from behind them."""
     import pandas as pd
     import pyarrow.parquet as pq
 
     columns = [*(column.name for column in plan.use), plan.target.column]
     batches = pq.ParquetFile(path).iter_batches(SAMPLE_ROWS, columns=columns)
-    frames = [to_frame(next(batches))]
+    frames = list[Any]([to_frame(next(batches))])
     if plan.classes is None:
         return frames[0]
     missing = ROWS_OF_CLASS - np.bincount(frames[0][plan.target.column], minlength=len(plan.classes))
     for batch in batches:
         if (missing <= 0).all():
             break
-        frame = to_frame(batch)
+        frame: Any = to_frame(batch)
         nth = frame.groupby(plan.target.column).cumcount().to_numpy()
         frames.append(frame[nth < missing[frame[plan.target.column]]])
         missing -= np.bincount(frames[-1][plan.target.column], minlength=len(missing))
     return pd.concat(frames, ignore_index=True)
 
 
-def _score(values: pd.Series, is_category: bool, target: NDArray[Any], plan: FeaturePlan) -> float:
+def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePlan) -> float:
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import train_test_split
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -121,9 +120,9 @@ def _score(values: pd.Series, is_category: bool, target: NDArray[Any], plan: Fea
     return float(balanced_accuracy_score(target[held_out], answers, adjusted=True))
 
 
-def _by_mean_target(values: pd.Series, target: NDArray[Any], fitted: NDArray[Any]) -> NDArray[np.float64]:
+def _by_mean_target(values: Any, target: NDArray[Any], fitted: Any) -> NDArray[np.float64]:
     """Each category as the mean target of its rows among those that are fitted."""
     import pandas as pd
 
-    means = pd.Series(target[fitted]).groupby(values.iloc[fitted].to_numpy()).mean()
+    means: Any = pd.Series(target[fitted]).groupby(values.iloc[fitted].to_numpy()).mean()
     return values.map(means).astype(float).fillna(float(np.mean(target[fitted]))).to_numpy(dtype=np.float64)
