@@ -65,7 +65,7 @@ def rehearse(config: TrainingConfig, features: FeatureSet) -> None:
     """
     name, outputs = config.network, outputs_of(features)
     with reproducible(config.seed), network_errors(name, "cannot be run"):
-        x = torch.randn(TRIED_ROWS, len(features.feature_names))
+        x = torch.rand(TRIED_ROWS, len(features.feature_names))  # as scaled numbers and shares of categories may be
         first, second = make_network(config, features), make_network(config, features)
         answers = [_answers(name, first, x, outputs) for _ in range(2)]
         if not _same(*answers):
@@ -135,16 +135,21 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 @contextmanager
 def network_errors(name: str, what: str) -> Generator[None]:
-    """What the network's code raises becomes one TrainingError: `name` and `what`, the cause and its line."""
+    """What the network's code raises becomes one TrainingError: `name` and `what`, the cause and its line.
+
+    Among several workers only what goes back to a line of the user does: what else is raised there is a lost peer.
+    """
     try:
         yield
     except (MlopsError, OSError, MemoryError):
         raise
     except Exception as error:
+        place = _line_of_the_user(error)
+        if not place and torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise
         remedy = "correct the network"
         if isinstance(error, torch.OutOfMemoryError):
             remedy = "lower train.batch_size, or make the network smaller"
-        place = _line_of_the_user(error)
         where = f" ({place})" if place else ""
         raise TrainingError(f"{name} {what}: {cause_of(error)}{where}", where="train.network", remedy=remedy) from error
 
