@@ -90,7 +90,7 @@ class EstimatorLearner:
             TrainingError: the estimator has no ONNX form.
         """
         rows = _few_rows(y, self.features)
-        learner = self._with(_trees=TRIED_TREES)
+        learner = self._unfitted(TRIED_TREES)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -113,7 +113,7 @@ class EstimatorLearner:
         trees = int(getattr(self.estimator, "n_estimators", 0) or 0)
         if trees * len(x) < MANY_ROWS:
             return
-        learner = self._with(_trees=1)
+        learner = self._unfitted(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             learner.estimator.fit(np.asarray(x), np.asarray(y))
@@ -123,13 +123,14 @@ class EstimatorLearner:
             remedy = "lower n_estimators or max_depth, or raise min_samples_leaf"
             raise TrainingError(what, where="train.params", remedy=remedy)
 
-    def _with(self, _trees: int) -> EstimatorLearner:
-        """A copy that is not fitted, with so many trees at most."""
-        learner = copy.copy(self)
-        learner.estimator = copy.deepcopy(self.estimator)
-        if isinstance(trees := getattr(self.estimator, "n_estimators", None), int) and trees > _trees:
-            learner.estimator.n_estimators = _trees
-        return learner
+    def _unfitted(self, most_trees: int) -> EstimatorLearner:
+        """A copy that is not fitted, with so many trees at most where it has any."""
+        copied = copy.copy(self)
+        copied.estimator = copy.deepcopy(self.estimator)
+        trees = getattr(self.estimator, "n_estimators", None)
+        if isinstance(trees, int) and trees > most_trees:
+            copied.estimator.n_estimators = most_trees
+        return copied
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """As the estimator predicts, (n, 1) or (n, k)."""
