@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.handles import HandleIOManager
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.components.load_models import load_models
 from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.lake import Lake
@@ -17,18 +17,8 @@ from resources.tracking.mlflow_tracking import Tracking
 
 def _models() -> dg.Definitions:
     tree = dg.ComponentTree.for_project(path_within_project=Path(__file__).parent)
-    # Building the tree without a path would also import the components of every installed package, for the UI's
-    # catalogue, which takes longer than everything else here together.
-    try:
-        with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
-            models = tree.build_defs(tree.defs_module_path)
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SpecError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause.with_traceback(None) from None  # a mistake in a YAML is told without Dagster's stack around it
+    with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
+        models = load_models(tree)
     return dg.Definitions.merge(models, dg.Definitions(component_tree=tree))
 
 

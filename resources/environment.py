@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
@@ -47,7 +48,7 @@ class Environment(Value):
             home=home,
             lake_uri=variables.get("LAKE_URI", str(home / "lake")),
             s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3"),
-            mlflow_uri=variables.get("MLFLOW_TRACKING_URI"),
+            mlflow_uri=_without_login(variables.get("MLFLOW_TRACKING_URI")),
             mlflow_port=_port(variables, "MLFLOW_PORT", 5005),
             serving_port=_port(variables, "SERVING_PORT", 8085),
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
@@ -91,6 +92,14 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changes else commit
+
+
+def _without_login(uri: str | None) -> str | None:
+    """The address of the tracking server, which is shown in links and messages."""
+    if uri and "@" in urlsplit(uri).netloc:
+        what = "MLFLOW_TRACKING_URI holds a login, which every link to MLflow would show"
+        raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+    return uri
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""A model's life from source files to served answers, by the stages' functions alone: fast enough for any table."""
+"""A model's life from source files to served answers, by the functions of the stages: fast enough for any table."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         tracking: Tracking,
         training_jobs: TrainingJobs,
     ) -> StageReport:
+        tracking.check(spec.model)
         config = spec.train.config
         version = version_of(CODE_VERSION, features.version, config.settings, class_source(config.classes))
         prefix = f"{spec.model}/{name}"

@@ -18,6 +18,7 @@ from mlops_assets.components.jobs_and_schedules import jobs, schedules
 from mlops_assets.components.scaffold import ModelPipelineScaffolder
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.model_spec import ModelSpec
+from mlops_assets.spec.yaml_text import check_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +65,8 @@ class ModelPipeline(dg.Component):
                 return [enough_rows]
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: ModelSpec, file: str = "") -> None:
+        self.spec, self.file = spec, file
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -76,9 +77,9 @@ class ModelPipeline(dg.Component):
         resolution = context.resolution_context
         given = attributes.model_dump() if attributes else {}
         file = context.path / "defs.yaml" if context.path.is_dir() else context.path
-        if file.is_relative_to(context.project_root):
-            file = file.relative_to(context.project_root)
-        return cls(load_spec(dict(resolution.resolve_value(given)), resolution.source_position_tree, str(file)))
+        shown = file.relative_to(context.project_root) if file.is_relative_to(context.project_root) else file
+        check_keys(file.read_text(), str(shown))
+        return cls(load_spec(given, resolution.source_position_tree, str(shown)), str(shown))
 
     def stages(self) -> Sequence[Stage]:
         """What makes the assets, in the order of the flow."""

@@ -9,6 +9,7 @@
     ├── ArtifactError         a model artifact is refused: wrong format, digest or content
     ├── BadRequest            a request does not fit the model
     ├── TrackingError         MLflow cannot be reached (retryable)
+    │   └── TrackingRefused       it answers, and refuses what is asked of it, or holds what is not ours
     ├── DeploymentError       a version was not deployed; what answered before still does
     └── ServerError           a local server cannot be started
 
@@ -76,6 +77,12 @@ class TrackingError(MlopsError):
     """MLflow cannot be reached."""
 
     retryable = True
+
+
+class TrackingRefused(TrackingError):
+    """MLflow answers, and refuses what is asked of it, or holds what this platform did not put there."""
+
+    retryable = False
 
 
 class DeploymentError(MlopsError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.model_spec import ModelSpec
+from mlops_assets.spec.yaml_text import FieldError, fill_in
 
 if TYPE_CHECKING:
     from dagster_shared.yaml_utils.source_position import SourcePositionTree
@@ -17,13 +20,17 @@ Path = tuple[str | int, ...]
 
 
 def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, file: str) -> ModelSpec:
-    """The spec that `attributes` describe.
+    """The spec that `attributes` describe, with references to the environment filled in.
 
     Raises:
         SpecError: one line for each thing that is wrong, `file:line: field: what is wrong and what is allowed`.
     """
     try:
-        return ModelSpec.model_validate(attributes)
+        given = fill_in(attributes)
+        _finite(given)
+        return ModelSpec.model_validate(given)
+    except FieldError as error:
+        raise _told(str(error), error.path, positions, file) from None
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A list whose items are wrong is then said to be too short as well
@@ -33,21 +40,38 @@ def load_spec(attributes: dict[str, Any], positions: SourcePositionTree | None, 
         raise problems[0] if len(problems) == 1 else SpecError("\n".join(map(str, problems))) from None
 
 
-def _problem(details: ErrorDetails, positions: SourcePositionTree | None, file: str) -> SpecError:
-    path = _path(details)
+def _finite(value: Any, path: Path = ()) -> None:
+    """Refuse .nan and .inf, which YAML knows and no field means."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _finite(item, (*path, key))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _finite(item, (*path, index))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError(path, f"{value} is no number here; give a finite one, or remove the field")
+
+
+def _told(message: str, path: Path, positions: SourcePositionTree | None, file: str) -> SpecError:
     where = file
     if positions is not None:
         position, _ = positions.lookup_closest_and_path(("attributes", *path), None)
         where = f"{file}:{position.start.line}"
     field = ".".join(str(part) for part in path)
-    what, _, remedy = _message(details, path).partition("; ")
+    what, _, remedy = message.partition("; ")
     return SpecError(what, where=f"{where}: {field}" if field else where, remedy=remedy)
+
+
+def _problem(details: ErrorDetails, positions: SourcePositionTree | None, file: str) -> SpecError:
+    path = _path(details)
+    return _told(_message(details, path), path, positions, file)
 
 
 def _path(details: ErrorDetails) -> Path:
     field: str = details.get("ctx", {}).get("field", "")
     inner = tuple(int(part) if part.isdigit() else part for part in field.split(".") if part)
-    return (*details["loc"], *inner)
+    outer = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
+    return (*outer, *inner)
 
 
 def _message(details: ErrorDetails, path: Path) -> str:
@@ -61,6 +85,8 @@ def _message(details: ErrorDetails, path: Path) -> str:
             message = f"{shown} does not match the pattern {details.get('ctx', {}).get('pattern')}"
         case "too_short":
             message = f"{shown}: give at least {details.get('ctx', {}).get('min_length')}"
+        case "string_type" if isinstance(details["input"], bool | int | float | date):
+            message = f"YAML reads this as {shown}; put it in quotes to have the text"
         case "tuple_type":
             message = f"{shown}: give a list, such as [a, b]"
         case "dict_type" | "model_type" | "model_attributes_type":

@@ -9,11 +9,16 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import DataError
+from resources.lake.object_store import matches
 
 if TYPE_CHECKING:
     from resources.lake.object_store import ObjectStore, SourceObject
 
 WRITERS, RACES, MANY = 8, 10, 1_001
+PATTERNS = [
+    *("glob/*.csv", "glob/**/*.csv", "**/x?.csv", "glob/**", "glob/b/**/*.csv", "glob/*/*.csv", "glob/[xy]1.*"),
+    *("glob/.h.csv", "glob/.*/*.csv", "glob/b/[[]1].csv", "glob/b/[1].csv", "glob/x1.csv", "glob/**/**/x3.csv", "glob"),
+]
 SPECIAL_KEYS = [f"special/{name}" for name in ("a b", "a+b", "a%20b", "a=b&c", "o'Brien", "Genève", "A", "a")]
 
 
@@ -26,6 +31,7 @@ def check_object_store(store: ObjectStore) -> None:
     assert store.read("a/x.txt") is None, "a key that is not there reads as None"
     assert store.create("a/x.txt", b"one"), "create stores a new key"
     assert not store.create("a/x.txt", b"two"), "create leaves a key that is there"
+    assert not store.create("a/x.txt", b"one"), "equal content that was there before is not what create has stored"
     assert store.read("a/x.txt") == b"one", "what was created first stays"
     store.replace("a/x.txt", b"three")
     assert store.read("a/x.txt") == b"three", "replace stores in place of what is there"
@@ -36,6 +42,8 @@ def check_object_store(store: ObjectStore) -> None:
     assert [item.key for item in store.list("a/*")] == ["a/x.txt", "a/z.csv"], "a listing is sorted by key"
     assert [item.key for item in store.list("*/x.txt")] == ["a/x.txt"], "a wildcard may stand in any part of a pattern"
     assert [item.key for item in store.list("A/*")] == [], "keys are told apart by upper and lower case"
+    assert store.sizes("a/*") == {"a/x.txt": 5, "a/z.csv": 3}, "sizes gives the bytes of what a listing has"
+    _check_patterns(store)
     store.replace("a/z.csv.bak", b"")
     assert store.read("a/z.csv.bak") == b"", "an empty object is empty, and not missing"
     store.delete("a/z.csv")
@@ -54,6 +62,17 @@ def check_object_store(store: ObjectStore) -> None:
     _check_one_writer_wins(store)
 
 
+def _check_patterns(store: ObjectStore) -> None:
+    keys = [
+        f"glob/{name}" for name in ("x1.csv", "b/x2.csv", "b/c/x3.csv", ".h.csv", ".h/x4.csv", "b/[1].csv", "y1.txt")
+    ]
+    for key in keys:
+        store.replace(key, b"")
+    for pattern in PATTERNS:
+        found, wanted = list(store.sizes(pattern)), sorted(key for key in keys if matches(key, pattern))
+        assert found == wanted, f"{pattern} means {wanted}, but {found} were listed"
+
+
 def _check_files(store: ObjectStore) -> None:
     with TemporaryDirectory() as scratch:
         source, target = Path(scratch, "source"), Path(scratch, "target")
@@ -70,6 +89,8 @@ def _check_files(store: ObjectStore) -> None:
         store.upload(source, "files/f.bin")
         [new] = store.list("files/*")
         assert new.etag != item.etag, "other content of the same size has another etag"
+        store.upload(source, "files/f.bin")
+        assert store.list("files/*") == [new], "an object that is stored again with its content has the etag it had"
         _check_refused(store, item, target, "changed after it was listed")
         store.delete("files/f.bin")
         _check_refused(store, new, target, "deleted after it was listed")

@@ -2,77 +2,94 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import glob
 import os
 import shutil
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_assets.ml.errors import DataError, SpecError
+from resources.lake.digests import SourceDigests
 from resources.lake.object_store import SourceObject, changed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
 
 class FolderStore:
-    """The `ObjectStore` below one folder of this machine."""
+    """The `ObjectStore` below one folder of this machine; what is known of its files' digests is kept in `cache`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
+        self.root, self._digests = root, SourceDigests(cache)
 
     @classmethod
-    def open(cls, uri: str, endpoint_url: str | None) -> FolderStore:
+    def open(cls, uri: str, endpoint_url: str | None, cache: Path | None) -> FolderStore:
         """The store at a path, or at file://path."""
-        return cls(Path(uri.removeprefix("file://")).absolute())
+        return cls(Path(uri.removeprefix("file://")).absolute(), cache)
 
     def list(self, pattern: str) -> list[SourceObject]:
-        files = sorted(path for path in self.root.glob(pattern) if path.is_file() and not path.name.startswith("."))
-        return [self._listed(path) for path in files]
+        sizes = self.sizes(pattern)
+        etags = self._digests.of([self.root / key for key in sizes])
+        return [
+            SourceObject(key=key, etag=etag, size=size) for (key, size), etag in zip(sizes.items(), etags, strict=True)
+        ]
 
-    def _listed(self, path: Path) -> SourceObject:
-        state = path.stat()
-        etag = hashlib.md5(f"{state.st_size}-{state.st_mtime_ns}".encode(), usedforsecurity=False).hexdigest()
-        return SourceObject(key=path.relative_to(self.root).as_posix(), etag=etag, size=state.st_size)
+    def sizes(self, pattern: str) -> dict[str, int]:
+        self._path(pattern)
+        found: dict[str, int] = {}
+        # In pathlib ** does not mean files, and hidden ones are found
+        for key in sorted(set(glob.iglob(pattern, root_dir=self.root, recursive=True))):  # noqa: PTH207
+            with suppress(FileNotFoundError):  # it was deleted meanwhile
+                if (self.root / key).is_file():
+                    found[key] = (self.root / key).stat().st_size
+        return found
 
     def local_folder(self, prefix: str) -> Path:
-        return self.root / prefix
+        return self._path(prefix)
 
     def local_path(self, item: SourceObject) -> Path:
-        path = self.root / item.key
-        try:
-            if self._listed(path) == item:
+        path = self._path(item.key)
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == item.size and self._digests.still_has(path, item.etag):
                 return path
-        except FileNotFoundError:
-            pass
         raise changed(item)
 
     def download(self, item: SourceObject, target: Path) -> None:
         shutil.copyfile(self.local_path(item), target)
 
     def upload(self, source: Path, key: str) -> None:
-        if source == self.root / key:
+        if source == self._path(key):
             _sync(source)
             return
         with self._draft(key) as draft:
             shutil.copyfile(source, draft)
             _sync(draft)
-            draft.replace(self.root / key)
+            draft.replace(self._path(key))
 
     def create(self, key: str, content: bytes) -> bool:
         with self._draft(key) as draft:
             draft.write_bytes(content)
             _sync(draft)
             try:
-                os.link(draft, self.root / key)
+                os.link(draft, self._path(key))
             except FileExistsError:
-                return False
+                # NFS repeats a request whose answer was lost, and finds the link it has made
+                return draft.stat().st_nlink > 1
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                what = f"The file system at {self.root} has no hard links ({error.strerror}), which a lake needs"
+                raise SpecError(what, remedy="put the lake on another disk by LAKE_URI or MLOPS_HOME") from error
         return True
 
     def read(self, key: str) -> bytes | None:
         try:
-            return (self.root / key).read_bytes()
+            return self._path(key).read_bytes()
         except FileNotFoundError:
             return None
 
@@ -80,17 +97,23 @@ class FolderStore:
         with self._draft(key) as draft:
             draft.write_bytes(content)
             _sync(draft)
-            draft.replace(self.root / key)
+            draft.replace(self._path(key))
 
     def delete(self, key: str) -> None:
-        (self.root / key).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        """The file of a key; a key never leads out of the root."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise DataError(f"{key} leads out of {self.root}", remedy="give a path below it, or an absolute source.uri")
+        return self.root / key
 
     @contextmanager
     def _draft(self, key: str) -> Generator[Path]:
         """Where to write beside the key's own file; what is there is gone after the block unless it was moved."""
-        path = self.root / key
+        path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+        draft = path.parent / f".{uuid.uuid4().hex}.draft"
         try:
             yield draft
         finally:

@@ -17,7 +17,7 @@ class LakeCheckpoints:
         self.store, self.prefix = store, prefix
 
     def names(self) -> list[str]:
-        return [item.key.rpartition("/")[2] for item in self.store.list(f"{self.prefix}/checkpoint-*")]
+        return [key.rpartition("/")[2] for key in self.store.sizes(f"{self.prefix}/checkpoint-*")]
 
     def read(self, name: str) -> bytes:
         content = self.store.read(f"{self.prefix}/{name}")

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class SourceObject(Value):
-    """One object as it was when it was listed; `etag` changes whenever its content does."""
+    """One object as it was when it was listed; `etag` changes when its content does.
+
+    Stored again with the same content it stays as it was, but for buckets that encrypt by KMS.
+    """
 
     key: str
     etag: str
@@ -23,12 +26,16 @@ class SourceObject(Value):
 class ObjectStore(Protocol):
     """Objects below a root. Keys are relative to it and use forward slashes.
 
+    What a network may do to a request, a lost answer, a conflict, a body that breaks off, stays inside: an operation
+    has happened exactly as it says, or raises. Patterns are those of `matches`.
+
     `mlops_assets.testing.check_object_store` checks an implementation, and an entry in `resources.lake.stores.STORES`
     makes it known. The smallest one keeps a dictionary:
 
         class MemoryStore:
             def __init__(self): self.objects = {}
             def list(self, pattern): return [self._listed(key) for key in sorted(self.objects) if matches(key, pattern)]
+            def sizes(self, pattern): return {item.key: item.size for item in self.list(pattern)}
             def local_folder(self, prefix): return None
             def local_path(self, item): return None
             def create(self, key, content): return self.objects.setdefault(key, content) is content
@@ -36,7 +43,11 @@ class ObjectStore(Protocol):
     """
 
     def list(self, pattern: str) -> list[SourceObject]:
-        """Objects whose key matches the glob `pattern`, sorted by key; a wildcard stays within one part of the key."""
+        """Objects whose key matches the pattern, sorted by key."""
+        ...
+
+    def sizes(self, pattern: str) -> dict[str, int]:
+        """Key and size in bytes of the objects whose key matches the pattern, sorted by key; cheaper than `list`."""
         ...
 
     def local_folder(self, prefix: str) -> Path | None:
@@ -56,7 +67,10 @@ class ObjectStore(Protocol):
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Store `content` unless the key exists; whether it was stored. Of several writers one wins."""
+        """Store `content` unless the key exists; whether it was stored. Of several writers one wins.
+
+        Where the answer to the first attempt is lost, the content tells whose it is: put an id into it.
+        """
         ...
 
     def read(self, key: str) -> bytes | None:
@@ -73,13 +87,32 @@ class ObjectStore(Protocol):
 
 
 def matches(key: str, pattern: str) -> bool:
-    """Whether a key matches a glob; as in a folder, a wildcard stays within one part of the key.
+    """Whether a key matches a glob, which means the same in a folder and in a bucket.
 
-    >>> matches("a/x.csv", "a/*.csv"), matches("a/b/x.csv", "a/*.csv")
-    (True, False)
+    `*`, `?` and `[ab]` stay within one part of the key, `**` stands for any number of parts, and none of them for a
+    part that begins with a dot. A key that ends with a slash is a folder, and no object.
+
+    >>> matches("a/x.csv", "a/*.csv"), matches("a/b/x.csv", "a/*.csv"), matches("a/.x.csv", "a/*.csv")
+    (True, False, False)
+    >>> matches("a/x.csv", "a/**/*.csv"), matches("a/b/c/x.csv", "a/**/*.csv")
+    (True, True)
     """
-    parts, patterns = key.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    return not key.endswith("/") and _match(key.split("/"), pattern.split("/"))
+
+
+def _match(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns or not parts:
+        return not patterns and not parts
+    first, *rest = patterns
+    if first != "**":
+        return _fits(parts[0], first) and _match(parts[1:], rest)
+    if not rest:
+        return all(_fits(part, "*") for part in parts)
+    return _match(parts, rest) or (_fits(parts[0], "*") and _match(parts[1:], patterns))
+
+
+def _fits(part: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(part, pattern) and (pattern.startswith(".") or not part.startswith("."))
 
 
 def changed(item: SourceObject) -> DataError:

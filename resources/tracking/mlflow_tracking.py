@@ -1,21 +1,25 @@
 """MLflow: one run per model and Dagster run, finished whatever happens, and the model registry."""
 
 import os
+import re
 import socket
+import tempfile
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.ml.errors import TrackingError
-from mlops_assets.ml.inference.artifact import MAX_BYTES
+from mlops_assets.ml.errors import LakeError, TrackingError, TrackingRefused
+from mlops_assets.ml.inference.artifact import GRAPH, MAX_BYTES
 from mlops_assets.ml.values import Value
 from resources.environment import Environment
+from resources.lake.digests import sha256
 from resources.lake.lake import Lake
 from resources.local.background_server import started_at
+from resources.tracking.mlflow_errors import translate_errors, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 RUN_TAG = "dagster_run_id"  # dagster-mlflow's resource finds the same run by this tag
 OWNER_TAG = "mlops.owner"
+NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
@@ -53,6 +58,7 @@ class TrackedRun:
         """Where a browser finds an artifact of the run."""
         return f"{self.address}/get-artifact?path={name}&run_uuid={self.run_id}"
 
+    @translate_errors
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; those that are there already stay."""
         from mlflow.entities import Param
@@ -65,6 +71,7 @@ class TrackedRun:
         """Log one value for each metric."""
         self.series([values], first_step=step)
 
+    @translate_errors
     def series(self, rows: Sequence[Mapping[str, float]], first_step: int = 0) -> None:
         """Log metrics for consecutive steps, in batches as large as the server takes."""
         import math
@@ -82,16 +89,19 @@ class TrackedRun:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
+    @translate_errors
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in values.items()])
 
+    @translate_errors
     def text(self, content: str, name: str) -> None:
         """Log a text file."""
         self.client.log_text(self.run_id, content, name)
 
+    @translate_errors
     def files(self, folder: Path, name: str) -> None:
         """Log the files of a folder under `name`."""
         self.client.log_artifacts(self.run_id, str(folder), name)
@@ -106,30 +116,34 @@ class Tracking(dg.ConfigurableResource[Any]):
     @cached_property
     def address(self) -> str:
         """The tracking server's URL."""
-        return self.uri or Environment.read().mlflow_server().ensure_running()
+        return self.uri.rstrip("/") if self.uri else Environment.read().mlflow_server().ensure_running()
 
-    def warm_up(self) -> None:
-        """Start the embedded server in the background, so that it answers by the time it is needed."""
-        if not self.uri:
+    def warm_up(self, model: str) -> None:
+        """Look that the shared server can be used, or start the embedded one, so that it answers when it is needed."""
+        if self.uri:
+            self.check(model)
+        else:
             Environment.read().mlflow_server().launch()
+
+    @translate_errors
+    def check(self, model: str) -> None:
+        """Look that the server answers, takes the login, and can hold runs of the model; call it before long work.
+
+        Raises:
+            TrackingError: it cannot be reached.
+            TrackingRefused: it refuses the login, the model's experiment was deleted, or its champion is not ours.
+        """
+        self._experiment(model)
+        self.by_alias(model, "champion")
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """A client that fails soon and clearly when the server cannot be reached."""
+        """A client that soon gives up when the server cannot be reached."""
         for name, value in CLIENT_SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
-        client = MlflowClient(self.address, self.address)
-        try:
-            client.search_experiments(max_results=1)
-        except MlflowException as error:
-            raise TrackingError(
-                f"The MLflow server at {self.address} cannot be reached ({type(error).__name__})",
-                remedy="start it, or correct MLFLOW_TRACKING_URI. Nothing was registered or deployed",
-            ) from error
-        return client
+        return MlflowClient(self.address, self.address)
 
     # ---- runs ----
     @contextmanager
@@ -138,44 +152,73 @@ class Tracking(dg.ConfigurableResource[Any]):
 
         Steps may call it in parallel, from several processes, or again in a retry: it is the same run.
         """
-        run_id = self._run_id(model, context)
-        self.client.update_run(run_id, status="RUNNING")
-        experiment = self.client.get_run(run_id).info.experiment_id
+        with translated_errors(self.address):
+            run_id = self._run_id(model, context)
+            self.client.update_run(run_id, status="RUNNING")
+            experiment = self.client.get_run(run_id).info.experiment_id
         try:
             yield TrackedRun(self.client, run_id, self.address, experiment)
         except BaseException:
-            self.client.set_terminated(run_id, "FAILED")
+            with suppress(TrackingError), translated_errors(self.address):  # the block's own error is the one to tell
+                self.client.set_terminated(run_id, "FAILED")
             raise
-        self.client.set_terminated(run_id, "FINISHED")
+        with translated_errors(self.address):
+            self.client.set_terminated(run_id, "FINISHED")
 
     def _run_id(self, model: str, context: dg.AssetExecutionContext) -> str:
         claim = f"{model}/mlflow_runs/{context.run.run_id}"
-        known = self.lake.store.read(claim)
-        if known:
-            return known.decode()
+        if known := self._claimed(claim):
+            return known
         self._end_abandoned(model)
         tags = {RUN_TAG: context.run.run_id, "mlops.model": model, OWNER_TAG: _owner()}
         tags |= {"dagster_job_name": context.run.job_name, "mlflow.runName": f"{model}-{context.run.run_id[:8]}"}
         run_id = self.client.create_run(self._experiment(model), tags=tags).info.run_id
         if self.lake.store.create(claim, run_id.encode()):
             return run_id
-        self.client.delete_run(run_id)  # another step was faster; its run is the one
-        winner = self.lake.store.read(claim)
-        assert winner is not None
-        return winner.decode()
+        winner = self._claimed(claim)
+        if winner != run_id:
+            self.client.delete_run(run_id)  # another step was faster; its run is the one
+        if winner is None:
+            raise LakeError(f"The claim {claim} of an MLflow run was removed", remedy="materialize again")
+        return winner
+
+    def _claimed(self, claim: str) -> str | None:
+        """The run that a step of this Dagster run has claimed, brought back where it was deleted in MLflow."""
+        from mlflow.exceptions import MlflowException
+
+        content = self.lake.store.read(claim)
+        if content is None:
+            return None
+        try:
+            run = self.client.get_run(content.decode())
+        except (MlflowException, ValueError) as error:
+            if isinstance(error, MlflowException) and error.error_code not in NO_SUCH_THING:
+                raise
+            what = f"The claim {claim} in {self.lake.uri} names an MLflow run that does not exist"
+            raise TrackingRefused(what, remedy="delete that object, and materialize again") from error
+        if run.info.lifecycle_stage != "active":
+            self.client.restore_run(run.info.run_id)
+        return run.info.run_id
 
     def _experiment(self, model: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(model)
-        if found:
-            return found.experiment_id
-        try:
-            return self.client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"})
-        except MlflowException:  # another process has just created it
-            found = self.client.get_experiment_by_name(model)
-            assert found is not None
-            return found.experiment_id
+        if found is None:
+            try:
+                return self.client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"})
+            except MlflowException:
+                found = self.client.get_experiment_by_name(model)
+                if found is None:
+                    raise
+                # another process has just created it
+        if found.lifecycle_stage != "active":
+            what = f"The experiment {model} (id {found.experiment_id}) was deleted in MLflow at {self.address}"
+            remedy = (
+                f"restore it (mlflow experiments restore -x {found.experiment_id}), or remove it for good (mlflow gc)"
+            )
+            raise TrackingRefused(what, remedy=remedy)
+        return found.experiment_id
 
     def _end_abandoned(self, model: str) -> None:
         """Mark runs as KILLED whose process on this machine is gone."""
@@ -191,75 +234,140 @@ class Tracking(dg.ConfigurableResource[Any]):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     # ---- registry ----
+    @translate_errors
     def version_of(self, model: str, sha256: str) -> RegisteredVersion | None:
-        """The version that holds the artifact with this digest, or None."""
+        """The newest version that holds the artifact with this digest, or None; a tag that says so is not believed."""
         found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
-        return _registered(max(found, key=lambda version: int(version.version))) if found else None
+        candidates = filter(None, map(_registered, sorted(found, key=lambda version: -int(version.version))))
+        return next((version for version in candidates if self._holds_its_artifact(version)), None)
 
+    def _holds_its_artifact(self, version: RegisteredVersion) -> bool:
+        with tempfile.TemporaryDirectory() as draft:
+            try:
+                return sha256(self.download(version, Path(draft)) / GRAPH) == version.sha256
+            except TrackingRefused:
+                return False
+
+    @translate_errors
     def by_alias(self, model: str, alias: str) -> RegisteredVersion | None:
-        """The version an alias points to, or None."""
+        """The version an alias points to, or None.
+
+        Raises:
+            TrackingRefused: the version was not registered by this platform, so that nothing is known of it.
+        """
+        found = self._aliased(model, alias)
+        version = _registered(found) if found else None
+        if found and version is None:
+            what = f"Version {found.version} of {model}, which has the alias {alias} in MLflow, was not registered here"
+            detail = "it has no run, or no tag sha256 with the digest of an artifact"
+            remedy = f"take the alias {alias} off in MLflow, or point it at a version of this platform"
+            raise TrackingRefused(f"{what}: {detail}", remedy=remedy)
+        return version
+
+    def _aliased(self, model: str, alias: str) -> "ModelVersion | None":
         from mlflow.exceptions import MlflowException
 
         try:
-            return _registered(self.client.get_model_version_by_alias(model, alias))
+            return self.client.get_model_version_by_alias(model, alias)
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            if error.error_code in NO_SUCH_THING:
                 return None
             raise
 
+    @translate_errors
+    def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
+        """The tags of a version, which say what it was made from."""
+        return dict(self.client.get_model_version(version.model, str(version.version)).tags)
+
+    @translate_errors
     def register(
         self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str
     ) -> RegisteredVersion:
-        """Register an artifact folder of the run as the next version of the model."""
+        """Register an artifact folder of the run as the next version of the model.
+
+        The version that holds the artifact already is taken where there is one: of several runs that register the same
+        digest one does. `tags` has that digest as `sha256`.
+        """
         from mlflow.exceptions import MlflowException
 
-        try:
-            self.client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
-        return _registered(
+        with self.lake.lock(model) as held:
+            known = self.version_of(model, tags["sha256"])
+            if known:
+                return known
+            try:
+                self.client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
+            held.check()
             self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
-        )
+            return self._only_version(model, tags["sha256"], run.run_id)
 
+    def _only_version(self, model: str, sha256: str, run_id: str) -> RegisteredVersion:
+        """The version that was just made; MLflow's client makes it again when the answer was lost."""
+        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        made = sorted(int(version.version) for version in found if version.run_id == run_id)
+        for repeated in made[1:]:
+            self.client.delete_model_version(model, str(repeated))
+        return RegisteredVersion(model=model, version=made[0], sha256=sha256, run_id=run_id)
+
+    @translate_errors
     def move_alias(
         self, version: RegisteredVersion, alias: str, reason: str, actor: str, evidence: dict[str, Any]
     ) -> None:
-        """Point an alias at a version and write that to the append-only ledger, unless it points there already."""
-        entries = self.lake.entries(f"{version.model}/ledger")
-        written = next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
-        before = self.by_alias(version.model, alias)
-        if before is None or before.version != version.version:
-            self.client.set_registered_model_alias(version.model, alias, str(version.version))
-            written = before.version if before else None
-        elif written == version.version:
-            return
-        # An alias that was moved by a run that died before it wrote so is written down by the next one
-        entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason, "actor": actor}
-        self.lake.append(f"{version.model}/ledger", entry | {"previous_version": written, "evidence": evidence})
+        """Point an alias at a version and write that to the append-only ledger, unless it points there already.
 
+        Both happen under the model's lock, so that the ledger has the moves in the order in which they were made.
+        """
+        with self.lake.lock(version.model) as held:
+            entries = self.lake.entries(f"{version.model}/ledger")
+            written = next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
+            before = self._aliased(version.model, alias)
+            if before is None or int(before.version) != version.version:
+                held.check()
+                self.client.set_registered_model_alias(version.model, alias, str(version.version))
+                written = int(before.version) if before else None
+            elif written == version.version:
+                return
+            # An alias that was moved by a run that died before it wrote so is written down by the next one
+            entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason}
+            entry |= {"actor": actor, "previous_version": written, "evidence": evidence}
+            self.lake.append(f"{version.model}/ledger", entry)
+
+    @translate_errors
     def download(self, version: RegisteredVersion, folder: Path) -> Path:
-        """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json."""
+        """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json.
+
+        Raises:
+            TrackingRefused: the version does not have them.
+        """
         target = folder / "artifact"
         target.mkdir()
         for name in MAX_BYTES:
-            path = self.client.download_artifacts(version.run_id, f"model/{name}", str(folder))
-            Path(path).rename(target / name)
+            path = self._download_file(version, f"model/{name}", folder)
+            path.rename(target / name)
         return target
+
+    def _download_file(self, version: RegisteredVersion, path: str, folder: Path) -> Path:
+        names = {item.path for item in self.client.list_artifacts(version.run_id, path.rpartition("/")[0])}
+        if path not in names:
+            what = f"Version {version.version} of {version.model} in MLflow has no file {path} in its run"
+            remedy = "take its aliases off, or restore the artifacts of the run"
+            raise TrackingRefused(what, remedy=remedy)
+        return Path(self.client.download_artifacts(version.run_id, path, str(folder)))
 
     def version_url(self, version: RegisteredVersion) -> str:
         """The version's page in MLflow."""
         return f"{self.address}/#/models/{version.model}/versions/{version.version}"
 
 
-def _registered(version: "ModelVersion") -> RegisteredVersion:
-    return RegisteredVersion(
-        model=version.name,
-        version=int(version.version),
-        sha256=version.tags.get("sha256", ""),
-        run_id=version.run_id or "",
-    )
+def _registered(version: "ModelVersion") -> RegisteredVersion | None:
+    """A version that this platform has registered, None for any other."""
+    digest = version.tags.get("sha256", "")
+    if not version.run_id or not re.fullmatch("[0-9a-f]{64}", digest):
+        return None
+    return RegisteredVersion(model=version.name, version=int(version.version), sha256=digest, run_id=version.run_id)
 
 
 def actor(run: dg.DagsterRun) -> str:

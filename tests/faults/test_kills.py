@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from resources.environment import Environment
-from resources.lake.lake import Lake, sha256
+from resources.lake.digests import sha256
+from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import attributes, free_port, post, weather

@@ -167,7 +167,7 @@ def test_a_lake_that_cannot_be_reached(champion: Platform, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     lake = Lake(uri="s3://lake/x", cache=champion.lake.cache, endpoint_url=f"http://127.0.0.1:{free_port()}")
     message = failure(with_lake(champion, lake))
-    assert "The lake s3://lake/x cannot be reached" in message
+    assert "s3://lake/x/weather cannot be reached" in message
 
 
 def test_an_mlflow_server_that_cannot_be_reached(champion: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

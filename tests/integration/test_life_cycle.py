@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import boto3
@@ -10,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resources.lake import digests
+from resources.lake.digests import sha256
+from tests.fault_proxy import Fault, fault_proxy
 from tests.support import TORCH, Platform, check_results, failure, messages, weather
 
 if TYPE_CHECKING:
@@ -45,6 +49,37 @@ def test_the_life_cycle_on_a_lake_in_s3(tmp_path: Path, mlflow_uri: str, s3_endp
         assert platform.champion() == 1
     finally:
         platform.serving.server.stop()
+
+
+def test_the_life_cycle_on_a_lake_whose_network_loses_answers(
+    tmp_path: Path, mlflow_uri: str, s3_endpoint: str
+) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="bad-network")
+    with fault_proxy(s3_endpoint) as proxy:
+        platform = Platform(tmp_path, mlflow_uri, lake_uri="s3://bad-network/lake", endpoint_url=proxy.url)
+        faults: tuple[Fault, ...] = ("lose the answer", "409", "503", "lose the request")
+        try:
+            platform.put(weather())
+            for fault in faults:
+                for place in (r"manifest\.json", "mlflow_runs", "/ledger/", "/lock/", "handles"):
+                    proxy.spoil("PUT", place, fault)
+            for place in (r"\.csv", r"\.json", r"\.parquet", r"\.npy", "list-type=2"):
+                proxy.spoil("GET", place, "break the body", times=2)
+            result = platform.run(platform.spec(train=TORCH))
+            assert result.success, messages(result)
+            shutil.rmtree(platform.lake.cache)
+            assert platform.run(platform.spec(train=TORCH)).success
+        finally:
+            platform.serving.server.stop()
+        entries = platform.lake.entries(f"{platform.model}/ledger")
+        stored = platform.lake.store.sizes(f"{platform.model}/**/*.json")
+    assert [(entry["number"], entry["alias"], entry["version"]) for entry in entries] == [
+        (1, "challenger", 1),
+        (2, "champion", 1),
+    ]
+    assert len([key for key in stored if key.endswith("manifest.json")]) == 4
+    assert [run.info.status for run in platform.mlflow_runs()] == ["FINISHED", "FINISHED"]
 
 
 def test_an_unknown_category_and_a_missing_value_are_answered(platform: Platform) -> None:
@@ -122,6 +157,21 @@ def test_an_unchanged_stage_is_not_computed_again(platform: Platform) -> None:
     assert len(platform.tracking.client.search_model_versions(f"name = '{platform.model}'")) == 1
 
 
+def test_a_run_that_skips_everything_reads_each_file_of_the_lake_once(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.put(weather())
+    assert platform.run().success
+    time.sleep(digests.SETTLED_S)
+    read: list[Path] = []
+    monkeypatch.setattr(digests, "_OF_THIS_PROCESS", {})  # as in a new process
+    monkeypatch.setattr(digests, "sha256", lambda path: (read.append(path), sha256(path))[1])
+    assert platform.run().success
+    names = sorted(path.name for path in read)
+    assert {"a.csv", "train.parquet", "x_train.npy", "model.onnx"} <= set(names)
+    assert len(read) == len(set(read)), names
+
+
 def test_only_what_depends_on_a_change_is_computed_again(platform: Platform) -> None:
     platform.put(weather())
     first = platform.run(platform.spec(train=TORCH))
@@ -176,7 +226,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     challenger = platform.tracking.by_alias(platform.model, "challenger")
     assert challenger is not None
     assert challenger.version == 3
-    assert "does not beat" in third.asset_value([platform.model, "registered_model"]).decision
+    assert "does not beat" in third.asset_value([platform.model, "evaluation"]).comparison.reason
 
 
 def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(platform: Platform) -> None:
@@ -190,8 +240,9 @@ def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(pl
     )
     result = platform.run(changed)
     assert result.success, messages(result)
-    verdict = result.asset_value([platform.model, "registered_model"]).decision
-    assert verdict == "champion version 1 cannot be compared: it reads humidity, which the data lacks now"
+    verdict = result.asset_value([platform.model, "evaluation"]).comparison.reason
+    why = "it reads humidity, which the data lacks now"
+    assert verdict == f"champion version 1 cannot be compared: {why}; the gate alone decides"
     assert (platform.champion(), platform.ask([{"place": "Bern", "pressure": 990}])["model_version"]) == (2, "2")
 
 

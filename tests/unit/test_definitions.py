@@ -30,7 +30,7 @@ def test_each_model_has_its_stages_jobs_and_checks(model: str) -> None:
 def test_every_blocking_check_blocks() -> None:
     graph = defs.resolve_asset_graph()
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"row_count"}
+    assert warning == {"row_count", "beats_champion", "newest_data"}
 
 
 def test_an_asset_leads_to_its_yaml() -> None:
@@ -39,24 +39,81 @@ def test_an_asset_leads_to_its_yaml() -> None:
     assert str(reference.file_path).endswith("mlops_assets/defs/iris/defs.yaml")
 
 
-def test_a_mistake_in_a_yaml_is_told_in_one_line_when_the_location_loads(tmp_path: Path) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project, to break."""
     for name in ("mlops_assets", "resources", "pyproject.toml"):
         source = PROJECT / name
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
         copy(source, tmp_path / name)
-    broken = tmp_path / "mlops_assets/defs/iris/defs.yaml"
-    broken.write_text(broken.read_text().replace("task: multiclass_classification", "task: multiclass"))
-    program = [sys.executable, "-c", "import mlops_assets.definitions"]
-    found = subprocess.run(
-        program,
+    return tmp_path
+
+
+def load(project: Path, program: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """What loading the code location of a project says."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from mlops_assets.definitions import defs; {program}"],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=project,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(project)} | environment,
     )
-    assert found.returncode == 1
+
+
+BROKEN = {
+    "a value": ("task: multiclass_classification", "task: multiclass", "iris/defs.yaml:4: task: 'multiclass'"),
+    "the syntax": ("  task:", "  typo: [\n  task:", "iris"),
+    "a key that is there twice": (
+        "  task: multiclass",
+        "  model: other\n  task: multiclass",
+        "iris/defs.yaml:4: model is there twice, first in line 3",
+    ),
+    "a model of another file": (
+        "model: iris",
+        "model: flight_delay",
+        "model flight_delay is defined in mlops_assets/defs",
+    ),
+    "a template": (
+        "model: iris",
+        "model: iris\n  description: '{{ cycler.__init__ }}'",
+        "iris/defs.yaml:4: description",
+    ),
+    "an unknown variable": ("uri: iris", "uri: '{{ env.NOPE_NOPE }}/iris", "the environment has no NOPE_NOPE; set it"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "told"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_yaml_takes_its_own_model_out_and_validation_fails(
+    project: Path, old: str, new: str, told: str
+) -> None:
+    yaml = project / "mlops_assets/defs/iris/defs.yaml"
+    text = yaml.read_text().replace(old, new)
+    yaml.write_text(text.replace("*.csv,", "*.csv',") if "NOPE" in new else text)
+    keys = "sorted({key.path[0] for key in defs.resolve_asset_graph().get_all_asset_keys()})"
+    program = f"print({keys}, defs.resolve_job_def('iris').description)"
+    loaded = load(project, program)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.startswith("['flight_delay', 'fraud_detection', 'iris']")
+    assert told in loaded.stdout
+    assert told in loaded.stderr
+    strict = load(project, DAGSTER_IS_DEFS_VALIDATION_CLI="1")
+    assert strict.returncode == 1
+    assert told in strict.stderr
+
+
+def test_a_mistake_is_one_line_where_definitions_are_validated(project: Path) -> None:
+    broken = project / "mlops_assets/defs/iris/defs.yaml"
+    broken.write_text(broken.read_text().replace("task: multiclass_classification", "task: multiclass"))
+    found = load(project, DAGSTER_IS_DEFS_VALIDATION_CLI="1")
     lines = [line for line in found.stderr.splitlines() if line.startswith("mlops_assets.ml.errors.SpecError")]
     assert len(lines) == 1
-    assert "mlops_assets/defs/iris/defs.yaml:4: task: 'multiclass'" in lines[0]
     assert "multiclass_classification" in lines[0]
+
+
+def test_materializing_a_broken_model_fails_with_the_reason(project: Path) -> None:
+    broken = project / "mlops_assets/defs/iris/defs.yaml"
+    broken.write_text(broken.read_text().replace("task: multiclass_classification", "task: multiclass"))
+    program = "found = defs.resolve_job_def('iris').execute_in_process(raise_on_error=False); print(found.all_events)"
+    found = load(project, program)
+    assert "task: 'multiclass': input should be" in found.stdout

@@ -6,7 +6,6 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "tests" / "unit"
-LIFE_CYCLE = "tests/integration/test_life_cycle.py"
 SERVER = "tests/integration/test_serving.py"
 TESTED_ELSEWHERE = {
     "mlops_assets.local_servers": "tests/integration/test_cli.py",
@@ -20,7 +19,6 @@ TESTED_ELSEWHERE = {
     "resources.serving.golden_rows": SERVER,
     "resources.serving.kserve_api": "tests/unit/resources/serving/test_kserve_serving.py",
     "resources.serving.local_serving": SERVER,
-    "resources.tracking.mlflow_tracking": LIFE_CYCLE,
 }
 
 

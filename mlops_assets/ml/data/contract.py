@@ -70,6 +70,7 @@ class Column(Value):
 
 
 RFC_4180 = CsvDialect()
+PARQUET = CsvDialect(nulls=("",), trim=False)  # of the texts in Parquet, the empty one alone is a missing value
 
 
 class NamedColumn(Column):
@@ -104,6 +105,11 @@ class Target(Value):
             except DataError as error:
                 raise problem("from", str(error)) from None
         return self
+
+    @property
+    def definition(self) -> str:
+        """What is predicted, in one line: the column, and what it is computed from."""
+        return self.column if self.from_ is None else f"{self.column} = {self.from_}"
 
 
 class Split(Value):

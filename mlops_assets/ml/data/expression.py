@@ -33,7 +33,8 @@ def columns_of_expression(expression: str) -> frozenset[str]:
         (tree,) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT ({expression}\n)"]).fetchone() or ("",)
         parsed = json.loads(tree)
         if parsed["error"]:
-            raise DataError(f"{expression} is no SQL expression ({parsed['error_message']})", remedy="correct it")
+            remedy = 'correct it, with names that SQL knows in double quotes, such as "at"'
+            raise DataError(f"{expression} is no SQL expression ({parsed['error_message']})", remedy=remedy)
         if not _is_one_expression(parsed["statements"]):
             what = f"{expression} is no SQL expression, but more than one"
             raise DataError(what, remedy="give one expression over the columns of a row")

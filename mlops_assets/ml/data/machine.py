@@ -6,16 +6,27 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-SMALLEST_MIB, LARGEST_MIB = 256, 1024
+WIDE = 100
+SMALLEST_MIB, LARGEST_MIB = 384, 1024
 
 
 def memory_limit_mib(available: int | None = None) -> int:
-    """How much memory DuckDB may use, in MiB: a quarter of what there is (`available` bytes), from 256 to 1024.
+    """How much memory DuckDB may use, in MiB: a quarter of what there is (`available` bytes), from 384 to 1024.
 
     The rest is for the libraries and for what is not bounded by DuckDB; what needs more spills to the disk.
     """
     of_all = available_memory() if available is None else available
     return min(max(of_all // 4 >> 20, SMALLEST_MIB), LARGEST_MIB)
+
+
+def memory_for(columns: int) -> int:
+    """The same for rows of this many columns: one must fit as a whole, and what sorting needs grows with its width."""
+    return max(memory_limit_mib(), 112 + 4 * columns)
+
+
+def threads_for(columns: int) -> int:
+    """The threads for rows of this many columns: each of them holds wide rows of its own."""
+    return cores() if columns <= WIDE else 1
 
 
 def available_memory() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import RFC_4180, CsvDialect, NamedColumn, Prepare, Target
-from mlops_assets.ml.data.machine import cores, memory_limit_mib
+from mlops_assets.ml.data.machine import memory_for, threads_for
 from mlops_assets.ml.data.sources import (
     INTEGERS,
     LARGEST_FLOAT32,
@@ -22,6 +22,7 @@ from mlops_assets.ml.data.sources import (
     columns_of,
     contract_rows,
     identifier,
+    out_of_memory,
     quoted,
     relation,
     row_digest,
@@ -112,14 +113,20 @@ def prepare(
     Raises:
         DataError: nothing is left to learn from, or the target does not fit the task.
     """
+    import duckdb
+
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folders = {path.parent for path in sources} | {out}
-        # A row must fit as a whole: what sorting needs grows with its width
-        memory = max(memory_mib or memory_limit_mib(), 112 + 4 * len(plan.columns))
-        connection = session(folders, Path(scratch), memory, threads or cores())
-        rows = _Rows(connection, plan)
-        rows.read(sources, window)
-        report = rows.write(out)
+        memory = memory_mib or memory_for(len(plan.columns))
+        rows = _Rows(session(folders, Path(scratch), memory, threads or threads_for(len(plan.columns))), plan)
+        try:
+            rows.read(sources, window)
+            report = rows.write(out)
+        except duckdb.OutOfMemoryException as error:
+            raise out_of_memory(error) from error
+        except duckdb.Error as error:
+            what = f"The rows cannot be prepared ({cause_of(error)})"
+            raise DataError(what, remedy="make room on the disk, or materialize raw_data again") from error
     report.write(out)
     return report
 
@@ -149,25 +156,18 @@ class _Rows:
             self.connection.execute(
                 f"CREATE TEMP TABLE labelled AS SELECT {', '.join(selected)} FROM ({source}) WHERE {inside}"
             )
+        except (duckdb.OutOfMemoryException, duckdb.IOException):
+            raise
         except duckdb.Error as error:
-            raise self._told(error) from error
+            if plan.target.from_ is None:
+                raise
+            what = f"{plan.target.from_} cannot be computed ({cause_of(error)})"
+            raise DataError(what, where="target.from", remedy="correct the expression") from error
         counted = "labelled" if inside == "true" else relation(sources, csv)
         (self.rows_read,) = self.connection.execute(f"SELECT count(*) FROM {counted}").fetchone()
         self.types = dict(
             self.connection.execute("SELECT column_name, column_type FROM (DESCRIBE labelled)").fetchall()
         )
-
-    def _told(self, error: Exception) -> DataError:
-        """What went wrong while the rows were read: the machine, or what the YAML says about the target."""
-        import duckdb
-
-        if isinstance(error, duckdb.OutOfMemoryException):
-            remedy = "give the stage more memory under compute.memory"
-            return DataError(f"The rows do not fit into the memory ({cause_of(error)})", remedy=remedy)
-        if isinstance(error, duckdb.IOException) or self.plan.target.from_ is None:
-            return DataError(f"The rows cannot be read ({cause_of(error)})", remedy="materialize raw_data again")
-        what = f"{self.plan.target.from_} cannot be computed ({cause_of(error)})"
-        return DataError(what, where="target.from", remedy="correct the expression")
 
     def write(self, out: Path) -> Preparation:
         """Write the two parts, and say what became of the rows."""
@@ -217,9 +217,8 @@ class _Rows:
         for name in self.names.values():
             selected[f"count_{name}"] = f"count({name})"
             selected |= {f"{limit}_{name}": f"CAST({limit}({name}) AS VARCHAR)" for limit in ("min", "max")}
-        for index, (column, _, condition) in enumerate(rules):
+        for index, (_, _, condition) in enumerate(rules):
             selected[f"broken_{index}"] = f"count(*) FILTER ({condition})"
-            selected[f"example_{index}"] = f"CAST(min({self.names[column.name]}) FILTER ({condition}) AS VARCHAR)"
         values = self.connection.execute(f"SELECT {', '.join(selected.values())} FROM labelled").fetchone()
         found = dict(zip(selected, values, strict=True))
         if found["rows"] == 0:
@@ -233,11 +232,20 @@ class _Rows:
                 raise DataError(what, remedy="correct the data, or drop the column")
             statistics[public] = ColumnStatistics(nulls=nulls, min=found[f"min_{name}"], max=found[f"max_{name}"])
         violations = [
-            Violation(column=column.name, rule=rule, count=count, example=str(found[f"example_{index}"]))
-            for index, (column, rule, _) in enumerate(rules)
+            Violation(column=column.name, rule=rule, count=count, example=self._example(column, condition))
+            for index, (column, rule, condition) in enumerate(rules)
             if (count := found[f"broken_{index}"])
         ]
         return statistics, violations, found["rows"], int(found["width"] or 0)
+
+    def _example(self, column: NamedColumn, condition: str) -> str:
+        """The smallest of the values that break a rule."""
+        name = self.names[column.name]
+        return str(
+            self.connection.execute(f"SELECT CAST(min({name}) AS VARCHAR) FROM labelled WHERE {condition}").fetchone()[
+                0
+            ]
+        )
 
     def _bytes(self, name: str) -> str:
         return f"coalesce(strlen({name}), 0)" if self.types[name] == "VARCHAR" else "8"

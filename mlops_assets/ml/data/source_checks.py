@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import RFC_4180
-from mlops_assets.ml.data.machine import cores, memory_limit_mib
+from mlops_assets.ml.data.machine import memory_for, threads_for
 from mlops_assets.ml.data.sources import (
     EXACT_IN_FLOAT64,
     FILE_NAME,
     REPLACE,
-    base_type,
+    always_fits,
     cause_of,
     columns_of,
+    dialect_of,
     fits,
     identifier,
     is_given,
+    out_of_memory,
     quoted,
     relation,
     session,
@@ -29,7 +31,7 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlops_assets.ml.data.contract import CsvDialect, NamedColumn
 
@@ -58,7 +60,9 @@ def check_sources(
             type, or no rows at all.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session({path.parent for path in paths}, Path(scratch), memory_limit_mib(), cores())
+        connection = session(
+            {path.parent for path in paths}, Path(scratch), memory_for(len(columns)), threads_for(len(columns))
+        )
         extra = dict[str, None]()
         known = {column.name for column in columns}
         for path in paths:
@@ -134,36 +138,50 @@ def _values_fit(
     """Rows and newest event of all files; in each of them every value must be of its column's type."""
     import duckdb
 
-    is_csv = paths[0].suffix != ".parquet"
-    selected, newest = list[str](), "NULL"
-    for column in columns:
-        name, kind = identifier(column.name), found[column.name]
-        value = typed(column, kind, csv, is_csv=is_csv)
-        wrong = f"{is_given(column, kind, csv, is_csv=is_csv)} AND {value} IS NULL"
-        inexact = "false"
-        if column.type == "number" and base_type(kind) == "VARCHAR":
-            inexact = f"abs({value}) > {EXACT_IN_FLOAT64} AND regexp_full_match(trim({name}), '[-+]?[0-9]+')"
-        for condition in (wrong, inexact):
-            selected += [f"count(*) FILTER ({condition})", f"CAST(any_value({name}) FILTER ({condition}) AS VARCHAR)"]
-        if column.name == event_time:
-            newest = f"max({value})"
-    by_file = f"SELECT {identifier(FILE_NAME)}, {', '.join(['count(*)', newest, *selected])} FROM "
+    dialect = dialect_of(paths, csv)
+    time = next((column for column in columns if column.name == event_time), None)
+    newest = f"max({typed(time, found[time.name], dialect)})" if time else "NULL"
+    misfits = [
+        (column, what, condition, remedy)
+        for column in columns
+        for what, condition, remedy in _misfits(column, found[column.name], dialect)
+    ]
+    counts = "".join(f", count(*) FILTER ({condition})" for _, _, condition, _ in misfits)
+    source = relation(paths, csv, filename=True)
     try:
-        rows = connection.execute(f"{by_file} {relation(paths, csv, filename=True)} GROUP BY 1 ORDER BY 1").fetchall()
+        rows = connection.execute(
+            f"SELECT {identifier(FILE_NAME)}, count(*), {newest}{counts} FROM {source} GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        for file, _, _, *broken in rows:
+            for count, (column, what, condition, remedy) in zip(broken, misfits, strict=True):
+                if count:
+                    (example,) = connection.execute(
+                        f"SELECT CAST({identifier(column.name)} AS VARCHAR) FROM {relation([Path(file)], csv)} "
+                        f"WHERE {condition} LIMIT 1"
+                    ).fetchone()
+                    told = f"column {column.name} has {count} {what}, such as {example!r}"
+                    raise DataError(told, where=Path(file).name, remedy=remedy)
+    except duckdb.OutOfMemoryException as error:
+        raise out_of_memory(error) from error
     except duckdb.Error as error:
         raise DataError(f"{_named(error, paths)} is damaged ({cause_of(error)})", remedy=REPLACE) from error
-    for file, _, _, *counts in rows:
-        for index, column in enumerate(columns):
-            wrong, example, inexact, large = counts[4 * index : 4 * index + 4]
-            where = Path(file).name
-            if wrong:
-                what = f"column {column.name} has {wrong} values that are no {column.type}, such as {example!r}"
-                raise DataError(what, where=where, remedy=CORRECT)
-            if inexact:
-                what = f"column {column.name} has {inexact} whole numbers that float64 cannot hold, such as {large}"
-                remedy = "declare it as a category, or keep it as an integer in Parquet"
-                raise DataError(what, where=where, remedy=remedy)
     return sum(row[1] for row in rows), max((row[2] for row in rows if row[2] is not None), default=None)
+
+
+def _misfits(column: NamedColumn, kind: str, csv: CsvDialect) -> Iterator[tuple[str, str, str]]:
+    """What values of this SQL type can be that the contract does not say: in words, as SQL, and what to do."""
+    if always_fits(kind, column.type):
+        return
+    value = typed(column, kind, csv)
+    given = is_given(column, kind, csv)
+    yield f"values that are no {column.type}", f"{value} IS NULL AND {given}", CORRECT
+    if column.type == "number":
+        name = identifier(column.name)
+        yield (
+            "whole numbers that float64 cannot hold",
+            f"abs({value}) > {EXACT_IN_FLOAT64} AND regexp_full_match(trim({name}), '[-+]?[0-9]+')",
+            "declare it as a category, or keep it as an integer in Parquet",
+        )
 
 
 def _named(error: Exception, paths: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.data.contract import PARQUET
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,6 +68,27 @@ def fits(sql_type: str, column_type: ColumnType) -> bool:
     return base_type(sql_type) in FITTING_TYPES[column_type]
 
 
+def always_fits(sql_type: str, column_type: ColumnType) -> bool:
+    """Whether every value of this SQL type is what the contract says, so that none needs to be looked at."""
+    kind = base_type(sql_type)
+    whole = {*INTEGERS, "VARCHAR", "BOOLEAN", "ENUM", "UUID"}
+    return (
+        kind
+        in {
+            "number": NUMBERS | {"BOOLEAN"},
+            "boolean": {"BOOLEAN"},
+            "category": whole,
+            "timestamp": TIMES,
+        }[column_type]
+    )
+
+
+def out_of_memory(error: Exception) -> DataError:
+    """What to raise when DuckDB has too little memory."""
+    what = f"The rows do not fit into the memory of this stage ({cause_of(error)})"
+    return DataError(what, remedy="give it more under compute.memory")
+
+
 def cause_of(error: Exception) -> str:
     """What an error of DuckDB says is wrong: the lines before its advice, without the line of data it quotes."""
     lines = str(error).partition("\n\n")[0].partition("Possible")[0].splitlines()
@@ -100,12 +122,17 @@ def relation(paths: Sequence[Path], csv: CsvDialect, *, filename: bool = False) 
         return f"read_parquet([{files}], {options})"
     # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
     # Texts for missing values are left to `typed`, which knows the column: here they would count for the header as well
-    dialect = "header = true, skip = 0, all_varchar = true, nullstr = '', "
+    dialect = "header = true, skip = 0, all_varchar = true, nullstr = '', sample_size = 2048, "
     dialect += f"quote = {quoted(csv.quote)}, escape = {quoted(csv.escape if csv.escape is not None else csv.quote)}, "
     dialect += f"delim = {quoted(csv.delimiter)}, " if csv.delimiter else ""
     dialect += f"encoding = {quoted(csv.encoding)}, " if csv.encoding != "utf-8" else ""
     dialect += f"max_line_size = {csv.max_line_bytes}, "
     return f"read_csv([{files}], {dialect}{options})"
+
+
+def dialect_of(paths: Sequence[Path], csv: CsvDialect) -> CsvDialect:
+    """How texts in the files are to be read: as CSV says, or as they are in Parquet."""
+    return PARQUET if paths[0].suffix == ".parquet" else csv
 
 
 def columns_of(connection: Any, paths: Sequence[Path], csv: CsvDialect) -> dict[str, str]:
@@ -134,17 +161,33 @@ def _remedy(error: Exception) -> str:
     return REPLACE
 
 
-def text_of(name: str, sql_type: str, column: NamedColumn, csv: CsvDialect, *, is_csv: bool) -> str:
-    """The SQL of a text without what stands for a missing value, and with spaces trimmed where the dialect says so."""
+def text_of(name: str, sql_type: str, column: NamedColumn, csv: CsvDialect, missing: Sequence[str]) -> str:
+    """The SQL of a text without those that stand for a missing value, trimmed where the dialect says so."""
     text = f"TRY(decode({name}))" if sql_type == "BLOB" else name
-    if is_csv and csv.trim and column.type == "category":
+    if csv.trim and column.type == "category":
         text = f"trim({text})"
-    missing = [null for null in (csv.nulls if is_csv else ("",)) if null not in (column.values or ())]
     return f"CASE WHEN {text} IN ({', '.join(map(quoted, missing))}) THEN NULL ELSE {text} END" if missing else text
 
 
+def missing_texts(column: NamedColumn, csv: CsvDialect) -> list[str]:
+    """The texts that stand for a missing value of a column."""
+    return [text for text in csv.nulls if text not in (column.values or ())]
+
+
+def _is_number(text: str, csv: CsvDialect) -> bool:
+    try:
+        float(
+            text.replace(csv.thousands, "").replace(csv.decimal, ".")
+            if csv.thousands
+            else text.replace(csv.decimal, ".")
+        )
+    except ValueError:
+        return False
+    return True
+
+
 def typed(  # noqa: PLR0911 - one for each pair of types
-    column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_csv: bool
+    column: NamedColumn, sql_type: str | None, csv: CsvDialect
 ) -> str:
     """The SQL that reads a source column as the contract says, in its own precision.
 
@@ -156,7 +199,10 @@ def typed(  # noqa: PLR0911 - one for each pair of types
         kinds = {"number": "DOUBLE", "category": "VARCHAR", "boolean": "BOOLEAN", "timestamp": "TIMESTAMP"}
         return f"CAST(NULL AS {kinds[column.type]})"
     name, kind = identifier(column.name), base_type(sql_type)
-    text = text_of(name, kind, column, csv, is_csv=is_csv) if kind in ("VARCHAR", "BLOB") else name
+    missing = missing_texts(column, csv)
+    if column.type == "number":  # other texts are no numbers anyway
+        missing = [text for text in missing if _is_number(text, csv)]
+    text = text_of(name, kind, column, csv, missing) if kind in ("VARCHAR", "BLOB") else name
     match column.type:
         case "number":
             return _number(name, text, kind, csv)
@@ -186,12 +232,11 @@ def _number(name: str, text: str, kind: str, csv: CsvDialect) -> str:
             text = f"replace({text}, {quoted(csv.thousands)}, '')"
         if csv.decimal != ".":
             text = f"replace({text}, {quoted(csv.decimal)}, '.')"
-        number = f"TRY_CAST({text} AS DOUBLE)"
-    elif kind in FLOATS:
-        number = name
-    else:
+        name, kind = f"TRY_CAST({text} AS DOUBLE)", "DOUBLE"
+    if kind not in FLOATS:
         return name
-    return f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = 0 THEN 0 ELSE {number} END"
+    # NaN equals itself in SQL, and -0.0 plus 0.0 is 0.0
+    return f"nullif({name}, CAST('nan' AS {kind})) + CAST(0 AS {kind})"
 
 
 def is_no_number(column: NamedColumn, sql_type: str | None) -> str:
@@ -204,12 +249,12 @@ def is_no_number(column: NamedColumn, sql_type: str | None) -> str:
     return "false"
 
 
-def is_given(column: NamedColumn, sql_type: str | None, csv: CsvDialect, *, is_csv: bool) -> str:
+def is_given(column: NamedColumn, sql_type: str | None, csv: CsvDialect) -> str:
     """The SQL of whether a value is there, be it of the contract's type or not."""
     if sql_type is None:
         return "false"
     name, kind = identifier(column.name), base_type(sql_type)
-    text = text_of(name, kind, column, csv, is_csv=is_csv) if kind == "VARCHAR" else name
+    text = text_of(name, kind, column, csv, missing_texts(column, csv)) if kind == "VARCHAR" else name
     return f"({text} IS NOT NULL AND NOT {is_no_number(column, sql_type)})"
 
 
@@ -238,7 +283,7 @@ def contract_rows(
 
     `found` is what `columns_of` says of the files.
     """
-    is_csv = paths[0].suffix != ".parquet"
-    selected = {column.name: typed(column, found.get(column.name), csv, is_csv=is_csv) for column in columns}
+    dialect = dialect_of(paths, csv)
+    selected = {column.name: typed(column, found.get(column.name), dialect) for column in columns}
     expressions = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in (selected | dict(also or {})).items())
     return f"SELECT {expressions} FROM {relation(paths, csv)}"

@@ -60,7 +60,7 @@ class Predictions:
     """The truth (n,) of the test set and what the model says: probabilities (n, k), or predictions (n,)."""
 
     truth: NDArray[Any]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating[Any]]
 
 
 def evaluate(
@@ -91,11 +91,59 @@ def evaluate(
     return report, predictions
 
 
-def test_columns(prepared: Path) -> set[str]:
-    """The columns of the test set."""
+def measure(
+    artifact: Path, sha256: str, prepared: Path, *, target: str, classes: Classes | None = None
+) -> dict[str, float]:
+    """The metrics alone of an artifact that may be made from other data than test.parquet in `prepared`.
+
+    `classes` are those of the test set: a class has the probability that the model gives to the one of the same name,
+    and 0 where the model does not know it.
+    """
+    graph, signature = load_artifact(artifact, sha256, beside=TRAINING_FILES)
+    model = OnnxModel(graph, threads=2)
+    predictions, _ = _predictions(model, signature, prepared / "test.parquet", target, ())
+    if classes is not None and signature.classes is not None:
+        predictions = Predictions(predictions.truth, by_class(predictions.scores, signature.classes, classes))
+    return _metrics(predictions)
+
+
+def by_class(probabilities: NDArray[np.float32], classes: Classes, wanted: Classes) -> NDArray[np.float32]:
+    """Probabilities of shape (n, classes) as those of the `wanted` classes, by name.
+
+    >>> by_class(np.array([[0.2, 0.5, 0.3]], dtype=np.float32), ("a", "b", "c"), ("c", "a", "d")).tolist()
+    [[0.30000001192092896, 0.20000000298023224, 0.0]]
+    """
+    places = {name: index for index, name in enumerate(classes)}
+    known = [(new, places[name]) for new, name in enumerate(wanted) if name in places]
+    found = np.zeros((len(probabilities), len(wanted)), dtype=probabilities.dtype)
+    found[:, [new for new, _ in known]] = probabilities[:, [old for _, old in known]]
+    return found
+
+
+def unfit_inputs(signature: ModelSignature, prepared: Path) -> list[str]:
+    """What keeps a model from reading the rows of test.parquet in `prepared`: columns gone, of another type, or empty.
+
+    Without it a number would be read as text, such as "3.0" for "3", and a missing value as one that is there.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return set(pq.read_schema(prepared / "test.parquet").names)
+    file = pq.ParquetFile(prepared / "test.parquet")
+    schema, reasons = file.schema_arrow, list[str]()
+    for column in signature.inputs:
+        if column.name not in schema.names:
+            reasons.append(f"it reads {column.name}, which the data lacks now")
+            continue
+        kind = schema.field(column.name).type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+        if is_text != (column.dtype == "string"):
+            wanted, now = ("a category", "a number") if column.dtype == "string" else ("a number", "a category")
+            reasons.append(f"it reads {column.name} as {wanted}, which is {now} now")
+        elif not column.nullable and any(
+            batch.column(0).null_count for batch in file.iter_batches(BATCH_ROWS, columns=[column.name])
+        ):
+            reasons.append(f"it needs a value of {column.name} in every row, which may be missing now")
+    return reasons
 
 
 def _predictions(
@@ -110,10 +158,10 @@ def _predictions(
     truth, names = list[Any](), {name: list[Any]() for name in slices}
     scores, position, missing = np.empty(0, np.float32), 0, 0
     for batch in file.iter_batches(_batch_rows(file, signature), columns=columns):
-        rows = to_frame(batch)
+        rows: Any = to_frame(batch)
         found = _scores(model, to_model_inputs(rows, signature.inputs), signature)
         if not position:
-            scores = np.empty((total, *found.shape[1:]), np.float32)
+            scores = np.empty((total, *found.shape[1:]), found.dtype)
         scores[position : position + len(rows)] = found
         position += len(rows)
         missing += int((~np.isfinite(found.reshape(len(rows), -1))).any(axis=1).sum())

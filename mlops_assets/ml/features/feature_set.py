@@ -79,7 +79,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     names = [column.name for column in plan.use]
     categories, rare = _categories(prepared, [c.name for c in plan.use if c.type == "category"], out)
     sample = _first_rows(train, [*names, plan.target.column], FIT_ROWS)
-    transformer = fit_preprocessing(sample[names], plan.use, categories)
+    transformer = fit_preprocessing(sample.loc[:, names], plan.use, categories)
     graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)

@@ -13,6 +13,7 @@ from mlops_assets.ml.values import Document, Value
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from mlops_assets.ml.features.feature_set import FeaturePlan
@@ -61,7 +62,7 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     that to answer the most frequent class always is worth nothing; that of a regression is the R2 of the target's
     ranks, so that a few large values do not decide. Classes with fewer than 10 rows are left out.
     """
-    rows = _sample(prepared / "train.parquet", plan)
+    rows: Any = _sample(prepared / "train.parquet", plan)
     target = rows[plan.target.column].to_numpy()
     if plan.task == "regression":
         target = rows[plan.target.column].rank().to_numpy()
@@ -74,14 +75,14 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     return Leakage(scores={name: score for name, score in scores.items() if np.isfinite(score)})
 
 
-def _sample(path: Path, plan: FeaturePlan) -> Any:
+def _sample(path: Path, plan: FeaturePlan) -> pd.DataFrame:
     """The first rows, and those of rare classes from behind them."""
     import pandas as pd
     import pyarrow.parquet as pq
 
     columns = [*(column.name for column in plan.use), plan.target.column]
     batches = pq.ParquetFile(path).iter_batches(SAMPLE_ROWS, columns=columns)
-    frames = list[Any]([to_frame(next(batches))])
+    frames: list[Any] = [to_frame(next(batches))]
     if plan.classes is None:
         return frames[0]
     missing = ROWS_OF_CLASS - np.bincount(frames[0][plan.target.column], minlength=len(plan.classes))
@@ -101,6 +102,7 @@ def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePl
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     is_regression = plan.task == "regression"
+    fitted: Any
     fitted, held_out = train_test_split(
         np.arange(len(target)), test_size=0.5, random_state=0, stratify=None if is_regression else target
     )
@@ -120,9 +122,9 @@ def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePl
     return float(balanced_accuracy_score(target[held_out], answers, adjusted=True))
 
 
-def _by_mean_target(values: Any, target: NDArray[Any], fitted: Any) -> NDArray[np.float64]:
+def _by_mean_target(values: Any, target: NDArray[Any], fitted: NDArray[Any]) -> NDArray[np.float64]:
     """Each category as the mean target of its rows among those that are fitted."""
     import pandas as pd
 
-    means: Any = pd.Series(target[fitted]).groupby(values.iloc[fitted].to_numpy()).mean()
+    means = pd.Series(target[fitted]).groupby(values.iloc[fitted].to_numpy()).mean()
     return values.map(means).astype(float).fillna(float(np.mean(target[fitted]))).to_numpy(dtype=np.float64)

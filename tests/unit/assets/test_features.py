@@ -30,7 +30,9 @@ def test_values_that_are_not_finite_are_counted_by_feature() -> None:
 def test_the_rule_of_the_yaml_is_applied_to_the_known_scores(tmp_path: Path, rule: LeakageRule, passed: bool) -> None:
     write_features(tmp_path, 10, 3)
     leakage = Leakage(scores={"pressure": 0.99999, "humidity": 0.3})
-    check, _ = report(Features.model_construct(), FeatureSet.read(tmp_path), leakage, rule).checks
+    check, _ = report(
+        Features.model_construct(prefix="w/features", version="v"), FeatureSet.read(tmp_path), leakage, rule
+    ).checks
     assert (check.check_name, check.passed) == ("no_leakage", passed)
     assert ("pressure alone gets 100.00%" in str(check.description)) is not passed
     assert check.metadata.keys() == {"pressure"}, "what comes near is shown"

@@ -27,6 +27,7 @@ PRODUCTION = {
         ({"MLOPS_ENV": "cloud"}, "set it to local .* or production"),
         ({"MLOPS_ENV": "production"}, "needs LAKE_URI, MLFLOW_TRACKING_URI, MLOPS_PREDICTOR_IMAGE"),
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),
+        ({"MLFLOW_TRACKING_URI": "http://me:secret@mlflow"}, r"^MLFLOW_TRACKING_URI holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
     ],
 )

@@ -32,7 +32,7 @@ def test_the_memory_is_that_of_the_container(
     assert machine.available_memory() == (mib << 20 if mib else psutil.virtual_memory().total)
 
 
-@pytest.mark.parametrize(("gib", "mib"), [(0.5, 256), (2, 512), (4, 1024), (64, 1024)])
+@pytest.mark.parametrize(("gib", "mib"), [(0.5, 384), (2, 512), (4, 1024), (64, 1024)])
 def test_duckdb_gets_a_quarter_of_it_within_limits(gib: float, mib: int) -> None:
     assert machine.memory_limit_mib(int(gib * 2**30)) == mib
 

@@ -9,7 +9,7 @@ import pytest
 from mlops_assets.ml.errors import SpecError
 from resources.lake.folder_store import FolderStore
 from resources.lake.s3_store import S3Store
-from resources.lake.stores import STORES, open_store, scheme_of
+from resources.lake.stores import STORES, open_store, scheme_of, split_glob
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +41,28 @@ def test_a_scheme_nobody_serves_opens_nothing() -> None:
     assert STORES.keys() == {"", "file", "s3"}
     with pytest.raises(SpecError, match=r"gs://bucket: gs:// is not supported; use file://, s3:// or a folder"):
         open_store("gs://bucket", None)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///a/*.csv"])
+def test_an_address_without_a_bucket_opens_nothing(uri: str) -> None:
+    with pytest.raises(SpecError, match=r"names no bucket; write s3://bucket/prefix"):
+        open_store(split_glob(uri)[0], None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("s3://bucket/a/b/*.csv", ("s3://bucket/a/b", "*.csv")),
+        ("s3://bucket/a.csv", ("s3://bucket", "a.csv")),
+        ("s3://*.csv", ("s3://", "*.csv")),
+        ("/data/2025-*/x.csv", ("/data", "2025-*/x.csv")),
+        ("flights/*.parquet", ("flights", "*.parquet")),
+        ("/data/one.csv", ("/data", "one.csv")),
+        ("/one.csv", ("/", "one.csv")),
+        ("file:///one.csv", ("file:///", "one.csv")),
+        ("*.csv", ("", "*.csv")),
+        ("/data/**/[ab]?.csv", ("/data", "**/[ab]?.csv")),
+    ],
+)
+def test_where_a_pattern_begins(uri: str, parts: tuple[str, str]) -> None:
+    assert split_glob(uri) == parts

@@ -1,0 +1,82 @@
+"""Folders of `defs`: nested ones, Python files, and one that cannot be loaded beside others that can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from dagster.components.testing import create_defs_folder_sandbox
+
+from mlops_assets.components.load_models import load_models
+from mlops_assets.ml.errors import SpecError
+from tests.support import attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dagster.components.testing import DefsFolderSandbox
+
+
+@pytest.fixture
+def sandbox() -> Iterator[DefsFolderSandbox]:
+    """A project without models."""
+    with create_defs_folder_sandbox() as made:
+        yield made
+
+
+def write(sandbox: DefsFolderSandbox, folder: str, **changed: object) -> None:
+    place = sandbox.defs_folder_path / folder
+    place.mkdir(parents=True)
+    content = {"type": "mlops_assets.ModelPipeline", "attributes": attributes(**changed)}
+    (place / "defs.yaml").write_text(yaml.safe_dump(content))
+
+
+def models(sandbox: DefsFolderSandbox) -> dict[str, set[str]]:
+    """The assets of each group."""
+    with sandbox.build_component_tree() as tree:
+        assets: Any = load_models(tree).assets
+    found = dict[str, set[str]]()
+    for asset in assets:
+        found.setdefault(asset.key.path[0], set()).add(asset.key.path[-1])
+    return found
+
+
+def test_models_may_lie_in_folders_of_teams_beside_python_files(sandbox: DefsFolderSandbox) -> None:
+    write(sandbox, "team/first", model="first")
+    write(sandbox, "team/second", model="second")
+    (sandbox.defs_folder_path / "extra.py").write_text("import dagster as dg\n\n@dg.asset\ndef extra(): ...\n")
+    assert models(sandbox).keys() == {"first", "second", "extra"}
+
+
+def test_one_that_is_broken_is_an_asset_with_the_reason_and_the_others_are_there(
+    sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(sandbox, "team/good", model="good")
+    write(sandbox, "team/bad", model="bad", task="guessing")
+    found = models(sandbox)
+    assert "deployment" in found["good"]
+    assert found["bad"] == {"broken"}
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(SpecError, match="task: 'guessing'"):
+        models(sandbox)
+
+
+def test_two_files_with_one_model_name_are_told_with_both(
+    sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(sandbox, "one", model="twin")
+    write(sandbox, "two", model="twin")
+    assert models(sandbox)["two"] == {"broken"}
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
+    with pytest.raises(SpecError, match=r"two/defs.yaml: model twin is defined in .*one/defs.yaml as well"):
+        models(sandbox)
+
+
+def test_a_broken_one_fails_with_its_reason_when_it_is_run(sandbox: DefsFolderSandbox) -> None:
+    write(sandbox, "bad", model="bad", task="guessing")
+    with sandbox.build_component_tree() as tree:
+        result = load_models(tree).resolve_job_def("bad").execute_in_process(raise_on_error=False)
+    assert not result.success
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "task: 'guessing'" in str(failure.event_specific_data)
