@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mlops_assets.ml.errors import MlopsError, TrainingError
 from mlops_assets.ml.import_paths import construct, import_class
-from mlops_assets.ml.training.checkpoint import tensors_to_bytes
 from mlops_assets.ml.training.reproducible import random_state, reproducible, restore_random_state
 
 if TYPE_CHECKING:
@@ -89,15 +87,16 @@ def _goes_on_from_a_checkpoint(
     name: str, first: nn.Module, second: nn.Module, batch: torch.Tensor, outputs: int
 ) -> None:
     """Whether `second`, with the state of `first` as a checkpoint keeps it, answers the next batch as `first` does."""
-    try:
-        second.load_state_dict(load(tensors_to_bytes(dict(first.state_dict()))))
-    except Exception as error:
-        what = f"{name} has a state that no checkpoint holds ({cause_of(error)})"
+    state = first.state_dict()
+    other = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if other:
+        what = f"{name} has a state that no checkpoint holds: {', '.join(other)} is no tensor"
         remedy = "keep it in parameters and buffers"
-        raise TrainingError(what, where="train.network", remedy=remedy) from error
-    state = random_state()
+        raise TrainingError(what, where="train.network", remedy=remedy)
+    second.load_state_dict(state)
+    generators = random_state()
     wanted = _scores(name, first, batch, outputs)
-    restore_random_state(*state)
+    restore_random_state(*generators)
     if not _same(wanted, _scores(name, second, batch, outputs)):
         raise _forgetful(name)
 
