@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, is_estimator
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,7 +78,8 @@ class EstimatorLearner:
         self._rehearse(x, y)
         self._check_size(x, y)
         try:
-            self.estimator.fit(np.asarray(x), np.asarray(y))
+            with _seeded(self.config.seed):
+                self.estimator.fit(np.asarray(x), np.asarray(y))
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -101,7 +105,7 @@ class EstimatorLearner:
         """
         rows = _few_rows(y, self.features)
         learner = self._unfitted(TRIED_TREES)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _seeded(self.config.seed):
             warnings.simplefilter("ignore")
             try:
                 learner.estimator.fit(np.array(x[rows]), np.array(y[rows]))
@@ -110,6 +114,8 @@ class EstimatorLearner:
             learner._check_that_it_answers()
             try:
                 OnnxModel(learner.to_onnx().SerializeToString()).predict({"features": np.array(x[rows])})
+            except (OSError, MemoryError):
+                raise
             except Exception as error:
                 what = f"{self.config.network} has no ONNX form, which serving needs ({_first_line(error)})"
                 raise TrainingError(what, where=WHERE, remedy=REMEDY) from error
@@ -124,10 +130,13 @@ class EstimatorLearner:
         if trees * len(x) < MANY_ROWS:
             return
         learner = self._unfitted(1)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _seeded(self.config.seed):
             warnings.simplefilter("ignore")
-            learner.estimator.fit(np.asarray(x), np.asarray(y))
-        size = learner.to_onnx().ByteSize() * trees
+            try:
+                learner.estimator.fit(np.asarray(x), np.asarray(y))
+                size = learner.to_onnx().ByteSize() * trees
+            except Exception:  # what is wrong the fit says
+                return
         if size > MAX_BYTES[GRAPH]:
             what = f"{trees:,} trees would take about {size / 2**30:.1f} GiB, allowed are {MAX_BYTES[GRAPH] >> 30} GiB"
             remedy = "lower n_estimators or max_depth, or raise min_samples_leaf"
@@ -190,6 +199,19 @@ def _bounded(graph: Any, probabilities: str, classes: int) -> Any:
     graph.graph.node.extend(nodes)
     graph.graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, classes]))
     return graph
+
+
+@contextmanager
+def _seeded(seed: int) -> Generator[None]:
+    """For what takes no random_state: the global generators of numpy and Python begin with the seed, and go back."""
+    before = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
 
 
 def _make(path: str, params: dict[str, Any], seed: int) -> Any:
