@@ -146,6 +146,18 @@ class Fourier(Plain):
         return self.last(torch.sin(features * self.frequencies))
 
 
+class ExtraState(Plain):
+    """A state that is no tensor."""
+
+    def get_extra_state(self) -> Any:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: Any) -> None: ...
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.last(features)
+
+
 class OwnNoise(Plain):
     """Noise from a generator of its own."""
 

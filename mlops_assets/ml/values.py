@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError
 
 from mlops_assets.ml.errors import DataError
@@ -14,8 +14,13 @@ from mlops_assets.ml.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 Task = Literal["regression", "binary_classification", "multiclass_classification"]
 Classes = tuple[bool | int | float | str, ...]
+LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+EXPONENT = r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"
 MODEL_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
 
@@ -23,6 +28,22 @@ class Value(BaseModel):
     """An immutable value that refuses unknown fields; NaN and infinity come back from its JSON as they went in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """In the JSON schema, as in the model, a number may be written as 1e-3, which YAML 1.1 reads as text."""
+        shown = handler(core_schema)
+        for field in handler.resolve_ref_schema(shown).get("properties", {}).values():
+            _allow_exponents(field)
+        return shown
+
+
+def _allow_exponents(field: dict[str, Any]) -> None:
+    if field.get("type") == "number":
+        field["anyOf"] = [{key: field.pop(key) for key in ("type", *LIMITS) if key in field}]
+    kinds = {kind.get("type") for kind in field.get("anyOf", ())}
+    if "number" in kinds and "string" not in kinds:
+        field["anyOf"].append({"type": "string", "pattern": EXPONENT})
 
 
 class Document(Value):

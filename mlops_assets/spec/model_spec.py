@@ -14,7 +14,7 @@ from mlops_assets.ml.data.contract import Column, CsvDialect, NamedColumn, Prepa
 from mlops_assets.ml.data.expression import columns_of_expression
 from mlops_assets.ml.data.windows import window
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK
+from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK, OF_THE_POSITIVE
 from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
@@ -123,7 +123,10 @@ class Train(TrainingConfig):
 class Gate(Value):
     """What a model must reach before it is registered."""
 
-    metric: str = Field(description=f"One of {', '.join(GREATER_IS_BETTER)}, on the test set")
+    metric: str = Field(
+        description=f"One of {', '.join(GREATER_IS_BETTER)}, on the test set. Of two classes, "
+        f"{', '.join(OF_THE_POSITIVE)} are about the positive one, see target.positive"
+    )
     at_least: float | None = Field(default=None, description="Threshold of a metric that is better when greater")
     at_most: float | None = Field(default=None, description="Threshold of a metric that is better when smaller")
     beats_champion_by: float = Field(default=0.0, description="A candidate must be better by more than this")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
+from mlops_assets.ml.evaluation.metrics import classification_metrics, loss, regression_metrics
 from mlops_assets.ml.features.preprocessing import MAX_CATEGORIES
 from mlops_assets.ml.inference.artifact import ModelSignature, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, to_frame, to_model_inputs
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import pandas as pd
     from numpy.typing import NDArray
 
 BATCH_ROWS, BATCH_BYTES = 65_536, 32 << 20
@@ -188,7 +187,7 @@ def _scores(model: OnnxModel, inputs: dict[str, NDArray[Any]], signature: ModelS
     return outputs["prediction"][:, 0] if signature.task == "regression" else outputs["probabilities"]
 
 
-def _slice_names(values: pd.Series) -> NDArray[Any]:
+def _slice_names(values: Any) -> NDArray[Any]:
     """What the slice of each row is called: its category, or True or False."""
     import pandas as pd
 
@@ -215,7 +214,6 @@ def _slices(column: str, values: NDArray[Any], predictions: Predictions) -> Iter
 def _importance(model: OnnxModel, signature: ModelSignature, path: Path, predictions: Predictions) -> dict[str, float]:
     import pyarrow.parquet as pq
 
-    measure = "rmse" if signature.task == "regression" else "log_loss"
     file = pq.ParquetFile(path)
     size = min(_batch_rows(file, signature), IMPORTANCE_ROWS)
     columns = [column.name for column in signature.inputs]
@@ -227,7 +225,7 @@ def _importance(model: OnnxModel, signature: ModelSignature, path: Path, predict
     inputs = {name: np.concatenate([part[name] for part in parts])[:IMPORTANCE_ROWS] for name in columns}
     rows = len(inputs[columns[0]])
     truth = predictions.truth[:rows]
-    whole = _metrics(Predictions(truth, predictions.scores[:rows]))[measure]
+    whole = loss(truth, predictions.scores[:rows])
     generator = np.random.default_rng(0)
     importance = dict[str, float]()
     for name in columns:
@@ -236,5 +234,5 @@ def _importance(model: OnnxModel, signature: ModelSignature, path: Path, predict
             _scores(model, {key: values[start : start + size] for key, values in changed.items()}, signature)
             for start in range(0, rows, size)
         ]
-        importance[name] = _metrics(Predictions(truth, np.concatenate(scores)))[measure] - whole
+        importance[name] = loss(truth, np.concatenate(scores)) - whole
     return importance

@@ -81,6 +81,13 @@ def classification_metrics(truth: NDArray[Any], probabilities: NDArray[Any]) -> 
     }
 
 
+def loss(truth: NDArray[Any], scores: NDArray[Any]) -> float:
+    """The log loss of probabilities (n, k), or the RMSE of predictions (n,): what is worse is larger, and defined."""
+    from sklearn import metrics
+
+    return _log_loss(truth, scores) if scores.ndim == 2 else float(metrics.root_mean_squared_error(truth, scores))
+
+
 def _of_class(is_class: NDArray[np.bool_], probability: NDArray[Any]) -> tuple[float, float, float]:
     """ROC-AUC and PR-AUC of a class against the rest, NaN where it is all rows or none, and the Brier score."""
     from sklearn import metrics

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, is_estimator
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -75,7 +78,8 @@ class EstimatorLearner:
         self._rehearse(x, y)
         self._check_size(x, y)
         try:
-            self.estimator.fit(np.asarray(x), np.asarray(y))
+            with _seeded(self.config.seed):
+                self.estimator.fit(np.asarray(x), np.asarray(y))
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -100,8 +104,8 @@ class EstimatorLearner:
             TrainingError: the estimator has no ONNX form.
         """
         rows = _few_rows(y, self.features)
-        learner = self._with(_trees=TRIED_TREES)
-        with warnings.catch_warnings():
+        learner = self._unfitted(TRIED_TREES)
+        with warnings.catch_warnings(), _seeded(self.config.seed):
             warnings.simplefilter("ignore")
             try:
                 learner.estimator.fit(np.array(x[rows]), np.array(y[rows]))
@@ -110,6 +114,8 @@ class EstimatorLearner:
             learner._check_that_it_answers()
             try:
                 OnnxModel(learner.to_onnx().SerializeToString()).predict({"features": np.array(x[rows])})
+            except (OSError, MemoryError):
+                raise
             except Exception as error:
                 what = f"{self.config.network} has no ONNX form, which serving needs ({_first_line(error)})"
                 raise TrainingError(what, where=WHERE, remedy=REMEDY) from error
@@ -123,23 +129,27 @@ class EstimatorLearner:
         trees = int(getattr(self.estimator, "n_estimators", 0) or 0)
         if trees * len(x) < MANY_ROWS:
             return
-        learner = self._with(_trees=1)
-        with warnings.catch_warnings():
+        learner = self._unfitted(1)
+        with warnings.catch_warnings(), _seeded(self.config.seed):
             warnings.simplefilter("ignore")
-            learner.estimator.fit(np.asarray(x), np.asarray(y))
-        size = learner.to_onnx().ByteSize() * trees
+            try:
+                learner.estimator.fit(np.asarray(x), np.asarray(y))
+                size = learner.to_onnx().ByteSize() * trees
+            except Exception:  # what is wrong the fit says
+                return
         if size > MAX_BYTES[GRAPH]:
             what = f"{trees:,} trees would take about {size / 2**30:.1f} GiB, allowed are {MAX_BYTES[GRAPH] >> 30} GiB"
             remedy = "lower n_estimators or max_depth, or raise min_samples_leaf"
             raise TrainingError(what, where="train.params", remedy=remedy)
 
-    def _with(self, _trees: int) -> EstimatorLearner:
-        """A copy that is not fitted, with so many trees at most."""
-        learner = copy.copy(self)
-        learner.estimator = copy.deepcopy(self.estimator)
-        if isinstance(trees := getattr(self.estimator, "n_estimators", None), int) and trees > _trees:
-            learner.estimator.n_estimators = _trees
-        return learner
+    def _unfitted(self, most_trees: int) -> EstimatorLearner:
+        """A copy that is not fitted, with so many trees at most where it has any."""
+        copied = copy.copy(self)
+        copied.estimator = copy.deepcopy(self.estimator)
+        trees = getattr(self.estimator, "n_estimators", None)
+        if isinstance(trees, int) and trees > most_trees:
+            copied.estimator.n_estimators = most_trees
+        return copied
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """As the estimator predicts, (n, 1) or (n, k)."""
@@ -189,6 +199,19 @@ def _bounded(graph: Any, probabilities: str, classes: int) -> Any:
     graph.graph.node.extend(nodes)
     graph.graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, classes]))
     return graph
+
+
+@contextmanager
+def _seeded(seed: int) -> Generator[None]:
+    """For what takes no random_state: the global generators of numpy and Python begin with the seed, and go back."""
+    before = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
 
 
 def _make(path: str, params: dict[str, Any], seed: int) -> Any:

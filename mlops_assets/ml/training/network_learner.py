@@ -74,7 +74,7 @@ class NetworkLearner:
         Raises:
             TrainingError: it has no ONNX form, or its graph answers differently.
         """
-        x = torch.randn(TRIED_ROWS, len(self.features.feature_names)).numpy()
+        x = torch.rand(TRIED_ROWS, len(self.features.feature_names)).numpy()
         with network_errors(self.config.network, "has no ONNX form, which serving needs"):
             self.network.eval()
             graph = OnnxModel(self.to_onnx().SerializeToString())

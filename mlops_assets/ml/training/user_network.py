@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mlops_assets.ml.errors import MlopsError, TrainingError
 from mlops_assets.ml.import_paths import construct, import_class
-from mlops_assets.ml.training.checkpoint import tensors_to_bytes
 from mlops_assets.ml.training.reproducible import random_state, reproducible, restore_random_state
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def rehearse(config: TrainingConfig, features: FeatureSet) -> None:
     """
     name, outputs = config.network, outputs_of(features)
     with reproducible(config.seed), network_errors(name, "cannot be run"):
-        x = torch.randn(TRIED_ROWS, len(features.feature_names))
+        x = torch.rand(TRIED_ROWS, len(features.feature_names))  # as scaled numbers and shares of categories may be
         first, second = make_network(config, features), make_network(config, features)
         answers = [_answers(name, first, x, outputs) for _ in range(2)]
         if not _same(*answers):
@@ -89,15 +87,16 @@ def _goes_on_from_a_checkpoint(
     name: str, first: nn.Module, second: nn.Module, batch: torch.Tensor, outputs: int
 ) -> None:
     """Whether `second`, with the state of `first` as a checkpoint keeps it, answers the next batch as `first` does."""
-    try:
-        second.load_state_dict(load(tensors_to_bytes(dict(first.state_dict()))))
-    except Exception as error:
-        what = f"{name} has a state that no checkpoint holds ({cause_of(error)})"
+    state = first.state_dict()
+    other = [key for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if other:
+        what = f"{name} has a state that no checkpoint holds: {', '.join(other)} is no tensor"
         remedy = "keep it in parameters and buffers"
-        raise TrainingError(what, where="train.network", remedy=remedy) from error
-    state = random_state()
+        raise TrainingError(what, where="train.network", remedy=remedy)
+    second.load_state_dict(state)
+    generators = random_state()
     wanted = _scores(name, first, batch, outputs)
-    restore_random_state(*state)
+    restore_random_state(*generators)
     if not _same(wanted, _scores(name, second, batch, outputs)):
         raise _forgetful(name)
 
@@ -135,16 +134,21 @@ def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 @contextmanager
 def network_errors(name: str, what: str) -> Generator[None]:
-    """What the network's code raises becomes one TrainingError: `name` and `what`, the cause and its line."""
+    """What the network's code raises becomes one TrainingError: `name` and `what`, the cause and its line.
+
+    Among several workers only what goes back to a line of the user does: what else is raised there is a lost peer.
+    """
     try:
         yield
     except (MlopsError, OSError, MemoryError):
         raise
     except Exception as error:
+        place = _line_of_the_user(error)
+        if not place and torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise
         remedy = "correct the network"
         if isinstance(error, torch.OutOfMemoryError):
             remedy = "lower train.batch_size, or make the network smaller"
-        place = _line_of_the_user(error)
         where = f" ({place})" if place else ""
         raise TrainingError(f"{name} {what}: {cause_of(error)}{where}", where="train.network", remedy=remedy) from error
 

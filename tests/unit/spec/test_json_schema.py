@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from mlops_assets.spec.json_schema import schema
+from mlops_assets.spec.load_spec import load_spec
+from tests.support import attributes
 from tests.unit.spec.test_model_spec import BROKEN, MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[3]
+NETWORK = "mlops_assets.ml.networks.MLP"
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
@@ -50,3 +53,15 @@ def test_every_default_may_be_written_into_a_yaml() -> None:
     assert len(found) > 40
     for value, kind in found:
         jsonschema.validate(value, kind | {"$defs": whole["$defs"]})
+
+
+def test_a_number_that_yaml_1_1_reads_as_text_is_one_to_both_checks() -> None:
+    written = yaml.safe_load("{learning_rate: 1e-3, weight_decay: 2.5E-4, params: {hidden: [8], dropout: 1e-1}}")
+    given = attributes(train={"network": NETWORK, **written}, gate__at_least="5e-1", columns__pressure__min="9e2")
+    jsonschema.validate({"type": "mlops_assets.ModelPipeline", "attributes": given}, schema())
+    spec = load_spec(given, None, "defs.yaml")
+    assert (spec.train.learning_rate, spec.train.weight_decay) == (0.001, 0.00025)
+    assert (spec.train.params["dropout"], spec.gate.at_least, spec.columns["pressure"].min) == (0.1, 0.5, 900)
+    given["train"]["learning_rate"] = "fast"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"type": "mlops_assets.ModelPipeline", "attributes": given}, schema())

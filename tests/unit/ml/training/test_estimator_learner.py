@@ -82,6 +82,18 @@ class Slow:
         return np.full((len(x), 2), 0.5)
 
 
+def test_what_draws_from_the_global_generators_has_the_seed_all_the_same(features: Path, tmp_path: Path) -> None:
+    before = np.random.get_state()[1].tolist()
+    params = {"random_state": None, "n_estimators": 3}
+    config = TrainingConfig(network="sklearn.ensemble.RandomForestClassifier", params=params, seed=3)
+    first, second = (fit(features, tmp_path / name, config) for name in ("a", "b"))
+    other = fit(features, tmp_path / "c", config.model_copy(update={"seed": 4}))
+    x, _ = load_arrays(features, "train")
+    np.testing.assert_array_equal(first.predict(x), second.predict(x))
+    assert not np.allclose(first.predict(x), other.predict(x))
+    assert np.random.get_state()[1].tolist() == before
+
+
 def test_params_that_do_not_fit(tmp_path: Path) -> None:
     prepare_and_build_features(tmp_path, weather().drop(columns="rain"), "regression", TARGETS["regression"])
     config = TrainingConfig(network="sklearn.linear_model.Ridge", params={"alpa": 1})

@@ -34,6 +34,7 @@ FAULTY = {
     "Counting": "answers differently after a checkpoint: it keeps state outside",
     "Averaging": "answers differently after a checkpoint",
     "Fourier": "answers differently after a checkpoint.*register_buffer",
+    "ExtraState": "has a state that no checkpoint holds: _extra_state is no tensor; keep it in parameters",
     "OwnNoise": "answers differently after a checkpoint.*random numbers of its own",
     "AlwaysDropping": "answers differently each time in eval mode; use nn.Dropout",
     "Narrow": r"Narrow cannot be run: .*shapes cannot be multiplied.* \(user_networks\.py:LINE\); correct the network",
