@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
 
 CHAMPION = "champion"
+LOCK_WAIT_S = 1_800  # longer than another run of the model takes for a rollout, which it makes under the lock
 
 
 class Origin(Value):

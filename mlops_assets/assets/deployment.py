@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.champion import CHAMPION, Origin, compare_with_champion, older_data
+from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, compare_with_champion, older_data
 from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
 from mlops_assets.ml.errors import DataError
@@ -21,7 +21,6 @@ from resources.serving.serving_target import Proof, ServingTarget
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
 CODE_VERSION = "2"
-LOCK_WAIT_S = 1_800  # longer than the rollout of another run of the model
 
 
 class Verdict(Value):

@@ -10,7 +10,7 @@ from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate
-from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER
+from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, OF_THE_POSITIVE
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.training.learner import LearningCurve
@@ -127,8 +127,8 @@ def gate_check(gate: Gate, evaluated: EvaluationReport) -> dg.AssetCheckResult:
     if math.isnan(value):
         found = f"is not defined on these {evaluated.rows} rows, as where they are all of one class or have one value"
         outcome = f"so the gate is not passed; {stays}"
-    positive = evaluated.positive
-    of_class = "" if positive is None or gate.metric == "accuracy" else f" of class {positive}"
+    is_of_one = evaluated.positive is not None and gate.metric in OF_THE_POSITIVE
+    of_class = f" of class {evaluated.positive}" if is_of_one else ""
     wanted = f"{'at least' if sign > 0 else 'at most'} {gate.threshold:g}"
     return dg.AssetCheckResult(
         check_name="gate",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_assets.assets.champion import CHAMPION, Origin, older_data, origin_of
+from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, older_data, origin_of
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
@@ -50,7 +50,7 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> StageReport:
         serving.warm_up()
         artifact = lake.fetch(trained_model.prefix, trained_model.version)
-        with lake.lock(spec.model):
+        with lake.lock(spec.model, wait_s=LOCK_WAIT_S):
             version = known = tracking.version_of(spec.model, trained_model.sha256)
             if version is None:
                 tags = version_tags(spec, raw_data, features, trained_model, evaluation, ModelSignature.read(artifact))

@@ -18,7 +18,7 @@ def jobs(spec: ModelSpec) -> list[Any]:
     made = [dg.define_asset_job(spec.model, selection=selection, description=spec.description or None)]
     if spec.source.start is not None:
         by = spec.source.partition_by
-        description = f"The whole life cycle on the data up to the end of one {by}; for backfills"
+        description = f"The whole life cycle on the data up to the end of one {by}; older data moves no champion"
         config = _up_to_partition(spec.model, spec.source)
         made.append(
             dg.define_asset_job(f"{spec.model}_by_{by}", selection=selection, config=config, description=description)

@@ -96,8 +96,7 @@ def measure(
 ) -> dict[str, float]:
     """The metrics alone of an artifact that may be made from other data than test.parquet in `prepared`.
 
-    `classes` are those of the test set: a class has the probability that the model gives to the one of the same name,
-    and 0 where the model does not know it.
+    `classes` are those of the test set, and `by_class` says what a model of other classes gives to them.
     """
     graph, signature = load_artifact(artifact, sha256, beside=TRAINING_FILES)
     model = OnnxModel(graph, threads=2)
@@ -108,16 +107,21 @@ def measure(
 
 
 def by_class(probabilities: NDArray[np.float32], classes: Classes, wanted: Classes) -> NDArray[np.float32]:
-    """Probabilities of shape (n, classes) as those of the `wanted` classes, by name.
+    """Probabilities of shape (n, classes) as those of the `wanted` classes, by name; 0 for one that is not known.
 
-    >>> by_class(np.array([[0.2, 0.5, 0.3]], dtype=np.float32), ("a", "b", "c"), ("c", "a", "d")).tolist()
-    [[0.30000001192092896, 0.20000000298023224, 0.0]]
+    What was given to classes that are not wanted is shared by all alike, which changes neither their order nor the sum.
+
+    >>> by_class(np.array([[0.25, 0.75]]), ("a", "b"), ("b", "c", "a")).tolist()
+    [[0.75, 0.0, 0.25]]
+    >>> by_class(np.array([[0.25, 0.5, 0.25]]), ("a", "b", "c"), ("c", "a")).tolist()
+    [[0.5, 0.5]]
     """
     places = {name: index for index, name in enumerate(classes)}
     known = [(new, places[name]) for new, name in enumerate(wanted) if name in places]
     found = np.zeros((len(probabilities), len(wanted)), dtype=probabilities.dtype)
     found[:, [new for new, _ in known]] = probabilities[:, [old for _, old in known]]
-    return found
+    gone = [index for name, index in places.items() if name not in wanted]
+    return found + probabilities[:, gone].sum(axis=1, keepdims=True) / len(wanted)
 
 
 def unfit_inputs(signature: ModelSignature, prepared: Path) -> list[str]:

@@ -139,6 +139,8 @@ def test_probabilities_go_to_the_class_of_the_same_name() -> None:
     added = by_class(answers, ("a", "c"), ("a", "b", "c"))
     np.testing.assert_array_equal(added, np.insert(answers, 1, 0, axis=1))
     np.testing.assert_array_equal(by_class(added, ("a", "b", "c"), ("c", "a")), answers[:, ::-1])
+    gone = by_class(np.array([[0.2, 0.5, 0.3]]), ("a", "b", "c"), ("a", "c", "z"))
+    np.testing.assert_allclose(gone, [[0.2 + 0.5 / 3, 0.3 + 0.5 / 3, 0.5 / 3]])
 
 
 @pytest.mark.parametrize(
