@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from mlops_assets.ml.class_source import library_of
 from mlops_assets.ml.import_paths import ImportPath
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.values import EXPONENT, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,6 @@ NETWORK_FIELDS = (
     "early_stopping",
     "checkpoint_every",
 )
-EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def _with_numbers(value: Any) -> Any:
@@ -33,7 +32,7 @@ def _with_numbers(value: Any) -> Any:
         return {key: _with_numbers(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_with_numbers(entry) for entry in value]
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+    return float(value) if isinstance(value, str) and re.match(EXPONENT, value) else value
 
 
 Params = Annotated[dict[str, Any], BeforeValidator(_with_numbers, json_schema_input_type=dict[str, Any])]

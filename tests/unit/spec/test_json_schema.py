@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from mlops_assets.spec.json_schema import schema
+from mlops_assets.spec.load_spec import load_spec
+from tests.support import attributes
 from tests.unit.spec.test_model_spec import BROKEN, MODELS
 
 if TYPE_CHECKING:
@@ -50,3 +52,36 @@ def test_every_default_may_be_written_into_a_yaml() -> None:
     assert len(found) > 40
     for value, kind in found:
         jsonschema.validate(value, kind | {"$defs": whole["$defs"]})
+
+
+def whole(**changed: Any) -> dict[str, Any]:
+    return {"type": "mlops_assets.ModelPipeline", "attributes": attributes(**changed)}
+
+
+@pytest.mark.parametrize("written", ["1e-3", "2.5E-4", "-1e3", ".5e3"])
+def test_numbers_that_yaml_reads_as_text_are_numbers_to_schema_and_spec_alike(written: str) -> None:
+    read = yaml.safe_load(written)
+    document = whole(columns__pressure={"type": "number", "min": read}, gate={"metric": "log_loss", "at_most": read})
+    jsonschema.validate(document, schema())
+    spec = load_spec(document["attributes"], None, "defs.yaml")
+    assert spec.columns["pressure"].min == spec.gate.threshold == float(written)
+
+
+def test_every_number_of_the_schema_may_have_an_exponent() -> None:
+    assert '"type": "number"' not in json.dumps(schema())
+
+
+@pytest.mark.parametrize("written", ["fast", "1e", ""])
+def test_other_texts_are_no_numbers(written: str) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(whole(columns__pressure={"type": "number", "min": written}), schema())
+
+
+def test_a_metric_that_is_none_is_refused() -> None:
+    with pytest.raises(jsonschema.ValidationError, match="acuracy"):
+        jsonschema.validate(whole(gate__metric="acuracy"), schema())
+
+
+def test_the_keys_that_dagster_takes_may_stand_beside_the_attributes() -> None:
+    keys = {"requirements": {"env": ["BUCKET"]}, "post_processing": {"assets": []}, "template_vars_module": "my.module"}
+    jsonschema.validate(whole() | keys, schema())
