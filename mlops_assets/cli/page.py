@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,7 +29,7 @@ def page() -> str:
 
 
 def _commands(command: click.Command, parent: click.Context | None, name: str) -> Iterator[str]:
-    settings = dict(command.context_settings) | {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    settings: dict[str, Any] = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
     context = click.Context(command, parent, name, **settings)
     if parent is not None:
         yield f"## {context.command_path}\n"

@@ -28,7 +28,7 @@ TABLE = pd.DataFrame(
         "select": ["a", "b", "c", "d"] * 25,
         "on": [row % 3 for row in range(100)],
         "at": pd.date_range("2025-01-01", periods=100),
-        "left": ["yes", "no"] * 50,
+        "left": ["stays", "goes"] * 50,
         "price": [row**1.5 for row in range(100)],
         "stars": [1, 2, 3, 4, 5] * 20,
     }
