@@ -110,6 +110,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+JOBS: list[dg.JobDefinition] = []
+
+
+def job_to_reexecute() -> dg.JobDefinition:
+    """What Dagster imports by its name to execute a run again."""
+    return JOBS[0]
+
+
 @dataclass
 class Platform:
     """Lake, MLflow and model server of one test."""
@@ -161,6 +169,29 @@ class Platform:
         if "partition_key" not in arguments:
             arguments["run_config"] = quiet | arguments.get("run_config", {})
         return found.execute_in_process(instance=self.instance, raise_on_error=False, **arguments)
+
+    def materialize(self, *stages: str, model: ModelSpec | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+        """Materialize some stages alone; `config` is what the run says about a stage."""
+        model = model or self.spec()
+        selection = [dg.AssetKey([model.model, name]) for name in stages]
+        configured = {"ops": {f"{model.model}__{name}": {"config": value} for name, value in config.items()}}
+        return self.run(model, asset_selection=selection, run_config=configured)
+
+    def reexecute(self, run_id: str, model: ModelSpec | None = None) -> dg.JobExecutionResult:
+        """Execute a run again from its failure, with its configuration and tags, as Dagster's page of the run does."""
+        parent = self.instance.get_run_by_id(run_id)
+        assert parent is not None
+        model = model or self.spec()
+        name = parent.job_name if parent.job_name.startswith(model.model) else model.model
+        JOBS[:] = [self.definitions(model).resolve_job_def(name)]
+        with dg.execute_job(
+            dg.reconstructable(job_to_reexecute),
+            instance=self.instance,
+            run_config=parent.run_config,
+            tags={key: value for key, value in parent.tags.items() if key.startswith("dagster/partition")},
+            reexecution_options=dg.ReexecutionOptions.from_failure(run_id, self.instance),
+        ) as result:
+            return result
 
     def champion(self) -> int | None:
         """The champion's version in the registry."""

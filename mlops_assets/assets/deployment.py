@@ -1,23 +1,61 @@
-"""deployment: brings the version up beside the champion, verifies golden rows, then lets it take over."""
+"""deployment: brings the version up beside the champion, verifies golden rows, then lets it take over.
+
+Whether it takes over is decided here, under the model's lock: against the champion that is there now, which may be
+another one than the evaluation has seen. Endpoint, alias and ledger move in one order, one deployment at a time.
+"""
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.handles import Deployment, RegisteredModel
-from mlops_assets.assets.stage import StageReport, check, stage
+from mlops_assets.assets.champion import CHAMPION, Origin, compare_with_champion, older_data
+from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
+from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
+from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
+from resources.lake.lake import Lake
 from resources.serving.serving_target import Proof, ServingTarget
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+LOCK_WAIT_S = 1_800  # longer than the rollout of another run of the model
+
+
+class Verdict(Value):
+    """Whether a version is to be served, and what speaks against it."""
+
+    champion: RegisteredVersion | None
+    comparison: Comparison
+    older: str | None
+    overridden: dict[str, str]
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether nothing speaks against it but what is overridden; without a champion nothing does."""
+        if self.champion is None:
+            return True
+        beats = self.comparison.wins or "beats_champion" in self.overridden
+        return beats and (self.older is None or "newest_data" in self.overridden)
+
+    @property
+    def reason(self) -> str:
+        """The verdict in a sentence."""
+        reasons = [f"{self.older}; {self.comparison.reason}" if self.older else self.comparison.reason]
+        reasons += [f"{name} is overridden: {reason}" for name, reason in self.overridden.items()]
+        return "; ".join(reasons)
 
 
 def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     """The endpoint, and the alias `champion`."""
     name = "deployment"
-    checks = [check(spec, name, "no_skew", "The endpoint answers golden rows exactly as the offline model did")]
+    checks = [
+        check(spec, name, "no_skew", "The endpoint answers golden rows exactly as the offline model did"),
+        check(spec, name, "beats_champion", "The version is better than the champion on the same rows", blocking=False),
+        check(spec, name, "newest_data", "The version's data is not older than the champion's", blocking=False),
+    ]
 
     @stage(
         spec,
@@ -30,38 +68,87 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         checks=checks,
     )
     def deployment(
-        context: dg.AssetExecutionContext, registered_model: RegisteredModel, serving: ServingTarget, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        config: StageConfig,
+        registered_model: RegisteredModel,
+        lake: Lake,
+        serving: ServingTarget,
+        tracking: Tracking,
     ) -> StageReport:
-        decision = registered_model.decision
-        version = version_to_serve(registered_model, tracking.by_alias(spec.model, "champion"))
-        if version.version != registered_model.version:
-            context.log.info(f"version {registered_model.version} stays challenger: {decision}")
-        with tempfile.TemporaryDirectory() as draft:
-            artifact = tracking.download(version, Path(draft))
-            proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
-        evidence = {"decision": decision, "max_abs_difference": proof.difference, "rows": proof.rows}
-        tracking.move_alias(version, "champion", decision, actor(context.run), evidence)
-        return report(version, proof, decision, tracking.version_url(version))
+        with lake.lock(spec.model, wait_s=LOCK_WAIT_S) as held:
+            verdict = judge(spec, registered_model, config.override, lake, tracking)
+            version = version_to_serve(registered_model, verdict)
+            if version.version != registered_model.version:
+                context.log.info(f"version {registered_model.version} does not take over: {verdict.reason}")
+            with tempfile.TemporaryDirectory() as draft:
+                artifact = tracking.download(version, Path(draft))
+                held.check()
+                proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
+            held.check()
+            evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
+            if version.version != registered_model.version:  # the entry is missing only if its run ended before
+                evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
+            tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)
+        return report(version, registered_model, verdict, proof, tracking.version_url(version))
 
     return deployment
 
 
-def version_to_serve(registered: RegisteredModel, champion: RegisteredVersion | None) -> RegisteredVersion:
-    """The new version when it is to be champion, else the champion."""
-    if champion is not None and not registered.promote:
-        return champion
+def judge(
+    spec: ModelSpec, registered: RegisteredModel, override: dict[str, str], lake: Lake, tracking: Tracking
+) -> Verdict:
+    """The verdict on a version, against the champion that there is now."""
+    champion, evaluation = tracking.by_alias(spec.model, CHAMPION), registered.evaluation
+    comparison = evaluation.comparison
+    if (champion.version if champion else None) != comparison.champion:
+        try:
+            comparison = compare_with_champion(
+                spec, evaluation.metrics, registered.sha256, evaluation.prepared, lake, tracking
+            )
+        except DataError as error:
+            reason = f"version {champion.version if champion else None} has become champion since, and {error}"
+            comparison = Comparison(champion=champion.version if champion else None, wins=False, reason=reason)
+    older = None
+    if champion is not None and champion.version != registered.version:
+        older = older_data(Origin.of_tags(tracking.tags_of(champion)), evaluation.lineage.until)
+    against = {"beats_champion": not comparison.wins, "newest_data": older is not None}
+    overridden = {name: reason for name, reason in override.items() if against.get(name)}
+    return Verdict(champion=champion, comparison=comparison, older=older, overridden=overridden)
+
+
+def version_to_serve(registered: RegisteredModel, verdict: Verdict) -> RegisteredVersion:
+    """The new version when it takes over, else the champion."""
+    if verdict.champion is not None and not verdict.takes_over:
+        return verdict.champion
     return RegisteredVersion(**registered.model_dump(include=set(RegisteredVersion.model_fields)))
 
 
-def report(version: RegisteredVersion, proof: Proof, decision: str, mlflow_version: str) -> StageReport:
-    """Where the model answers, and that it answers as offline."""
+def ledger_evidence(registered: RegisteredModel, verdict: Verdict, proof: Proof) -> dict[str, Any]:
+    """What a later reader of the ledger needs: figures, age of the data, and every override with its reason."""
+    evaluation = registered.evaluation
+    here = {f"deployment.{name}": reason for name, reason in verdict.overridden.items()}
+    return {
+        "decision": verdict.reason,
+        "metrics": evaluation.metrics,
+        "champion_metrics": verdict.comparison.champion_metrics,
+        "data_until": evaluation.lineage.until.isoformat() if evaluation.lineage.until else None,
+        "overridden": evaluation.lineage.overridden | here,
+        "max_abs_difference": proof.difference,
+        "rows": proof.rows,
+    }
+
+
+def report(
+    version: RegisteredVersion, registered: RegisteredModel, verdict: Verdict, proof: Proof, mlflow_version: str
+) -> StageReport:
+    """Where the model answers, that it answers as offline, and why this version does."""
     return StageReport(
         Deployment(model=version.model, version=version.version, sha256=version.sha256, url=proof.url),
         f"{version.version}-{version.sha256[:12]}",
         metadata={
             "endpoint": dg.MetadataValue.url(f"{proof.url}/v2/models/{version.model}"),
             "version": version.version,
-            "decision": decision,
+            "decision": verdict.reason,
             "example_request": dg.MetadataValue.md(f"```\n{proof.example}\n```"),
             "mlflow_version": dg.MetadataValue.url(mlflow_version),
         },
@@ -71,6 +158,18 @@ def report(version: RegisteredVersion, proof: Proof, decision: str, mlflow_versi
                 passed=True,
                 description=f"{proof.rows} golden rows, largest difference {proof.difference:.2g}",
                 metadata={"max_abs_difference": proof.difference},
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name="beats_champion",
+                passed=verdict.comparison.wins,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"version {registered.version}: {verdict.comparison.reason}",
+            ),
+            dg.AssetCheckResult(
+                check_name="newest_data",
+                passed=verdict.older is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"version {registered.version}: {verdict.older or 'its data is not older'}",
+            ),
         ],
     )

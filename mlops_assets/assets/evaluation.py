@@ -1,32 +1,24 @@
 """evaluation: judges the exported model, not the training object: what is measured here is what will be served."""
 
-import tempfile
+import math
 from pathlib import Path
 
 import dagster as dg
 
+from mlops_assets.assets.champion import compare_with_champion
 from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
-from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate, test_columns
+from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
-from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.training.learner import LearningCurve
-from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import Gate, ModelSpec
 from resources.lake.lake import Lake
-from resources.tracking.mlflow_tracking import RegisteredVersion, TrackedRun, Tracking
+from resources.tracking.mlflow_tracking import TrackedRun, Tracking
 
-CODE_VERSION = "2"
-
-
-class Decision(Value):
-    """Whether the candidate is to take the champion's place, why, and the champion's metrics on the same rows."""
-
-    beats_champion: bool
-    reason: str
-    champion_metrics: dict[str, float] | None = None
+CODE_VERSION = "3"
 
 
 def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -52,6 +44,7 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         lake: Lake,
         tracking: Tracking,
     ) -> StageReport:
+        check_question(spec, prepared_data)
         artifact = lake.fetch(trained_model.prefix, trained_model.version)
         rows = lake.fetch(prepared_data.prefix, prepared_data.version)
         sha256, prefix = trained_model.sha256, f"{spec.model}/{name}"
@@ -63,7 +56,7 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         with snapshot(lake, context.log.info, prefix, version, work) as (folder, _):
             evaluated = EvaluationReport.read(folder)
         folder = lake.fetch(prefix, version)
-        decision = compare_with_champion(spec, evaluated.metrics, sha256, rows, tracking)
+        comparison = compare_with_champion(spec, evaluated.metrics, sha256, prepared_data, lake, tracking)
         with tracking.run(spec.model, context) as run:
             run.metrics({f"test_{key}": value for key, value in evaluated.metrics.items()})
             run.files(folder, name)
@@ -71,14 +64,27 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             prefix=prefix,
             version=version,
             sha256=sha256,
+            prepared=prepared_data,
             metrics=evaluated.metrics,
-            champion_metrics=decision.champion_metrics,
-            beats_champion=decision.beats_champion,
-            decision=decision.reason,
+            comparison=comparison,
         )
         return report(handle, evaluated, spec.gate, folder, run)
 
     return evaluation
+
+
+def check_question(spec: ModelSpec, prepared_data: PreparedData) -> None:
+    """Refuse a model that was made before the YAML asked for something else.
+
+    Raises:
+        DataError: its target, or its kind of task, is not that of the YAML.
+    """
+    if prepared_data.target != spec.target.definition:
+        what = f"The model predicts {prepared_data.target}, and the YAML asks for {spec.target.definition}"
+        raise DataError(what, where=spec.model, remedy="materialize the whole group")
+    if (prepared_data.classes is None) != (spec.task == "regression"):
+        what = f"The model was not made for {spec.task}, for which the YAML asks now"
+        raise DataError(what, where=spec.model, remedy="materialize the whole group")
 
 
 def evaluate_artifact(spec: ModelSpec, artifact: Path, sha256: str, rows: Path, folder: Path) -> None:
@@ -90,44 +96,6 @@ def evaluate_artifact(spec: ModelSpec, artifact: Path, sha256: str, rows: Path, 
     (folder / "model_card.md").write_text(model_card(spec.model, spec.description, spec.owners, evaluated))
 
 
-def compare_with_champion(
-    spec: ModelSpec, metrics: dict[str, float], sha256: str, rows: Path, tracking: Tracking
-) -> Decision:
-    """Whether a candidate with these metrics takes the champion's place, judged on the same test set."""
-    champion = tracking.by_alias(spec.model, "champion")
-    if champion is None:
-        return Decision(beats_champion=True, reason="there is no champion yet")
-    if champion.sha256 == sha256:
-        return Decision(beats_champion=True, reason=f"this is the champion, version {champion.version}")
-    compared = champion_metrics(spec, champion, rows, tracking)
-    if isinstance(compared, str):
-        reason = f"champion version {champion.version} cannot be compared: {compared}"
-        return Decision(beats_champion=True, reason=reason)
-    gate = spec.gate
-    gain = (metrics[gate.metric] - compared[gate.metric]) * (1 if GREATER_IS_BETTER[gate.metric] else -1)
-    wins = gain > gate.beats_champion_by
-    outcome = f"{'beats' if wins else 'does not beat'} champion version {champion.version}"
-    figures = f"{gate.metric} {metrics[gate.metric]:.4f} against {compared[gate.metric]:.4f} on the same rows"
-    reason = f"{outcome}: {figures}, needs more than {gate.beats_champion_by:+g}"
-    return Decision(beats_champion=wins, reason=reason, champion_metrics=compared)
-
-
-def champion_metrics(
-    spec: ModelSpec, champion: RegisteredVersion, rows: Path, tracking: Tracking
-) -> dict[str, float] | str:
-    """The champion's metrics on the test set in `rows`, or why it cannot be measured on these rows."""
-    with tempfile.TemporaryDirectory() as draft:
-        artifact = tracking.download(champion, Path(draft))
-        _, signature = load_artifact(artifact, champion.sha256)
-        gone = {column.name for column in signature.inputs} - test_columns(rows)
-        if gone:
-            return f"it reads {', '.join(sorted(gone))}, which the data lacks now"
-        if signature.task != spec.task:
-            return "it has another task"
-        evaluated, _ = evaluate(artifact, champion.sha256, rows, target=spec.target.column)
-    return evaluated.metrics
-
-
 def report(handle: Evaluation, evaluated: EvaluationReport, gate: Gate, folder: Path, run: TrackedRun) -> StageReport:
     """Metrics, plots and model card, and whether the gate lets the model through."""
     plots = [run.artifact_url(f"evaluation/{plot.name}") for plot in sorted(folder.glob("*.png"))]
@@ -136,29 +104,36 @@ def report(handle: Evaluation, evaluated: EvaluationReport, gate: Gate, folder: 
         handle.version,
         metadata={
             **{key: float(value) for key, value in evaluated.metrics.items()},
-            "champion": handle.decision,
+            "champion": handle.comparison.reason,
+            **({} if evaluated.positive is None else {"positive_class": str(evaluated.positive)}),
             # By their address: Dagster shows Markdown inline only when it is short
             "plots": dg.MetadataValue.md(" ".join(f"![plot]({url})" for url in plots)),
             "slices": dg.MetadataValue.md(slices_table(evaluated, gate)),
             "model_card": dg.MetadataValue.md((folder / "model_card.md").read_text()),
             "mlflow_run": dg.MetadataValue.url(run.url),
         },
-        checks=[gate_check(gate, evaluated.metrics)],
+        checks=[gate_check(gate, evaluated)],
     )
 
 
-def gate_check(gate: Gate, metrics: dict[str, float]) -> dg.AssetCheckResult:
+def gate_check(gate: Gate, evaluated: EvaluationReport) -> dg.AssetCheckResult:
     """Fails, and says by how much, when the metric does not reach the threshold; nothing is registered then."""
-    value = metrics[gate.metric]
+    value = evaluated.metrics[gate.metric]
     sign = 1 if GREATER_IS_BETTER[gate.metric] else -1
     missing = sign * (gate.threshold - value)
-    passed = missing <= 0
-    outcome = "passed" if passed else f"missed by {missing:.4f}; registry and endpoint stay as they are"
+    stays = "registry and endpoint stay as they are"
+    outcome = "passed" if missing <= 0 else f"missed by {missing:.4f}; {stays}"
+    found = f"is {value:.4f}"
+    if math.isnan(value):
+        found = f"is not defined on these {evaluated.rows} rows, as where they are all of one class or have one value"
+        outcome = f"so the gate is not passed; {stays}"
+    positive = evaluated.positive
+    of_class = "" if positive is None or gate.metric == "accuracy" else f" of class {positive}"
     wanted = f"{'at least' if sign > 0 else 'at most'} {gate.threshold:g}"
     return dg.AssetCheckResult(
         check_name="gate",
-        passed=passed,
-        description=f"{gate.metric} is {value:.4f}, wanted {wanted}: {outcome}",
+        passed=missing <= 0,
+        description=f"{gate.metric}{of_class} {found}, wanted {wanted}: {outcome}",
         metadata={gate.metric: float(value), "threshold": float(gate.threshold)},
     )
 

@@ -1,16 +1,44 @@
-"""What travels between assets: small typed handles that name immutable snapshots, stored as JSON."""
+"""What travels between assets: small typed handles that name immutable snapshots, stored as JSON.
 
+Each handle says which versions it was made from, and an input is the one of this run or of the runs it re-executes.
+"""
+
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mlops_assets.ml.values import Classes, Value
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
 
+PARTITION_TAG = "dagster/partition"
 
-class RawData(Value):
+
+class Lineage(Value):
+    """What a handle was made from. `stage` fills it in."""
+
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Data versions by stage, in the order of the flow, its own included."""
+    partition: str | None = None
+    """The last partition of the source that was used; None where partitions bound nothing."""
+    until: datetime | None = None
+    """The newest moment of the data that was used, UTC; None for a source without event_time."""
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Blocking checks that failed on the way, such as evaluation.gate, and what they said."""
+    overridden: dict[str, str] = Field(default_factory=dict)
+    """Which of them do not count in this run, and why."""
+
+
+class Handle(Value):
+    """What a stage hands on."""
+
+    lineage: Lineage = Lineage()
+
+
+class RawData(Handle):
     """The source objects a run reads, pinned, and the time window of the rows it uses (end excluded, UTC)."""
 
     version: str
@@ -20,7 +48,7 @@ class RawData(Value):
     end: datetime | None = None
 
 
-class Snapshot(Value):
+class Snapshot(Handle):
     """An immutable folder of the lake, `prefix/version`."""
 
     prefix: str
@@ -34,6 +62,12 @@ class PreparedData(Snapshot):
     validation_rows: int
     test_rows: int
     classes: Classes | None
+    target: str = ""
+    """What is predicted: `Target.definition`."""
+    split_id: str = ""
+    """Two preparations with the same one put every row on the same side; by time, when their test parts begin alike."""
+    test_from: datetime | None = None
+    """When the test part begins, in a split by time."""
 
 
 class Features(Snapshot):
@@ -48,28 +82,36 @@ class TrainedModel(Snapshot):
     sha256: str
 
 
+class Comparison(Value):
+    """Whether a candidate takes the champion's place, and why, judged on the same rows where that is possible."""
+
+    champion: int | None
+    """The version it was compared with; None where there was none."""
+    wins: bool
+    reason: str
+    champion_metrics: dict[str, float] | None = None
+
+
 class Evaluation(Snapshot):
-    """How good the artifact is, and how good the champion is on the same rows."""
+    """How good the artifact is on the test part of `prepared`, and whether it beats the champion there."""
 
     sha256: str
+    prepared: PreparedData
     metrics: dict[str, float]
-    champion_metrics: dict[str, float] | None
-    beats_champion: bool
-    decision: str
+    comparison: Comparison
 
 
-class RegisteredModel(Value):
-    """A version in the registry, and whether it is to become champion."""
+class RegisteredModel(Handle):
+    """A version in the registry, and how it was judged."""
 
     model: str
     version: int
     sha256: str
     run_id: str
-    promote: bool
-    decision: str
+    evaluation: Evaluation
 
 
-class Deployment(Value):
+class Deployment(Handle):
     """What answers at the endpoint now."""
 
     model: str
@@ -79,29 +121,78 @@ class Deployment(Value):
 
 
 class HandleIOManager(dg.ConfigurableIOManager):
-    """Keeps each asset's handle as JSON: one per run, so that parallel runs don't mix, and the latest."""
+    """Keeps each asset's handle as JSON: one per run, so that parallel runs don't mix, and the latest.
+
+    An input comes from this run, else from the runs it re-executes, the nearest first, else it is the latest. A run
+    that is about a partition takes the latest of that partition only. Overridden checks are not in the latest: they
+    hold for one run.
+    """
 
     lake: dg.ResourceDependency[Lake]
 
     def handle_output(self, context: dg.OutputContext, obj: BaseModel) -> None:
-        content = obj.model_dump_json(indent=1).encode()
         prefix = "/".join(context.asset_key.path)
-        for key in (handle_key(prefix, context.run_id), handle_key(prefix)):
-            self.lake.store.replace(key, content)
+        latest = obj
+        if isinstance(obj, Handle):
+            latest = obj.model_copy(update={"lineage": obj.lineage.model_copy(update={"overridden": {}})})
+        for key, handle in ((handle_key(prefix, context.run_id), obj), (handle_key(prefix), latest)):
+            self.lake.store.replace(key, handle.model_dump_json(indent=1).encode())
 
     def load_input(self, context: dg.InputContext) -> BaseModel:
         prefix = "/".join(context.asset_key.path)
-        keys = (handle_key(prefix, context.step_context.run_id), handle_key(prefix))
+        run, instance = context.step_context.dagster_run, context.step_context.instance
+        keys = (handle_key(prefix, run_id) for run_id in _with_ancestors(run, instance))
         content = next(filter(None, map(self.lake.store.read, keys)), None)
+        if content is not None:
+            return _parsed(content, prefix, context.dagster_type.typing_type)
+        content = self.lake.store.read(handle_key(prefix))
         if content is None:
             raise dg.Failure(f"{prefix} has not been materialized yet; materialize it first, or the whole group.")
-        handle: type[BaseModel] = context.dagster_type.typing_type
-        try:
-            return handle.model_validate_json(content)
-        except ValidationError as error:
+        handle = _parsed(content, prefix, context.dagster_type.typing_type)
+        wanted = partition_of_run(run, context.asset_key.path[0])
+        if wanted and isinstance(handle, Handle) and handle.lineage.partition != wanted:
+            found = (
+                f"ends with {handle.lineage.partition}" if handle.lineage.partition else "is bounded by no partition"
+            )
             raise dg.Failure(
-                f"{prefix} was materialized by another version of mlops-assets; materialize it again."
-            ) from error
+                f"This run is about {wanted}, but the data of the latest {prefix} {found}; "
+                f"materialize the whole group for {wanted}."
+            )
+        return handle
+
+
+def partition_of_run(run: dg.DagsterRun, model: str) -> str | None:
+    """The last partition of a model's source that a run asks for, by its partition or its configuration."""
+    ops: Any = run.run_config.get("ops") or {}
+    config = (ops.get(f"{model}__raw_data") or {}).get("config") or {}
+    return run.tags.get(PARTITION_TAG) or config.get("last_partition")
+
+
+def _with_ancestors(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Iterator[str]:
+    """The run and those it re-executes, the nearest first; of runs that were deleted only the first is known."""
+    seen = set[str]()
+    current: dg.DagsterRun | None = run
+    while current is not None and current.run_id not in seen:
+        seen.add(current.run_id)
+        yield current.run_id
+        parent = current.parent_run_id
+        current = instance.get_run_by_id(parent) if parent else None
+        if parent and current is None and parent not in seen:
+            seen.add(parent)
+            yield parent
+    if run.root_run_id and run.root_run_id not in seen:
+        yield run.root_run_id
+
+
+def _parsed(content: bytes, prefix: str, kind: type[BaseModel]) -> BaseModel:
+    message = f"{prefix} was materialized by another version of mlops-assets; materialize it again."
+    try:
+        handle = kind.model_validate_json(content)
+    except ValidationError as error:
+        raise dg.Failure(message) from error
+    if isinstance(handle, Handle) and not handle.lineage.versions:
+        raise dg.Failure(message)
+    return handle
 
 
 def handle_key(prefix: str, run_id: str = "latest") -> str:

@@ -1,5 +1,6 @@
 """prepared_data: cleans the rows, computes the target and splits them into train and test, in bounded memory."""
 
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -8,6 +9,7 @@ from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
 from mlops_assets.ml.data.contract import Prepare
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
+from mlops_assets.ml.data.split import split_id
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 
@@ -52,8 +54,13 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             validation_rows=preparation.validation_rows,
             test_rows=preparation.test_rows,
             classes=preparation.classes,
+            target=spec.target.definition,
+            split_id=split_id(spec.prepare.split),
+            test_from=preparation.test_from,
         )
-        return report(handle, preparation, spec.prepare, rows_before(context))
+        until = raw_data.lineage.until
+        before = rows_before(context.instance, context.asset_key, until)
+        return report(handle, preparation, spec.prepare, until, before)
 
     return prepared_data
 
@@ -76,7 +83,13 @@ def work(raw_data: RawData, plan: PreparationPlan, lake: Lake, folder: Path) -> 
         prepare(paths, folder, plan, window=(raw_data.start, raw_data.end))
 
 
-def report(handle: PreparedData, preparation: Preparation, prepare: Prepare, rows_before: int | None) -> StageReport:
+def report(
+    handle: PreparedData,
+    preparation: Preparation,
+    prepare: Prepare,
+    until: datetime | None,
+    rows_before: int | None,
+) -> StageReport:
     """Row counts and label rates, and whether the rows keep the contract."""
     rows, rates = handle.train_rows + handle.test_rows, dg.MetadataValue.json(preparation.label_rates)
     return StageReport(
@@ -92,6 +105,7 @@ def report(handle: PreparedData, preparation: Preparation, prepare: Prepare, row
             "duplicates": preparation.duplicates,
             "label_rates": rates,
             "snapshot": f"{handle.prefix}/{handle.version}",
+            **({"data_until": until.isoformat()} if until else {}),
         },
         checks=[
             contract_check(preparation),
@@ -157,9 +171,14 @@ def row_count_check(rows: int, rows_before: int | None) -> dg.AssetCheckResult:
     )
 
 
-def rows_before(context: dg.AssetExecutionContext) -> int | None:
-    """The row count of the last materialization."""
-    last = context.instance.get_latest_materialization_event(context.asset_key)
-    materialization = last.asset_materialization if last else None
-    count = materialization.metadata.get("dagster/row_count") if materialization else None
+def rows_before(instance: dg.DagsterInstance, key: dg.AssetKey, until: datetime | None) -> int | None:
+    """The row count of the last materialization whose data is not newer: a backfill is not compared with today's."""
+    records = instance.fetch_materializations(key, limit=100).records
+    found = [record.asset_materialization.metadata for record in records if record.asset_materialization]
+    if until is not None:
+        ends = [(str(metadata["data_until"].value), metadata) for metadata in found if "data_until" in metadata]
+        earlier = [(end, metadata) for end, metadata in ends if end <= until.isoformat()]
+        newest = max((end for end, _ in earlier), default="")
+        found = [metadata for end, metadata in earlier if end == newest]
+    count = found[0].get("dagster/row_count") if found else None
     return count.value if count is not None and isinstance(count.value, int) else None

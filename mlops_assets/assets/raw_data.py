@@ -3,13 +3,13 @@
 import importlib
 import tempfile
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from mlops_assets.assets.handles import RawData
-from mlops_assets.assets.stage import StageReport, check, stage, version_of
+from mlops_assets.assets.handles import Lineage, RawData
+from mlops_assets.assets.stage import StageConfig, StageReport, check, stage, version_of
 from mlops_assets.ml.data.source_checks import SourceReport, check_sources
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
@@ -22,7 +22,7 @@ from resources.tracking.mlflow_tracking import Tracking
 CODE_VERSION = "1"
 
 
-class RawDataConfig(dg.Config):
+class RawDataConfig(StageConfig):
     """What of the source this run uses."""
 
     last_partition: str | None = None
@@ -44,9 +44,16 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         tracking.warm_up(spec.model)
         objects = list_objects(spec.source, lake, context.log.info)
         sources = inspect(spec, lake, objects)
-        start, end = used_window(spec.source, config.last_partition, sources.last_event)
-        version = version_of(CODE_VERSION, *objects, str(start), str(end))
-        handle = RawData(version=version, uri=spec.source.uri, objects=tuple(objects), start=start, end=end)
+        partition = last_partition(spec.source, config.last_partition, sources.last_event)
+        start, end = used_window(spec.source, partition)
+        handle = RawData(
+            lineage=Lineage(partition=partition, until=data_until(end, sources.last_event)),
+            version=version_of(CODE_VERSION, *objects, str(start), str(end)),
+            uri=spec.source.uri,
+            objects=tuple(objects),
+            start=start,
+            end=end,
+        )
         return report(handle, sources)
 
     return raw_data
@@ -105,17 +112,28 @@ def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> SourceR
         return check_sources(paths, spec.contract, event_time=spec.source.event_time, csv=spec.source.csv)
 
 
-def used_window(
-    source: Source, last_partition: str | None, last_event: datetime | None
-) -> tuple[datetime | None, datetime | None]:
-    """Start and end of the rows to use; (None, None) is all of them."""
+def last_partition(source: Source, wanted: str | None, last_event: datetime | None) -> str | None:
+    """The last partition to use: the one that is wanted, or that of the newest row; None is all rows."""
     if source.partition_by == "none":
-        if last_partition:
-            what = f"This source has no partitions, so {last_partition} means nothing"
+        if wanted:
+            what = f"This source has no partitions, so {wanted} means nothing"
             raise DataError(what, remedy="set source.partition_by")
+        return None
+    if wanted or source.window is None or last_event is None:
+        return wanted
+    return partition_of(last_event, source.partition_by)
+
+
+def used_window(source: Source, partition: str | None) -> tuple[datetime | None, datetime | None]:
+    """Start and end of the rows to use, up to and with the last partition; (None, None) is all of them."""
+    if partition is None or source.partition_by == "none":
         return None, None
-    if last_partition is None:
-        if source.window is None or last_event is None:
-            return None, None
-        last_partition = partition_of(last_event, source.partition_by)
-    return window(last_partition, source.partition_by, source.window)
+    return window(partition, source.partition_by, source.window)
+
+
+def data_until(end: datetime | None, last_event: datetime | None) -> datetime | None:
+    """The newest moment of the rows that are used, UTC: by it, newer data is told from older data."""
+    if last_event is None:
+        return None
+    newest = last_event.replace(tzinfo=UTC) if last_event.tzinfo is None else last_event
+    return newest if end is None else min(newest, end)

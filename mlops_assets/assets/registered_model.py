@@ -5,9 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlops_assets.assets.champion import CHAMPION, Origin, older_data, origin_of
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, stage
-from mlops_assets.ml.inference.artifact import GRAPH
+from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import git_commit
 from resources.lake.digests import sha256
@@ -16,7 +17,7 @@ from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_model import save_onnx
 from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -48,33 +49,48 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         serving: ServingTarget,
     ) -> StageReport:
         serving.warm_up()
-        version = known = tracking.version_of(spec.model, trained_model.sha256)
-        if version is None:
-            tags = lineage(raw_data, features, trained_model, evaluation) | {"dagster_run_id": context.run.run_id}
-            tags[f"test_{spec.gate.metric}"] = f"{evaluation.metrics[spec.gate.metric]:.6f}"
-            artifact = lake.fetch(trained_model.prefix, trained_model.version)
-            version = register(spec, context, artifact, tags, tracking)
-        reloads = reload_check(version, tracking)
-        if reloads.passed:
-            evidence = {"metrics": evaluation.metrics}
-            tracking.move_alias(version, "challenger", "registered", actor(context.run), evidence)
-        return report(version, evaluation, reloads, tracking.version_url(version), is_known=known is not None)
+        artifact = lake.fetch(trained_model.prefix, trained_model.version)
+        with lake.lock(spec.model):
+            version = known = tracking.version_of(spec.model, trained_model.sha256)
+            if version is None:
+                tags = version_tags(spec, raw_data, features, trained_model, evaluation, ModelSignature.read(artifact))
+                version = register(spec, context, artifact, tags | {"dagster_run_id": context.run.run_id}, tracking)
+            reloads = reload_check(version, tracking)
+            older = older_than_champion(spec.model, version, evaluation, tracking)
+            if reloads.passed and older is None:
+                evidence = {"metrics": evaluation.metrics, "overridden": evaluation.lineage.overridden}
+                tracking.move_alias(version, "challenger", "registered", actor(context.run), evidence)
+        return report(
+            version, evaluation, reloads, tracking.version_url(version), is_known=known is not None, older=older
+        )
 
     return registered_model
 
 
-def lineage(raw: RawData, features: Features, model: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
-    """What leads from a version back to the source objects and the code."""
-    return {
+def version_tags(
+    spec: ModelSpec,
+    raw: RawData,
+    features: Features,
+    model: TrainedModel,
+    evaluation: Evaluation,
+    signature: ModelSignature,
+) -> dict[str, str]:
+    """What leads from a version back to the source objects and the code, and says how it was judged."""
+    tags = {
         "sha256": model.sha256,
         "snapshot": f"{model.prefix}/{model.version}",
         "raw_data_version": raw.version,
-        "prepared_data_version": features.prepared.version,
         "features_version": features.version,
         "evaluation_version": evaluation.version,
         "source": raw.uri,
         "git_commit": git_commit(),
+        f"test_{spec.gate.metric}": f"{evaluation.metrics[spec.gate.metric]:.6f}",
+        **origin_of(evaluation.prepared).tags,
+        **{f"overridden.{failed}": reason[:5000] for failed, reason in evaluation.lineage.overridden.items()},
     }
+    if spec.task == "binary_classification" and signature.classes:
+        tags["positive_class"] = str(signature.classes[1])
+    return tags
 
 
 def register(
@@ -100,6 +116,16 @@ def reload_check(version: RegisteredVersion, tracking: Tracking) -> dg.AssetChec
     )
 
 
+def older_than_champion(
+    model: str, version: RegisteredVersion, evaluation: Evaluation, tracking: Tracking
+) -> str | None:
+    """Why a version is no challenger: it is made from older data than the champion, as in a backfill."""
+    champion = tracking.by_alias(model, CHAMPION)
+    if champion is None or champion.version == version.version:
+        return None
+    return older_data(Origin.of_tags(tracking.tags_of(champion)), evaluation.lineage.until)
+
+
 def report(
     version: RegisteredVersion,
     evaluation: Evaluation,
@@ -107,17 +133,20 @@ def report(
     mlflow_version: str,
     *,
     is_known: bool,
+    older: str | None,
 ) -> StageReport:
-    """The version, and whether it is to become champion."""
+    """The version, and how it was judged."""
     return StageReport(
-        RegisteredModel(**version.model_dump(), promote=evaluation.beats_champion, decision=evaluation.decision),
+        RegisteredModel(**version.model_dump(), evaluation=evaluation),
         f"{version.version}-{version.sha256[:12]}",
         metadata={
             "version": version.version,
             "registered": "skipped: this artifact is a version already" if is_known else "now",
+            "challenger": f"no: {older}" if older else "yes",
             "mlflow_version": dg.MetadataValue.url(mlflow_version),
             "sha256": version.sha256,
-            "champion": evaluation.decision,
+            "champion": evaluation.comparison.reason,
         },
         checks=[reloads],
+        settles_overrides=True,
     )

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from mlops_assets.assets.handles import Handle
+from mlops_assets.assets.lineage import check_override, joined_lineage, own_lineage, with_override
 from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.ml.errors import MlopsError
 
@@ -65,19 +67,35 @@ class StageReport:
     version: str
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     checks: Sequence[dg.AssetCheckResult] = ()
+    settles_overrides: bool = False
+    """Whether the overridden checks before it are written down here, so that they bind nothing after it."""
 
 
-_code_changed: Any = dg.AutomationCondition.code_version_changed()
-FRESH = (
-    (
-        dg.AutomationCondition.missing()
-        | _code_changed.since_last_handled()
-        | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed()).since_last_handled()
+class StageConfig(dg.Config):
+    """What a run may say about a stage."""
+
+    override: dict[str, str] = Field(default_factory=dict)
+    """Checks of this stage that do not count in this run, each with the reason, which goes to the ledger."""
+
+
+def up_to_date(model: str, source_of_change: str) -> dg.AutomationCondition[dg.AssetKey]:
+    """A stage is to be made when its code or one of its inputs changed, together with all that is made from it.
+
+    `source_of_change` is the input that is made from all others, or from what they are made from: by it, a stage is
+    asked for in the same tick, and so in the same run, as what lies between. No stage runs on an input that is being
+    made, or that a blocking check has stopped.
+    """
+    condition = dg.AutomationCondition
+    changed: Any = condition.any_deps_match(condition.data_version_changed() | condition.will_be_requested())
+    last = dg.AssetSelection.assets(dg.AssetKey([model, source_of_change]))
+    code_changed: Any = condition.code_version_changed()
+    return (
+        (condition.newly_missing() | code_changed | changed.allow(last)).since_last_handled()
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+        & condition.all_deps_blocking_checks_passed()
     )
-    & ~dg.AutomationCondition.any_deps_missing()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-)
 
 
 def asset_key(spec: ModelSpec, stage_name: str) -> dg.AssetKey:
@@ -97,8 +115,10 @@ def stage(
 ) -> Callable[[Callable[..., StageReport]], dg.AssetsDefinition]:
     """`dg.asset` for a stage of this model that hands on a handle of `output_type` and takes those of `inputs`.
 
-    The function may take `context`, `config`, handles and resources, as any asset. Errors that are raised on purpose
-    fail the step with their sentence alone.
+    The last of `inputs` is the one that is made from the others. The function may take `context`, `config` (a
+    `StageConfig`), handles and resources, as any asset. It runs when its inputs belong together: no two are made from
+    different versions of a stage, and no blocking check has stopped one. Errors that are raised on purpose fail the
+    step with their sentence alone.
     """
     arguments: dict[str, Any] = {
         "key": asset_key(spec, name),
@@ -108,7 +128,7 @@ def stage(
         "code_version": code_version,
         "check_specs": list(checks),
         "description": description,
-        "automation_condition": FRESH if inputs else None,
+        "automation_condition": up_to_date(spec.model, inputs[-1]) if inputs else None,
         "dagster_type": output_type,
         "io_manager_key": "io_manager",
         "kinds": kinds,
@@ -117,22 +137,42 @@ def stage(
     }
 
     def decorate(function: Callable[..., StageReport]) -> dg.AssetsDefinition:
+        signature = inspect.signature(function, eval_str=True)
+        takes_config = "config" in signature.parameters
+        stops = {spec.name for spec in checks if spec.blocking}
+
         @functools.wraps(function)
         def execute(*args: Any, **kwargs: Any) -> dg.MaterializeResult[Any]:
+            config: StageConfig = kwargs["config"] if takes_config else kwargs.pop("config")
+            handles = {other: kwargs[other] for other in inputs if isinstance(kwargs[other], Handle)}
             with as_dagster_failure():
+                check_override(name, config.override, [spec.name for spec in checks])
+                inherited = joined_lineage(spec.model, handles)
                 report = function(*args, **kwargs)
+            results = [with_override(result, config.override) for result in report.checks]
+            handle = report.handle
+            if isinstance(handle, Handle):
+                before = inherited.model_copy(
+                    update={"failed": {}, "overridden": {}} if report.settles_overrides else {}
+                )
+                blocking = [result for result in report.checks if result.check_name in stops]
+                lineage = own_lineage(name, report.version, before, handle.lineage, blocking, config.override)
+                handle = handle.model_copy(update={"lineage": lineage})
             return dg.MaterializeResult(
-                value=report.handle,
+                value=handle,
                 data_version=dg.DataVersion(report.version),
                 metadata=report.metadata,
-                check_results=report.checks,
+                check_results=results,
             )
 
         # Dagster reads what the function takes, and would take the report for the asset's type
         shown: Any = execute
-        signature = inspect.signature(function, eval_str=True)
-        shown.__signature__ = signature.replace(return_annotation=dg.MaterializeResult)
+        parameters = list(signature.parameters.values())
         annotations = inspect.get_annotations(function, eval_str=True)
+        if not takes_config:
+            parameters.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, annotation=StageConfig))
+            annotations["config"] = StageConfig
+        shown.__signature__ = signature.replace(parameters=parameters, return_annotation=dg.MaterializeResult)
         execute.__annotations__ = annotations | {"return": dg.MaterializeResult}
         return dg.asset(**arguments)(execute)
 
@@ -140,7 +180,7 @@ def stage(
 
 
 def check(spec: ModelSpec, stage_name: str, name: str, description: str, blocking: bool = True) -> dg.AssetCheckSpec:
-    """A check that a stage makes itself; a blocking one that fails stops everything downstream."""
+    """A check that a stage makes itself; a blocking one that fails stops everything downstream, unless overridden."""
     return dg.AssetCheckSpec(name, asset=asset_key(spec, stage_name), description=description, blocking=blocking)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,10 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        # Where a minus precedes, the position is behind it
+        is_number = re.match(r"-?(NaN|Infinity)", error.doc[error.pos : error.pos + 9]) is not None
+        remedy = "NaN and Infinity are no JSON; send null for a missing value" if is_number else ""
+        raise BadRequest(f"the body is not JSON: {error}", remedy=remedy) from None
     if not isinstance(content, dict):
         raise BadRequest("the body must be a JSON object")
     return content
@@ -102,7 +106,9 @@ def _check_columns(given: Any, columns: Sequence[InputColumn]) -> None:
     for column in columns:
         if column.name not in given and not column.nullable:
             raise BadRequest(f"column {column.name} is missing", remedy=_wanted(columns))
-    if len(given) > len(columns) or not all(any(name == c.name for c in columns) for name in given):
+    # The names are compared only where there are more than are known, for this is done for each row
+    known = sum(column.name in given for column in columns)
+    if len(given) > known:
         extra = sorted(set(given) - {column.name for column in columns})
         raise BadRequest(f"there is no column {', '.join(extra)}", remedy=_wanted(columns))
 

@@ -75,6 +75,8 @@ class PredictionRoutes:
             return
         if body is None:
             code, content = 413, orjson.dumps({"error": f"the body is larger than {MAX_BODY >> 20} MiB"})
+        elif any(key == b"content-encoding" and value.lower() != b"identity" for key, value in scope["headers"]):
+            code, content = 415, orjson.dumps({"error": "the body is compressed; send it without Content-Encoding"})
         elif any(key == b"inference-header-content-length" for key, _ in scope["headers"]):
             code, content = 400, orjson.dumps({"error": "binary tensors are not supported; send JSON"})
         elif len(body) > LARGE_BODY:

@@ -275,6 +275,11 @@ class Tracking(dg.ConfigurableResource[Any]):
             raise
 
     @translate_errors
+    def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
+        """The tags of a version, which say what it was made from."""
+        return dict(self.client.get_model_version(version.model, str(version.version)).tags)
+
+    @translate_errors
     def register(
         self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str
     ) -> RegisteredVersion:

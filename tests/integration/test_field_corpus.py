@@ -275,6 +275,18 @@ CASES: dict[str, Case] = {
             and life.metrics["accuracy"] > 0.95
         ),
     ),
+    **{
+        f"seconds since 1970 as a target of {network}": Case(
+            csv(lambda frame: frame.assign(late=1_700_000_000 + 60 * frame.pieces + frame.weight.round(0))),
+            {**REGRESSION, "columns": {"late": {"type": "number"}}, "train": {"network": network, **more}},
+            holds=lambda life: life.metrics["r2"] > 0.97,
+        )
+        for network, more in (
+            ("sklearn.linear_model.LinearRegression", {}),
+            ("sklearn.ensemble.RandomForestRegressor", {}),
+            ("mlops_assets.ml.networks.MLP", {"epochs": 100, "batch_size": 32, "learning_rate": 0.01}),
+        )
+    },
     "a target of decimals": Case(
         yaml={
             "target": {"column": "slow", "from": "CASE WHEN weight > 50 THEN 1.0 ELSE 0.0 END"},

@@ -226,7 +226,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     challenger = platform.tracking.by_alias(platform.model, "challenger")
     assert challenger is not None
     assert challenger.version == 3
-    assert "does not beat" in third.asset_value([platform.model, "registered_model"]).decision
+    assert "does not beat" in third.asset_value([platform.model, "evaluation"]).comparison.reason
 
 
 def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(platform: Platform) -> None:
@@ -240,8 +240,9 @@ def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(pl
     )
     result = platform.run(changed)
     assert result.success, messages(result)
-    verdict = result.asset_value([platform.model, "registered_model"]).decision
-    assert verdict == "champion version 1 cannot be compared: it reads humidity, which the data lacks now"
+    verdict = result.asset_value([platform.model, "evaluation"]).comparison.reason
+    why = "it reads humidity, which the data lacks now"
+    assert verdict == f"champion version 1 cannot be compared: {why}; the gate alone decides"
     assert (platform.champion(), platform.ask([{"place": "Bern", "pressure": 990}])["model_version"]) == (2, "2")
 
 

@@ -106,6 +106,11 @@ class Target(Value):
                 raise problem("from", str(error)) from None
         return self
 
+    @property
+    def definition(self) -> str:
+        """What is predicted, in one line: the column, and what it is computed from."""
+        return self.column if self.from_ is None else f"{self.column} = {self.from_}"
+
 
 class Split(Value):
     """How rows are divided into train and test."""

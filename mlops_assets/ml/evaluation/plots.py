@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mlops_assets.ml.evaluation.metrics import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#9ca3af"
 SCATTERED = 5_000
+SHOWN_CLASSES, MOST_NAMES = 10, 20
+LEGEND_LETTERS, TICK_LETTERS, LETTERS_SIDE_BY_SIDE = 24, 16, 30
 
 
 def render(report: EvaluationReport, predictions: Predictions, curve: LearningCurve) -> dict[str, bytes]:
@@ -42,7 +47,7 @@ def _png(draw: Callable[[Any], None]) -> bytes:
     from matplotlib.figure import Figure
 
     # 420 pixels wide: what Dagster's asset page has room for
-    with rc_context({"font.size": 8}):
+    with rc_context({"font.size": 8, "text.parse_math": False}):  # names may have dollar signs
         figure = Figure(figsize=(4.2, 3.2), dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -61,71 +66,96 @@ def _learning_curve(axes: Any, curve: LearningCurve) -> None:
     axes.legend(frameon=False)
 
 
-def _shown_classes(report: EvaluationReport) -> list[tuple[int, str]]:
+def _shown_classes(report: EvaluationReport, predictions: Predictions) -> list[tuple[int, str]]:
+    """The positive one of two classes, or the first of several, where there are rows with it and without it."""
     classes = report.classes or ()
-    if len(classes) == 2:
-        return [(1, str(classes[1]))]
-    return [(index, str(value)) for index, value in enumerate(classes)][:10]
+    indices = [1] if report.positive is not None else range(len(classes))
+    varied = [index for index in indices if 0 < np.mean(predictions.truth == index) < 1]
+    return [(index, shortened(classes[index], LEGEND_LETTERS)) for index in varied][:SHOWN_CLASSES]
+
+
+def _legend(axes: Any, place: str) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc=place)
+    else:
+        axes.text(0.5, 0.5, "not defined: all rows are of one class", ha="center", transform=axes.transAxes)
+
+
+def shortened(name: object, letters: int) -> str:
+    """A name in so many letters at most, of which the beginning and the end are left: names often differ in one.
+
+    >>> shortened("New York, Manhattan", 11)
+    'New ...ttan'
+    """
+    text, half = str(name), (letters - 3) // 2
+    return text if len(text) <= letters else f"{text[:half]}...{text[-half:]}"
 
 
 def _roc(axes: Any, report: EvaluationReport, predictions: Predictions) -> None:
     from sklearn.metrics import roc_curve
 
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
-    for index, name in _shown_classes(report):
+    for index, name in _shown_classes(report, predictions):
         false_rate, true_rate, _ = roc_curve(predictions.truth == index, predictions.scores[:, index])
         axes.plot(false_rate, true_rate, label=name, **_style(report))
     axes.set(
-        title=f"ROC, area {report.metrics['roc_auc']:.4f}", xlabel="false positive rate", ylabel="true positive rate"
+        title=f"ROC, area {shown(report.metrics['roc_auc'])}", xlabel="false positive rate", ylabel="true positive rate"
     )
-    axes.legend(frameon=False, loc="lower right")
+    _legend(axes, "lower right")
 
 
 def _precision_recall(axes: Any, report: EvaluationReport, predictions: Predictions) -> None:
     from sklearn.metrics import precision_recall_curve
 
-    for index, name in _shown_classes(report):
+    for index, name in _shown_classes(report, predictions):
         precision, recall, _ = precision_recall_curve(predictions.truth == index, predictions.scores[:, index])
         axes.plot(recall, precision, label=name, **_style(report))
-        if len(report.classes or ()) == 2:
+        if report.positive is not None:
             rate = float(np.mean(predictions.truth == index))
             axes.axhline(rate, color=GREY, linestyle=":", label=f"always {name}")
-    axes.set(title=f"Precision and recall, area {report.metrics['pr_auc']:.4f}", xlabel="recall", ylabel="precision")
+    axes.set(title=f"Precision and recall, area {shown(report.metrics['pr_auc'])}", xlabel="recall", ylabel="precision")
     axes.set_ylim(0, 1.03)
-    axes.legend(frameon=False, loc="lower left")
+    _legend(axes, "lower left")
 
 
 def _calibration(axes: Any, report: EvaluationReport, predictions: Predictions) -> None:
     from sklearn.calibration import calibration_curve
 
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
-    for index, name in _shown_classes(report):
-        observed, stated = calibration_curve(predictions.truth == index, predictions.scores[:, index], n_bins=10)
+    for index, name in _shown_classes(report, predictions):
+        observed, stated = calibration_curve(
+            predictions.truth == index, np.clip(predictions.scores[:, index], 0, 1), n_bins=10
+        )
         axes.plot(stated, observed, marker="o", label=name, **_style(report))
     axes.set(
-        title=f"Calibration, Brier score {report.metrics['brier']:.4f}",
+        title=f"Calibration, Brier score {shown(report.metrics['brier'])}",
         xlabel="predicted probability",
         ylabel="observed share",
     )
-    axes.legend(frameon=False, loc="upper left")
+    _legend(axes, "upper left")
 
 
 def _confusion(axes: Any, report: EvaluationReport, predictions: Predictions) -> None:
+    from sklearn.metrics import confusion_matrix
+
     classes = report.classes or ()
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (predictions.truth, predictions.scores.argmax(axis=1)), 1)
+    counts = confusion_matrix(predictions.truth, predictions.scores.argmax(axis=1), labels=range(len(classes)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 10:
+    if len(classes) <= SHOWN_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
-            text = f"{count:,}\n{shares[row, column]:.1%}"
-            axes.text(
-                column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black"
-            )
-        names = [str(value) for value in classes]
-        axes.set_xticks(range(len(names)), names)
-        axes.set_yticks(range(len(names)), names)
-    axes.set(title=f"Confusion, accuracy {report.metrics['accuracy']:.4f}", xlabel="predicted", ylabel="true")
+            share = f"{shares[row, column]:.0%}" if count else ""
+            text = f"{count:,}\n{shares[row, column]:.1%}" if len(classes) <= 4 else share
+            color = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8 if len(classes) <= 6 else 6)
+    # As many names as have room beside each other, upright where they are short
+    named = range(0, len(classes), math.ceil(len(classes) / MOST_NAMES))
+    names = [shortened(classes[index], TICK_LETTERS) for index in named]
+    size = 8 if len(names) <= 6 else 6
+    is_narrow = max(map(len, names), default=0) * len(names) <= LETTERS_SIDE_BY_SIDE
+    axes.set_xticks(named, names, fontsize=size, rotation=0 if is_narrow else 90)
+    axes.set_yticks(named, names, fontsize=size)
+    axes.set(title=f"Confusion, accuracy {shown(report.metrics['accuracy'])}", xlabel="predicted", ylabel="true")
 
 
 def _residuals(axes: Any, predictions: Predictions) -> None:
@@ -141,11 +171,14 @@ def _scattered(predictions: Predictions) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _importance(axes: Any, report: EvaluationReport) -> None:
-    ordered = sorted(report.importance.items(), key=lambda item: item[1])[-20:]
-    axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=BLUE)
+    ordered = sorted(report.importance.items(), key=lambda item: item[1])[-MOST_NAMES:]
+    places = range(len(ordered))
+    axes.barh(places, [value for _, value in ordered], color=BLUE)
+    names = [shortened(name, LEGEND_LETTERS) for name, _ in ordered]
+    axes.set_yticks(places, names, fontsize=8 if len(names) <= 12 else 6)
     loss = "RMSE" if report.task == "regression" else "log loss"
     axes.set(title="Permutation importance", xlabel=f"increase of {loss} when shuffled")
 
 
 def _style(report: EvaluationReport) -> dict[str, Any]:
-    return {"color": BLUE} if len(report.classes or ()) == 2 else {}
+    return {"color": BLUE} if report.positive is not None else {}

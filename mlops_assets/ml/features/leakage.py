@@ -62,7 +62,7 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     that to answer the most frequent class always is worth nothing; that of a regression is the R2 of the target's
     ranks, so that a few large values do not decide. Classes with fewer than 10 rows are left out.
     """
-    rows = _sample(prepared / "train.parquet", plan)
+    rows: Any = _sample(prepared / "train.parquet", plan)
     target = rows[plan.target.column].to_numpy()
     if plan.task == "regression":
         target = rows[plan.target.column].rank().to_numpy()
@@ -82,26 +82,27 @@ def _sample(path: Path, plan: FeaturePlan) -> pd.DataFrame:
 
     columns = [*(column.name for column in plan.use), plan.target.column]
     batches = pq.ParquetFile(path).iter_batches(SAMPLE_ROWS, columns=columns)
-    frames = [to_frame(next(batches))]
+    frames: list[Any] = [to_frame(next(batches))]
     if plan.classes is None:
         return frames[0]
     missing = ROWS_OF_CLASS - np.bincount(frames[0][plan.target.column], minlength=len(plan.classes))
     for batch in batches:
         if (missing <= 0).all():
             break
-        frame = to_frame(batch)
+        frame: Any = to_frame(batch)
         nth = frame.groupby(plan.target.column).cumcount().to_numpy()
         frames.append(frame[nth < missing[frame[plan.target.column]]])
         missing -= np.bincount(frames[-1][plan.target.column], minlength=len(missing))
     return pd.concat(frames, ignore_index=True)
 
 
-def _score(values: pd.Series, is_category: bool, target: NDArray[Any], plan: FeaturePlan) -> float:
+def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePlan) -> float:
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import train_test_split
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     is_regression = plan.task == "regression"
+    fitted: Any
     fitted, held_out = train_test_split(
         np.arange(len(target)), test_size=0.5, random_state=0, stratify=None if is_regression else target
     )
@@ -121,7 +122,7 @@ def _score(values: pd.Series, is_category: bool, target: NDArray[Any], plan: Fea
     return float(balanced_accuracy_score(target[held_out], answers, adjusted=True))
 
 
-def _by_mean_target(values: pd.Series, target: NDArray[Any], fitted: NDArray[Any]) -> NDArray[np.float64]:
+def _by_mean_target(values: Any, target: NDArray[Any], fitted: NDArray[Any]) -> NDArray[np.float64]:
     """Each category as the mean target of its rows among those that are fitted."""
     import pandas as pd
 

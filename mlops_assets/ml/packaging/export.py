@@ -9,6 +9,7 @@ import numpy as np
 
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.features.preprocessing import FEATURES
+from mlops_assets.ml.features.target_scale import is_far
 from mlops_assets.ml.inference.artifact import GRAPH, INSIDE, GoldenRows, InputColumn, ModelSignature
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 
@@ -123,8 +124,8 @@ def _as_json(value: Any, column: InputColumn) -> float | str | None:
 
 def _difference(outputs: dict[str, NDArray[Any]], trained: NDArray[Any], features: FeatureSet) -> float:
     """Largest absolute difference between the graph's answers and the trained model's; for regression, relative to the
-    largest answer or the target's standard deviation, which float32 can resolve."""
+    largest answer or the target's standard deviation, which float32 can resolve, or did where it was standardised."""
     if features.task != "regression":
         return float(np.max(np.abs(outputs["probabilities"] - trained)))
-    size = max(features.target_std, np.max(np.abs(trained)))
+    size = max(features.target_std, np.max(np.abs(trained - (features.target_mean if is_far(features) else 0))))
     return float(np.max(np.abs(outputs["prediction"] - trained)) / size)

@@ -12,6 +12,7 @@ import numpy as np
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import load_arrays
 from mlops_assets.ml.features.sklearn_to_onnx import keep_output, to_onnx, with_single_output
+from mlops_assets.ml.features.target_scale import in_own_unit, is_far, own_unit_in_graph, standardised
 from mlops_assets.ml.import_paths import construct, import_class
 from mlops_assets.ml.inference.artifact import GRAPH, MAX_BYTES
 from mlops_assets.ml.inference.onnx_model import OnnxModel
@@ -35,6 +36,9 @@ WHERE, REMEDY = "train.network", "choose another estimator"
 class EstimatorLearner:
     """The estimator that `train.network` names; the seed is its random_state where it takes one.
 
+    A target that float32 cannot resolve is standardised for the fit; others are fitted in their own unit, in which some
+    estimators mean their params.
+
     Probabilities lie between 0 and 1, and of two classes they add up to 1, in the graph as in `predict`: the float32
     sums of a forest's trees can be beyond by a rounding error.
     """
@@ -56,12 +60,18 @@ class EstimatorLearner:
                 raise TrainingError(f"{config.network} has no {method}", where=WHERE, remedy=REMEDY)
 
     @property
+    def _standardises(self) -> bool:
+        return self.is_regression and is_far(self.features)
+
+    @property
     def _answers_by(self) -> str:
         return "predict" if self.is_regression else "predict_proba"
 
     def fit(self, folder: Path, out: Path, run: TrainingRun) -> LearningCurve:
         """Fit on the train arrays at once: there are no checkpoints, and no epochs to show."""
         x, y = load_arrays(folder, "train")
+        if self._standardises:
+            y = standardised(y, self.features)
         self._rehearse(x, y)
         self._check_size(x, y)
         try:
@@ -134,7 +144,8 @@ class EstimatorLearner:
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """As the estimator predicts, (n, 1) or (n, k)."""
         if self.is_regression:
-            return np.asarray(self.estimator.predict(x)).reshape(-1, 1)
+            predicted = np.asarray(self.estimator.predict(x)).reshape(-1, 1)
+            return in_own_unit(predicted, self.features) if self._standardises else predicted
         probabilities = np.clip(np.asarray(self.estimator.predict_proba(x)), 0, 1)
         if probabilities.shape[1] == 2:
             probabilities[:, 0] = 1 - probabilities[:, 1]
@@ -147,6 +158,9 @@ class EstimatorLearner:
         options = None if self.is_regression else {id(self.estimator): {"zipmap": False, "output_class_labels": False}}
         inputs = [("features", FloatTensorType([None, len(self.features.feature_names)]))]
         graph = to_onnx(self.estimator, "estimator", inputs, options)
+        if self._standardises:
+            own_unit_in_graph(graph.graph, graph.graph.output[0].name, self.features)
+            return graph
         if self.is_regression:
             return with_single_output(graph, 0, "prediction")
         # The first output is the label, which the export makes of the probabilities

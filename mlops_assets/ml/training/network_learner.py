@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mlops_assets.ml.features.sklearn_to_onnx import OPSET
+from mlops_assets.ml.features.target_scale import in_own_unit, own_unit_in_graph
 from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.training.learner import WEIGHTS
 from mlops_assets.ml.training.reproducible import reproducible
@@ -60,7 +61,7 @@ class NetworkLearner:
         with torch.inference_mode():
             scores = self.network(torch.from_numpy(x)).numpy().astype(np.float64)
         if self.features.task == "regression":
-            return scores * self.features.target_std + self.features.target_mean
+            return in_own_unit(scores, self.features)
         if self.features.task == "binary_classification":
             positive = 1 / (1 + np.exp(-scores))
             return np.concatenate([1 - positive, positive], axis=1)
@@ -99,6 +100,9 @@ class NetworkLearner:
         )
         assert program is not None
         model = _without_names_of_this_machine(program.model_proto)
+        if self.features.task == "regression":
+            own_unit_in_graph(model.graph, "scores", self.features)
+            return model
         nodes, output = _output_nodes(self.features)
         model.graph.node.extend(nodes)
         del model.graph.output[:]
@@ -107,26 +111,15 @@ class NetworkLearner:
 
 
 def _output_nodes(features: FeatureSet) -> tuple[list[Any], Any]:
-    """The nodes after `scores`, and the graph's output."""
+    """The nodes that make probabilities of `scores`, and the graph's output."""
     from onnx import TensorProto, helper, numpy_helper
 
-    def constant(name: str, value: float) -> Any:
-        array = np.array([value], dtype=np.float32)
-        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
-
-    if features.task == "regression":
-        return [
-            constant("target_std", features.target_std),
-            constant("target_mean", features.target_mean),
-            helper.make_node("Mul", ["scores", "target_std"], ["centred"]),
-            helper.make_node("Add", ["centred", "target_mean"], ["prediction"]),
-        ], helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [None, 1])
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, None])
     if features.task == "multiclass_classification":
         return [helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1)], probabilities
     return [
         helper.make_node("Sigmoid", ["scores"], ["positive"]),
-        constant("one", 1),
+        helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.ones(1, np.float32), "one")),
         helper.make_node("Sub", ["one", "positive"], ["negative"]),
         helper.make_node("Concat", ["negative", "positive"], ["probabilities"], axis=1),
     ], probabilities

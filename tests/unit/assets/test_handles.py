@@ -1,21 +1,26 @@
 """Handles: kept as JSON, of a run and the latest; one's own run comes first, and other versions are told."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: Dagster reads the annotations of assets
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.handles import HandleIOManager, PreparedData, Snapshot, handle_key
+from mlops_assets.assets.handles import HandleIOManager, Lineage, PreparedData, Snapshot, handle_key, partition_of_run
 from resources.lake.lake import Lake
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 KEY = dg.AssetKey(["weather", "prepared_data"])
+LINEAGE = Lineage(versions={"prepared_data": "v1"})
 PREPARED = PreparedData(
-    prefix="weather/prepared_data", version="v1", train_rows=8, validation_rows=1, test_rows=2, classes=(False, True)
+    lineage=LINEAGE,
+    prefix="weather/prepared_data",
+    version="v1",
+    train_rows=8,
+    validation_rows=1,
+    test_rows=2,
+    classes=(False, True),
 )
 
 
@@ -34,9 +39,12 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache"))
 
 
-def materialize(lake: Lake, *assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
+def materialize(
+    lake: Lake, *assets: dg.AssetsDefinition, tags: dict[str, str] | None = None
+) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [prepared_data, train_rows],
+        tags=tags,
         selection=list(assets),
         resources={"io_manager": HandleIOManager(lake=lake)},
         raise_on_error=False,
@@ -49,7 +57,7 @@ def rows(result: dg.ExecuteInProcessResult) -> Any:
     return found.metadata["rows"].value
 
 
-def reason(result: dg.ExecuteInProcessResult) -> str:
+def reason_of(result: dg.ExecuteInProcessResult) -> str:
     """What the step that could not read its input said."""
     [event] = [event for event in result.all_events if event.is_step_failure]
     return str(event.step_failure_data.error_display_string)
@@ -83,11 +91,102 @@ def test_the_handle_of_ones_own_run_comes_before_that_of_another_run(lake: Lake)
 
 def test_what_was_never_materialized_is_told(lake: Lake) -> None:
     result = materialize(lake, train_rows)
-    assert "weather/prepared_data has not been materialized yet; materialize it first" in reason(result)
+    assert "weather/prepared_data has not been materialized yet; materialize it first" in reason_of(result)
 
 
-@pytest.mark.parametrize("content", [Snapshot(prefix="p", version="v").model_dump_json(), "{", '{"place": "p"}'])
+def put(lake: Lake, rows: int, run_id: str = "latest", **lineage: Any) -> None:
+    """A handle with so many train rows, of a run or the latest."""
+    changed = {"train_rows": rows, "lineage": LINEAGE.model_copy(update=lineage)}
+    content = PREPARED.model_copy(update=changed).model_dump_json().encode()
+    lake.store.replace(handle_key("weather/prepared_data", run_id), content)
+
+
+@dg.asset(key=["weather", "train_rows"], ins={"prepared": dg.AssetIn(key=KEY)})
+def fails_at_first(context: dg.AssetExecutionContext, prepared: PreparedData) -> dg.MaterializeResult:
+    if not context.run.parent_run_id or context.run.tags.get("fail"):
+        raise dg.Failure("not now")
+    return dg.MaterializeResult(metadata={"rows": prepared.train_rows})
+
+
+def failing_job() -> dg.JobDefinition:
+    resources = {"io_manager": HandleIOManager(lake=Lake(**LAKE))}
+    defs = dg.Definitions(
+        assets=[prepared_data, fails_at_first],
+        jobs=[dg.define_asset_job("weather")],
+        resources=resources,
+        executor=dg.in_process_executor,
+    )
+    return defs.resolve_job_def("weather")
+
+
+LAKE: dict[str, str] = {}
+
+
+def test_a_run_that_is_executed_again_from_failure_goes_on_with_what_its_parents_made(lake: Lake) -> None:
+    LAKE.update(uri=lake.uri, cache=lake.cache)
+    with dg.instance_for_test() as instance:
+        failed = failing_job().execute_in_process(instance=instance, raise_on_error=False)
+        assert not failed.success
+        for tags in ({"fail": "again"}, {}):
+            put(lake, 999)  # another run comes between
+            options = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
+            with dg.execute_job(
+                dg.reconstructable(failing_job), instance, tags=tags, reexecution_options=options
+            ) as failed:
+                pass
+        assert failed.success
+        [found] = failed.asset_materializations_for_node("weather__train_rows")
+    assert found.metadata["rows"].value == 8
+
+
+@pytest.mark.parametrize(
+    ("partition", "reason"),
+    [("2025-05", "ends with 2025-05"), (None, "is bounded by no partition")],
+)
+def test_a_run_about_a_partition_does_not_take_the_latest_of_another_one(
+    lake: Lake, partition: str | None, reason: str
+) -> None:
+    put(lake, 8, partition=partition)
+    message = f"This run is about 2025-02, but the data of the latest weather/prepared_data {reason}; materialize"
+    assert message in reason_of(materialize(lake, train_rows, tags={"dagster/partition": "2025-02"}))
+
+
+def test_a_partition_may_be_asked_for_by_the_configuration_of_the_models_raw_data() -> None:
+    config = {"ops": {"weather__raw_data": {"config": {"last_partition": "2025-02"}}, "iris__raw_data": {}}}
+    run = dg.DagsterRun(job_name="both", run_config=config)
+    assert [partition_of_run(run, model) for model in ("weather", "iris", "flights")] == ["2025-02", None, None]
+
+
+def test_a_run_about_a_partition_takes_the_latest_of_that_one(lake: Lake) -> None:
+    put(lake, 8, partition="2025-02")
+    assert rows(materialize(lake, train_rows, tags={"dagster/partition": "2025-02"})) == 8
+
+
+def test_an_override_holds_for_its_run_and_is_not_in_the_latest(lake: Lake) -> None:
+    lineage = Lineage(versions={"a": "1"}, failed={"a.contract": "broken"}, overridden={"a.contract": "known"})
+
+    @dg.asset(key=KEY, dagster_type=PreparedData)
+    def overridden() -> PreparedData:
+        return PREPARED.model_copy(update={"lineage": lineage})
+
+    result = dg.materialize([overridden], resources={"io_manager": HandleIOManager(lake=lake)})
+    for run_id, kept in ((result.run_id, {"a.contract": "known"}), ("latest", {})):
+        content = lake.store.read(handle_key("weather/prepared_data", run_id))
+        assert content is not None
+        found = PreparedData.model_validate_json(content).lineage
+        assert (found.failed, found.overridden) == (lineage.failed, kept)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Snapshot(prefix="p", version="v").model_dump_json(),
+        PREPARED.model_copy(update={"lineage": Lineage()}).model_dump_json(),
+        "{",
+        '{"place": "p"}',
+    ],
+)
 def test_the_handle_of_another_version_of_the_code_is_told(lake: Lake, content: str) -> None:
     lake.store.replace(handle_key("weather/prepared_data"), content.encode())
     message = "weather/prepared_data was materialized by another version of mlops-assets; materialize it again."
-    assert message in reason(materialize(lake, train_rows))
+    assert message in reason_of(materialize(lake, train_rows))

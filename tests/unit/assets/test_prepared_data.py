@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import dagster as dg
 import pytest
 
@@ -11,11 +13,13 @@ from mlops_assets.assets.prepared_data import (
     dropped_rows_check,
     preparation_plan,
     row_count_check,
+    rows_before,
 )
 from mlops_assets.ml.data.contract import Prepare
 from mlops_assets.ml.data.prepare import ColumnStatistics, Preparation, Violation
 from tests.support import spec
 
+MARCH, APRIL = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)
 KEPT = Preparation(
     rows_read=10,
     rows_outside_window=0,
@@ -76,3 +80,16 @@ def test_too_many_dropped_rows_stop_the_pipeline_and_say_why() -> None:
 def test_a_row_count_that_changes_by_more_than_half_is_a_warning(before: int | None, passed: bool) -> None:
     result = row_count_check(100, before)
     assert (result.passed, result.severity) == (passed, dg.AssetCheckSeverity.WARN)
+
+
+def test_a_row_count_is_compared_with_the_last_one_of_data_that_is_not_newer() -> None:
+    key = dg.AssetKey(["weather", "prepared_data"])
+    with dg.instance_for_test() as instance:
+        assert rows_before(instance, key, APRIL) is None
+        for rows, until in ((300, APRIL), (310, APRIL), (200, MARCH)):  # March is a backfill
+            metadata = {"dagster/row_count": rows, "data_until": until.isoformat()}
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+        assert rows_before(instance, key, APRIL) == 310
+        assert rows_before(instance, key, MARCH) == 200
+        assert rows_before(instance, key, datetime(2025, 2, 1, tzinfo=UTC)) is None
+        assert rows_before(instance, key, None) == 200

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.assets.raw_data import list_objects, used_window
+from mlops_assets.assets.raw_data import data_until, last_partition, list_objects, used_window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import Source
 from resources.lake.lake import Lake
@@ -45,17 +45,27 @@ def test_a_source_of_nothing_is_told(lake: Lake) -> None:
 
 
 def test_without_partitions_all_rows_are_used() -> None:
-    assert used_window(Source(uri="w/*.csv"), None, None) == (None, None)
+    assert last_partition(Source(uri="w/*.csv"), None, None) is None
+    assert used_window(Source(uri="w/*.csv"), None) == (None, None)
     with pytest.raises(DataError, match=r"has no partitions, so 2013-06 means nothing; set source\.partition_by"):
-        used_window(Source(uri="w/*.csv"), "2013-06", None)
+        last_partition(Source(uri="w/*.csv"), "2013-06", None)
 
 
 def test_the_window_ends_with_the_partition_that_is_asked_for_or_the_newest() -> None:
-    assert used_window(MONTHS, "2013-06", datetime(2013, 9, 3, tzinfo=UTC)) == JUNE
-    assert used_window(MONTHS, None, datetime(2013, 6, 30, 23, 59, tzinfo=UTC)) == JUNE
+    assert last_partition(MONTHS, "2013-06", datetime(2013, 9, 3, tzinfo=UTC)) == "2013-06"
+    assert last_partition(MONTHS, None, datetime(2013, 6, 30, 23, 59, tzinfo=UTC)) == "2013-06"
+    assert used_window(MONTHS, "2013-06") == JUNE
 
 
 def test_without_a_window_the_newest_partition_bounds_nothing() -> None:
     whole = MONTHS.model_copy(update={"window": None})
-    assert used_window(whole, None, datetime(2013, 6, 3, tzinfo=UTC)) == (None, None)
-    assert used_window(whole, "2013-06", None) == (None, JUNE[1])
+    assert last_partition(whole, None, datetime(2013, 6, 3, tzinfo=UTC)) is None
+    assert used_window(whole, "2013-06") == (None, JUNE[1])
+
+
+def test_data_lasts_until_its_newest_row_or_the_end_of_the_window() -> None:
+    newest = datetime(2013, 6, 20, tzinfo=UTC)
+    assert data_until(None, newest.replace(tzinfo=None)) == newest
+    assert data_until(JUNE[1], newest) == newest
+    assert data_until(JUNE[0], newest) == JUNE[0]
+    assert data_until(None, None) is None

@@ -9,15 +9,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.handles import HandleIOManager
+from mlops_assets.assets.handles import Handle, HandleIOManager
 from mlops_assets.assets.stage import StageReport, as_dagster_failure, asset_key, check, snapshot, stage, version_of
 from mlops_assets.ml.errors import DataError, LakeError
-from mlops_assets.ml.values import Value
 from resources.lake.lake import Lake
 from tests.support import failure, spec
 
 
-class Total(Value):
+class Total(Handle):
     """The handle of the stages here."""
 
     rows: int
@@ -52,10 +51,18 @@ def doubled() -> dg.AssetsDefinition:
     return doubled
 
 
-def materialize(lake: Lake, *assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+def materialize(
+    lake: Lake, *assets: dg.AssetsDefinition, override: dict[str, str] | None = None, only: str | None = None
+) -> dg.ExecuteInProcessResult:
+    """Run the stages, or `only` one of them; `override` is about the checks of `total`."""
+    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if override:
+        config["ops"] = {"weather__total": {"config": {"override": override}}}
     resources = {"io_manager": HandleIOManager(lake=lake)}
-    return dg.materialize(list(assets), resources=resources, raise_on_error=False, run_config=quiet)
+    selection = dg.AssetSelection.assets(asset_key(spec(), only)) if only else None
+    return dg.materialize(
+        list(assets), resources=resources, raise_on_error=False, run_config=config, selection=selection
+    )
 
 
 def test_a_report_becomes_handle_data_version_metadata_and_checks(lake: Lake) -> None:
@@ -67,7 +74,8 @@ def test_a_report_becomes_handle_data_version_metadata_and_checks(lake: Lake) ->
     assert shown.tags["dagster/data_version"] == "v3"
     [evaluation] = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.passed) == ("some", True)
-    assert result.output_for_node("weather__doubled") == Total(rows=6)
+    made = result.output_for_node("weather__doubled")
+    assert (made.rows, made.lineage.versions) == (6, {"total": "v3", "doubled": "v"})
 
 
 def test_a_blocking_check_that_fails_stops_what_is_downstream(lake: Lake) -> None:
@@ -177,3 +185,26 @@ def test_a_stage_may_stand_in_a_module_that_postpones_annotations() -> None:
     module: dict[str, Any] = {"__name__": "postponed"}
     exec(POSTPONED, module)
     assert module["count"](spec()).key.path[-1] == "count"
+
+
+def test_a_check_that_is_overridden_in_a_run_stops_nothing_in_it(lake: Lake) -> None:
+    override = {"some": "the holidays have no rows"}
+    result = materialize(lake, total(lambda: 0), doubled(), override=override)
+    assert result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "Overridden in this run: the holidays have no rows" in str(evaluation.description)
+    assert not materialize(lake, total(lambda: 0), doubled()).success, "the next run has no override"
+
+
+def test_nothing_goes_on_in_another_run_from_a_check_that_failed_or_was_overridden(lake: Lake) -> None:
+    for override in ({}, {"some": "known"}):
+        materialize(lake, total(lambda: 0), override=override)
+        assert "The check some of total failed" in failure(
+            materialize(lake, total(lambda: 0), doubled(), only="doubled")
+        )
+
+
+def test_a_check_that_the_stage_does_not_have_cannot_be_overridden(lake: Lake) -> None:
+    result = materialize(lake, total(lambda: pytest.fail("it ran")), override={"any": "why not"})
+    assert failure(result) == "total has no check any to override; its checks are some."

@@ -20,7 +20,7 @@ from mlops_assets.components.model_pipeline import STAGES, ModelPipeline, ModelP
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
-from tests.support import Platform, attributes, check_results, messages, weather
+from tests.support import Platform, attributes, check_results, messages, spec, weather
 
 UP_TO_FEATURES = ("raw_data", "prepared_data", "features", "row_total")
 
@@ -60,7 +60,7 @@ class AuditedPipeline(ModelPipeline):
 
 @pytest.fixture
 def audited(tmp_path: Path, mlflow_uri: str) -> Platform:
-    """A platform whose models are audited."""
+    """A platform whose models are audited; nothing here needs its model server."""
     return Platform(tmp_path, mlflow_uri, pipeline=AuditedPipeline)
 
 
@@ -155,3 +155,90 @@ def test_a_mistake_in_a_yaml_is_told_with_its_file_and_line() -> None:
     assert cause is not None
     assert re.search(r"defs\.yaml:\d+$", cause.where.rpartition(": ")[0])
     assert cause.where.endswith("train.epochs")
+
+
+FLOW = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
+
+
+class Automation:
+    """The stages of a model under Dagster's automation, tick by tick, without running them."""
+
+    def __init__(self, home: Path) -> None:
+        self.defs = Platform(home, mlflow_uri="unused").definitions(spec())
+        graph = self.defs.resolve_asset_graph()
+        self.checks = {
+            key: [check.name for check in graph.get_check_keys_for_assets({key})] for key in graph.get_all_asset_keys()
+        }
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.cursor: Any = None
+        self.tick()  # the first one looks only
+
+    def tick(self) -> list[str]:
+        """The stages that are asked for in the next tick, in the order of the flow."""
+        result = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        return [name for name in FLOW if result.get_num_requested(asset_key(spec(), name))]
+
+    def made(self, version: str, *names: str, failed: str | None = None) -> None:
+        """Report that stages were materialized with a data version, and that their checks passed but the failed one."""
+        for name in names or FLOW:
+            key, tags = asset_key(spec(), name), {"dagster/data_version": version}
+            self.instance.report_runless_asset_event(dg.AssetMaterialization(key, tags=tags))
+            for found in self.checks[key]:
+                check = dg.AssetCheckEvaluation(asset_key=key, check_name=found, passed=found != failed, metadata={})
+                self.instance.report_runless_asset_event(check)
+
+
+@pytest.fixture
+def automation(tmp_path: Path) -> Automation:
+    found = Automation(tmp_path)
+    found.made("1")
+    while found.tick():
+        pass
+    return found
+
+
+AFTER_PREPARED = ["features", "trained_model", "evaluation", "registered_model", "deployment"]
+
+
+def test_what_is_made_of_new_rows_is_asked_for_together(automation: Automation) -> None:
+    automation.made("2", "prepared_data")
+    assert automation.tick() == AFTER_PREPARED
+    assert automation.tick() == []
+    automation.made("2", *AFTER_PREPARED)
+    assert [automation.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_new_source_objects_ask_for_all_that_follows(automation: Automation) -> None:
+    automation.made("2", "raw_data")
+    assert automation.tick() == ["prepared_data", *AFTER_PREPARED]
+
+
+def test_the_same_rows_ask_for_nothing(automation: Automation) -> None:
+    automation.made("1", "raw_data", "prepared_data")
+    assert automation.tick() == []
+
+
+def test_a_run_of_everything_asks_for_nothing_more(automation: Automation) -> None:
+    for name in FLOW:
+        automation.made("2", name)
+    assert [automation.tick() for _ in range(2)] == [[], []]
+
+
+def test_what_fails_is_asked_for_once(automation: Automation) -> None:
+    automation.made("2", "prepared_data")
+    assert "features" in automation.tick()
+    assert [automation.tick() for _ in range(3)] == [[], [], []]
+
+
+def test_nothing_is_made_of_what_a_blocking_check_has_stopped(automation: Automation) -> None:
+    automation.made("2", "prepared_data", failed="contract")
+    assert automation.tick() == []
+
+
+def test_a_new_model_that_misses_the_gate_asks_for_nothing_and_the_next_one_asks_again(automation: Automation) -> None:
+    automation.made("2", "prepared_data", "features", "trained_model")
+    automation.made("2", "evaluation", failed="gate")
+    assert automation.tick() == []
+    automation.made("3", "prepared_data")
+    assert automation.tick() == AFTER_PREPARED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,23 @@ def test_no_body_gives_anything_but_an_object_or_a_bad_request(body: bytes) -> N
     except BadRequest:
         with pytest.raises((orjson.JSONDecodeError, AssertionError)):
             assert isinstance(orjson.loads(body), dict)
+
+
+@pytest.mark.parametrize("written", [b"NaN", b"-Infinity", b"Infinity"])
+def test_numbers_that_json_does_not_have_are_told_with_what_to_send(written: bytes) -> None:
+    with pytest.raises(BadRequest, match="NaN and Infinity are no JSON; send null for a missing value"):
+        parse_json('{"ort": "Zürich", "x": '.encode() + written + b"}")
+    with pytest.raises(BadRequest) as caught:
+        parse_json(b'{"x": nun}')
+    assert "send null" not in str(caught.value)
+
+
+def test_many_columns_cost_as_much_each_as_few() -> None:
+    def seconds(width: int) -> float:
+        columns = tuple(InputColumn(name=f"c{index}", dtype="float32") for index in range(width))
+        content = {"instances": [{column.name: 1.0 for column in columns}] * (40_000 // width)}
+        start = time.perf_counter()
+        decode_v1(content, columns)
+        return time.perf_counter() - start
+
+    assert min(seconds(800) for _ in range(3)) < 4 * min(seconds(50) for _ in range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -99,3 +100,11 @@ def test_an_error_holds_no_more_of_a_name_than_a_model_may_have(client: Client) 
 def test_every_other_route_is_kserves(client: Client, method: str, path: str) -> None:
     client.post(path, b"", method=method)
     assert client.passed_on == [path]
+
+
+def test_a_compressed_body_is_refused_and_not_taken_for_json(client: Client) -> None:
+    body = gzip.compress(b'{"instances": [{"x": 1}]}')
+    status, answer = client.post("/v1/models/m:predict", body, headers=[(b"content-encoding", b"gzip")])
+    assert (status, answer) == (415, {"error": "the body is compressed; send it without Content-Encoding"})
+    plain = client.post("/v1/models/m:predict", gzip.decompress(body), headers=[(b"content-encoding", b"identity")])
+    assert plain[0] == 200

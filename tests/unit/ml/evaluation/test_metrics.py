@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from mlops_assets.ml.evaluation import metrics as module
 from mlops_assets.ml.evaluation.metrics import METRICS_BY_TASK, classification_metrics, regression_metrics
 
 
@@ -55,6 +57,48 @@ def test_classification_equals_scikit_learn(rows: int, classes: int, seed: int) 
 
 def test_what_is_not_defined_is_nan_and_not_an_error() -> None:
     found = classification_metrics(np.zeros(5, dtype=int), np.tile([0.9, 0.1], (5, 1)))
-    assert math.isnan(found["roc_auc"])
+    undefined = ["precision", "recall", "f1", "roc_auc", "pr_auc"]
+    assert [name for name, value in found.items() if math.isnan(value)] == undefined
     assert found["accuracy"] == 1
     assert math.isnan(regression_metrics(np.ones(4), np.ones(4))["r2"])
+    assert math.isnan(regression_metrics(np.ones(1), np.zeros(1))["r2"])
+
+
+def test_a_class_that_does_not_occur_does_not_count_among_many() -> None:
+    truth = np.array([0, 0, 1, 1, 0, 1])
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 6).astype(np.float32)
+    found = classification_metrics(truth, probabilities)
+    areas = [metrics.roc_auc_score(truth == index, probabilities[:, index]) for index in (0, 1)]
+    assert found["roc_auc"] == pytest.approx(np.mean(areas))
+
+
+def test_a_rounding_error_beyond_0_and_1_changes_no_metric() -> None:
+    truth = np.array([0, 1, 1])
+    found = classification_metrics(truth, np.array([[1.0000001, -1e-7], [0.25, 0.75], [-1e-7, 1.0000001]], np.float32))
+    assert found["brier"] == pytest.approx(0.25**2 / 3)
+    assert found["log_loss"] == pytest.approx(-np.log(0.75) / 3, rel=1e-5)
+
+
+def test_of_several_classes_the_brier_score_is_the_sum_and_batches_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(0)
+    truth, probabilities = generator.integers(0, 5, 300), generator.dirichlet(np.ones(5), 300).astype(np.float32)
+    whole = classification_metrics(truth, probabilities)
+    assert whole["brier"] == pytest.approx(np.mean(((probabilities - np.eye(5)[truth]) ** 2).sum(axis=1)), rel=1e-5)
+    monkeypatch.setattr(module, "BATCH_ROWS", 7)
+    assert classification_metrics(truth, probabilities) == pytest.approx(whole)
+
+
+def test_a_hundred_classes_take_little_memory() -> None:
+    generator = np.random.default_rng(0)
+    rows, classes = 100_000, 100
+    truth = generator.integers(0, classes, rows)
+    probabilities = generator.random((rows, classes), dtype=np.float32)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    classification_metrics(truth[:200], probabilities[:200])
+    tracemalloc.start()
+    classification_metrics(truth, probabilities)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * probabilities.nbytes, f"{peak >> 20} MiB beside {probabilities.nbytes >> 20} MiB"

@@ -48,4 +48,19 @@ def test_a_classifier_shows_its_classes() -> None:
     report = REPORT.model_copy(
         update={"task": "binary_classification", "classes": (False, True), "slices": (), "metrics": {"accuracy": 1.0}}
     )
-    assert "- task: binary classification\n- owners: none\n- classes: False, True" in model_card("w", "", (), report)
+    card = model_card("w", "", (), report)
+    assert "- task: binary classification\n- owners: none\n- classes: False, True\n- positive class: True (" in card
+
+
+def test_the_class_that_the_metrics_are_about_is_named() -> None:
+    update = {"task": "binary_classification", "classes": ("legit", "fraud"), "slices": (), "metrics": {"recall": 0.4}}
+    report = REPORT.model_copy(update=update)
+    card = model_card("w", "", (), report)
+    assert report.positive == "fraud"
+    assert "- positive class: fraud (precision, recall, f1, roc_auc, pr_auc, brier are about it)" in card
+    assert REPORT.positive is None
+
+
+def test_a_metric_that_is_not_defined_is_called_so() -> None:
+    report = REPORT.model_copy(update={"metrics": {"rmse": 1.5, "r2": float("nan")}})
+    assert "| r2 | not defined |" in model_card("w", "", (), report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from mlops_assets.ml.evaluation import plots
 from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Predictions
 from mlops_assets.ml.evaluation.metrics import classification_metrics, regression_metrics
 from mlops_assets.ml.evaluation.plots import render
@@ -41,9 +43,9 @@ def evaluated(task: Task, classes: Classes | None) -> tuple[EvaluationReport, Pr
 
 @pytest.mark.parametrize(("task", "classes", "names"), CASES, ids=[case[0] for case in CASES])
 def test_each_task_has_its_plots(task: Task, classes: Classes | None, names: set[str]) -> None:
-    plots = render(*evaluated(task, classes), CURVE)
-    assert plots.keys() == names | {"learning_curve"}
-    for png in plots.values():
+    drawn = render(*evaluated(task, classes), CURVE)
+    assert drawn.keys() == names | {"learning_curve"}
+    for png in drawn.values():
         assert png.startswith(b"\x89PNG")
         assert int.from_bytes(png[16:20]) == 420, "the width that Dagster's asset page has room for"
 
@@ -54,3 +56,54 @@ def test_what_is_not_fitted_in_epochs_has_no_learning_curve() -> None:
 
 def test_the_same_evaluation_gives_the_same_bytes() -> None:
     assert render(*evaluated("regression", None), CURVE) == render(*evaluated("regression", None), CURVE)
+
+
+CLASSES = {
+    "two long names": ("a transaction that is legitimate in all ways", "a transaction that is none"),
+    "five": ("setosa", "versicolor", "virginica", "another one", "x"),
+    "ten long names": tuple(f"Category {index} of the $ big $ list" for index in range(10)),
+    "thirty": tuple(f"quite a long name {index}" for index in range(30)),
+    "a hundred": tuple(range(100)),
+}
+
+
+@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+def test_the_names_on_the_confusion_matrix_do_not_overlap(classes: Classes) -> None:
+    report, predictions = evaluated(
+        "binary_classification" if len(classes) == 2 else "multiclass_classification", classes
+    )
+    drawn = list[tuple[list[Any], list[Any]]]()
+
+    def draw(axes: Any) -> None:
+        plots._confusion(axes, report, predictions)
+        axes.figure.canvas.draw()
+        boxes = [[t.get_window_extent() for t in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
+        drawn.append((boxes[0], boxes[1]))
+
+    plots._png(draw)
+    for boxes in drawn[0]:
+        assert boxes
+        assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
+
+
+def test_signs_of_formulas_in_names_are_just_signs() -> None:
+    report, predictions = evaluated("multiclass_classification", ("$a", "b$", "$c_{$"))
+    report = report.model_copy(update={"importance": {"$x": 1.0, "y$^{": 2.0}})
+    assert render(report, predictions, CURVE).keys() >= CLASSIFICATION
+
+
+@pytest.mark.parametrize("truth", [0, 1])
+def test_a_test_set_of_one_class_has_its_plots(truth: int) -> None:
+    report, predictions = evaluated("binary_classification", ("legit", "fraud"))
+    predictions = Predictions(np.full(200, truth), predictions.scores)
+    metrics = classification_metrics(predictions.truth, predictions.scores)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert render(report.model_copy(update={"metrics": metrics}), predictions, CURVE).keys() >= CLASSIFICATION
+
+
+def test_probabilities_beyond_1_by_rounding_are_drawn() -> None:
+    report, predictions = evaluated("binary_classification", (False, True))
+    scores = predictions.scores.copy()
+    scores[0] = (-1.19e-7, 1.0000001)
+    assert "calibration" in render(report, Predictions(predictions.truth, scores), CURVE)
