@@ -97,6 +97,27 @@ def test_a_lake_that_overwrites_is_told(variables: dict[str, str], monkeypatch: 
     assert "does not keep the first of two writers" in found.what
 
 
+def test_a_lake_in_s3_is_written_and_its_clock_is_looked_at(variables: dict[str, str], s3_endpoint: str) -> None:
+    import boto3
+
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(
+        Bucket="doctor", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    s3 = {"LAKE_URI": "s3://doctor/lake", "AWS_ENDPOINT_URL_S3": s3_endpoint}
+    found = findings(variables | s3)
+    assert found["lake"] == Finding("OK", "s3://doctor/lake can be written, and what is there is not overwritten")
+    assert found["clock"].status == "OK"
+    assert s3_endpoint in found["clock"].what
+    assert "Contents" not in boto3.client("s3", endpoint_url=s3_endpoint).list_objects_v2(Bucket="doctor")
+
+
+def test_a_bucket_that_does_not_exist_is_told(variables: dict[str, str], s3_endpoint: str) -> None:
+    found = findings(variables | {"LAKE_URI": "s3://nobodys/lake", "AWS_ENDPOINT_URL_S3": s3_endpoint})["lake"]
+    assert found.status == "FAIL"
+    assert "s3://nobodys/lake" in found.what
+    assert "LAKE_URI" in found.remedy
+
+
 def test_a_home_that_may_not_be_made_is_told(variables: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = findings(variables | {"MLOPS_HOME": str(tmp_path / "file/home")})
