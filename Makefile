@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop test test-faults test-cluster images test-images test-images-whole lint format bench lock schema clean
+.PHONY: help setup demo dev stop check doctor test test-faults test-cluster images test-images test-images-whole lint format bench lock schema clean
 
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,12 +33,12 @@ demo: setup $(DAGSTER_HOME)/dagster.yaml ## real flights in, a served prediction
 	@$(BIN)/python -m mlops_assets.demo
 
 dev: setup $(DAGSTER_HOME)/dagster.yaml ## the Dagster UI on http://127.0.0.1:3000
-	@$(BIN)/python -m mlops_assets.local_servers start
+	@$(BIN)/python -m mlops_assets.cli servers start
 	@echo "== Dagster UI on http://127.0.0.1:3000 (Ctrl+C ends it)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 stop: ## end the model server and MLflow
-	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.local_servers stop; fi
+	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.cli servers stop; fi
 
 test: setup ## all tests that need no cluster
 	@echo "== Tests: about five minutes"
@@ -75,6 +75,12 @@ test-images-whole: images ## the same from the production image, for any nodes; 
 	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-postgres --tag $(REGISTRY)/mlops-postgres:test .
 	$(CONTAINER) tag $(REGISTRY)/mlops-assets:test $(REGISTRY)/mlops-moto:test
 
+check: setup ## all models' YAMLs, every problem with file and line
+	@$(BIN)/python -m mlops_assets.cli check
+
+doctor: setup $(DAGSTER_HOME)/dagster.yaml ## whether this machine, and what it talks to, can be used
+	@$(BIN)/python -m mlops_assets.cli doctor
+
 lint: setup ## style, types, import contracts and Dockerfiles
 	@echo "== ruff, pyright, import-linter, hadolint"
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
@@ -98,9 +104,10 @@ lock: setup ## resolve the dependencies again
 	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
-schema: setup ## write docs/model.schema.json for editors, and docs/reference.md
-	@$(BIN)/python -m mlops_assets.spec.json_schema docs/model.schema.json
+schema: setup ## write docs/model.schema.json for editors, docs/reference.md and docs/cli.md
+	@$(BIN)/python -m mlops_assets.cli schema docs/model.schema.json
 	@$(BIN)/python -m mlops_assets.spec.reference docs/reference.md
+	@$(BIN)/python -m mlops_assets.cli.page docs/cli.md
 
 clean: stop ## remove everything that was made here
 	@rm -rf $(VENV) $(MLOPS_HOME) .pytest_cache .ruff_cache .hypothesis

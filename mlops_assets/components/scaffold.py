@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "model.schema.json"
 TEMPLATE = """\
 type: mlops_assets.ModelPipeline
 attributes:
@@ -68,4 +71,13 @@ class ModelPipelineScaffolder(dg.Scaffolder):
         if not model[:1].isalpha():
             model = f"model_{model}"
         request.target_path.mkdir(parents=True, exist_ok=True)
-        (request.target_path / "defs.yaml").write_text(TEMPLATE.format(model=model))
+        head = modeline(request.target_path)
+        text = TEMPLATE.format(model=model)
+        (request.target_path / "defs.yaml").write_text(f"{head}\n{text}" if head else text)
+
+
+def modeline(folder: Path) -> str:
+    """The comment by which editors find the schema of a defs.yaml in `folder`; nothing where there is no schema."""
+    if not SCHEMA.exists():
+        return ""
+    return f"# yaml-language-server: $schema={os.path.relpath(SCHEMA, folder.resolve())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -12,16 +13,13 @@ from pydantic_core import PydanticCustomError
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
-
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
 
 Task = Literal["regression", "binary_classification", "multiclass_classification"]
 Classes = tuple[bool | int | float | str, ...]
-LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-EXPONENT = r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"
 MODEL_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+EXPONENT = r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
 
 
 class Value(BaseModel):
@@ -30,20 +28,14 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """In the JSON schema, as in the model, a number may be written as 1e-3, which YAML 1.1 reads as text."""
-        shown = handler(core_schema)
-        for field in handler.resolve_ref_schema(shown).get("properties", {}).values():
-            _allow_exponents(field)
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema of a YAML: numbers such as 1e-3 may be the text that YAML 1.1 makes of them, as in loading."""
+        shown = handler(schema)
+        for field in handler.resolve_ref_schema(shown)["properties"].values():
+            for kind in (field, *field.get("anyOf", ())):
+                if kind.get("type") == "number":
+                    kind |= {"type": ["number", "string"], "pattern": EXPONENT}
         return shown
-
-
-def _allow_exponents(field: dict[str, Any]) -> None:
-    if field.get("type") == "number":
-        field["anyOf"] = [{key: field.pop(key) for key in ("type", *LIMITS) if key in field}]
-    kinds = {kind.get("type") for kind in field.get("anyOf", ())}
-    if "number" in kinds and "string" not in kinds:
-        field["anyOf"].append({"type": "string", "pattern": EXPONENT})
 
 
 class Document(Value):
@@ -87,6 +79,16 @@ _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Duration = Annotated[
     timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=r"^[1-9]\d*[smhd]$")])
 ]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at what is known by a name that is nearly the same, for a message; nothing where none is.
+
+    >>> did_you_mean("epoch", ["epochs", "batch_size"]), did_you_mean("colour", ["epochs"])
+    (' (did you mean epochs?)', '')
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def problem(field: str, message: str) -> PydanticCustomError:

@@ -11,6 +11,19 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from mlops_assets.spec.model_spec import ModelSpec
 
+# What Dagster takes beside them in each defs.yaml
+DAGSTERS_OWN: dict[str, Any] = {
+    "requirements": {
+        "type": "object",
+        "properties": {"env": {"type": "array", "items": {"type": "string"}}},
+        "description": "What must be there: under env, names of environment variables",
+    },
+    "post_processing": {
+        "type": "object",
+        "description": "What Dagster changes in the assets, such as {assets: [{target: '*', attributes: {tags: {}}}]}",
+    },
+    "template_vars_module": {"type": ["string", "null"], "description": "A Python module with variables of templates"},
+}
 SECONDS_OF = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -35,7 +48,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A model's defs.yaml",
         "type": "object",
-        "properties": {"type": {"const": "mlops_assets.ModelPipeline"}, "attributes": attributes},
+        "properties": {"type": {"const": "mlops_assets.ModelPipeline"}, "attributes": attributes, **DAGSTERS_OWN},
         "required": ["type", "attributes"],
         "additionalProperties": False,
         "$defs": definitions,

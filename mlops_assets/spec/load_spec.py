@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.values import did_you_mean
 from mlops_assets.spec.model_spec import ModelSpec
 from mlops_assets.spec.yaml_text import fill_in
 
@@ -82,7 +83,9 @@ def _message(details: ErrorDetails, path: Path) -> str:
     shown, message = _shown(details["input"]), details["msg"]
     match details["type"]:
         case "extra_forbidden":
-            message = f"there is no such field; allowed here: {', '.join(_allowed_fields(path[:-1]))}"
+            allowed = _allowed_fields(path[:-1])
+            hint = did_you_mean(str(path[-1]), allowed)
+            message = f"there is no such field{hint}; allowed here: {', '.join(allowed)}"
         case "missing":
             message = "this field is missing; add it"
         case "string_pattern_mismatch":

@@ -18,7 +18,7 @@ from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TAS
 from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
-from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, problem
+from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, did_you_mean, problem
 from mlops_assets.spec.cron import Cron
 from resources.kubernetes.compute import Compute, TrainingCompute
 from resources.lake.stores import STORES, scheme_of
@@ -125,7 +125,8 @@ class Gate(Value):
 
     metric: str = Field(
         description=f"One of {', '.join(GREATER_IS_BETTER)}, on the test set. Of two classes, "
-        f"{', '.join(OF_THE_POSITIVE)} are about the positive one, see target.positive"
+        f"{', '.join(OF_THE_POSITIVE)} are about the positive one, see target.positive",
+        json_schema_extra={"enum": list(GREATER_IS_BETTER)},
     )
     at_least: float | None = Field(default=None, description="Threshold of a metric that is better when greater")
     at_most: float | None = Field(default=None, description="Threshold of a metric that is better when smaller")
@@ -135,7 +136,10 @@ class Gate(Value):
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:
         if self.metric not in GREATER_IS_BETTER:
-            raise problem("metric", f"there is no metric {self.metric}; choose one of {', '.join(GREATER_IS_BETTER)}")
+            hint = did_you_mean(self.metric, GREATER_IS_BETTER)
+            raise problem(
+                "metric", f"there is no metric {self.metric}{hint}; choose one of {', '.join(GREATER_IS_BETTER)}"
+            )
         wanted = "at_least" if GREATER_IS_BETTER[self.metric] else "at_most"
         other = "at_most" if wanted == "at_least" else "at_least"
         if getattr(self, wanted) is None or getattr(self, other) is not None:
@@ -189,8 +193,9 @@ class ModelSpec(Value):
             if name == self.target.column:
                 raise problem(where, f"{name} is the target; a feature may not be the target")
             if name not in self.columns:
+                hint = did_you_mean(name, self.columns)
                 raise problem(
-                    where, f"{name} is not among the columns; declare it under columns, or use one of: {known}"
+                    where, f"{name} is not among the columns{hint}; declare it under columns, or use one of: {known}"
                 )
             if self.columns[name].type == "timestamp":
                 raise problem(where, f"{name} is a timestamp; use columns of type number, category or boolean")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_assets.ml import errors
+from mlops_assets.ml.values import EXPONENT
 from mlops_assets.spec.json_schema import schema
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def _resolved(kind: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
 
 
 def _type(kind: dict[str, Any]) -> str:
-    return f"list of {kind['items']['type']}" if kind["type"] == "array" else kind["type"]
+    if kind["type"] == "array":
+        return f"list of {kind['items']['type']}"
+    return kind["type"] if isinstance(kind["type"], str) else kind["type"][0]
 
 
 def _default(shown: dict[str, Any]) -> str:
@@ -92,7 +95,8 @@ def _default(shown: dict[str, Any]) -> str:
 def _allowed(kind: dict[str, Any]) -> str:
     values = [f"`{value}`" for value in kind.get("enum", ())]
     parts = (kind, kind.get("items", {}))
-    return ", ".join(values + [text.format(part[key]) for part in parts for key, text in LIMITS.items() if key in part])
+    limits = [(text, part[key]) for part in parts for key, text in LIMITS.items() if key in part]
+    return ", ".join(values + [text.format(limit) for text, limit in limits if limit != EXPONENT])
 
 
 def error_types() -> list[type[errors.MlopsError]]:

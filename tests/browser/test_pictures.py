@@ -47,8 +47,8 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         "SERVING_PORT": str(free_port()),
         "MLFLOW_PORT": str(free_port()),
     }
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mlops_assets.definitions"]
-    subprocess.run([*command, "--select", f"group:{MODEL}"], cwd=PROJECT, env=made, check=True, capture_output=True)
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_assets.definitions"]
+    subprocess.run([*command, "-j", MODEL], cwd=PROJECT, env=made, check=True, capture_output=True)
     yield made
     environment = Environment.read(made)
     environment.mlflow_server().stop()

@@ -88,10 +88,10 @@ class Machine:
         self.lake.store.upload(file, "weather/rows.csv")
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mlops_assets.definitions"]
+        command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_assets.definitions"]
         log = (self.home / "run.log").open("wb")
         return subprocess.Popen(
-            [*command, "--select", f"group:{MODEL}"],
+            [*command, "-j", MODEL],
             cwd=self.code,
             env=self.variables,
             stdout=log,

@@ -37,7 +37,7 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
         "MLFLOW_PORT": str(free_port()),
     }
     yield made
-    subprocess.run([sys.executable, "-m", "mlops_assets.local_servers", "stop"], env=made, cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", "mlops_assets.cli", "servers", "stop"], env=made, cwd=PROJECT, check=True)
 
 
 def run(command: list[str], variables: dict[str, str], folder: Path = PROJECT) -> str:
@@ -48,8 +48,8 @@ def run(command: list[str], variables: dict[str, str], folder: Path = PROJECT) -
     return done.stdout + done.stderr
 
 
-def test_materialize_from_an_empty_machine(variables: dict[str, str]) -> None:
-    run(["dagster", "asset", "materialize", "-m", "mlops_assets.definitions", "--select", "group:iris"], variables)
+def test_a_job_runs_on_an_empty_machine(variables: dict[str, str]) -> None:
+    run(["dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "iris"], variables)
     environment = Environment.read(variables)
     url = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server.url
     flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
@@ -58,10 +58,10 @@ def test_materialize_from_an_empty_machine(variables: dict[str, str]) -> None:
 
 
 def test_stop_and_start_bring_the_same_model_back(variables: dict[str, str]) -> None:
-    run(["dagster", "asset", "materialize", "-m", "mlops_assets.definitions", "--select", "group:iris"], variables)
-    assert "serving: stopped" in run(["python", "-m", "mlops_assets.local_servers", "stop"], variables)
-    assert "serving: was not running" in run(["python", "-m", "mlops_assets.local_servers", "stop"], variables)
-    run(["python", "-m", "mlops_assets.local_servers", "start"], variables)
+    run(["dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "iris"], variables)
+    assert "serving: stopped" in run(["python", "-m", "mlops_assets.cli", "servers", "stop"], variables)
+    assert "serving: was not running" in run(["python", "-m", "mlops_assets.cli", "servers", "stop"], variables)
+    run(["python", "-m", "mlops_assets.cli", "servers", "start"], variables)
     environment = Environment.read(variables)
     url = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server.ensure_running()
     flower = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}
@@ -77,8 +77,9 @@ def test_a_scaffolded_model_passes_all_checks_and_runs(variables: dict[str, str]
     run(["dg", "scaffold", "defs", "mlops_assets.ModelPipeline", "my_model"], inside, copy)
     run(["dg", "check", "yaml", "mlops_assets/defs/my_model"], inside, copy)
     run(["dg", "check", "defs"], inside, copy)
+    assert "my_model: no problems" in run(["python", "-m", "mlops_assets.cli", "check", "."], inside, copy)
     run(
-        ["dagster", "asset", "materialize", "-m", "mlops_assets.definitions", "--select", "group:my_model"],
+        ["dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "my_model"],
         inside,
         copy,
     )

@@ -8,7 +8,7 @@ PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "tests" / "unit"
 SERVER = "tests/integration/test_serving.py"
 TESTED_ELSEWHERE = {
-    "mlops_assets.local_servers": "tests/integration/test_cli.py",
+    "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.model_server": SERVER,
     "mlops_assets.serving.predictor": SERVER,

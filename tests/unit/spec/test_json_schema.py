@@ -55,13 +55,34 @@ def test_every_default_may_be_written_into_a_yaml() -> None:
         jsonschema.validate(value, kind | {"$defs": whole["$defs"]})
 
 
-def test_a_number_that_yaml_1_1_reads_as_text_is_one_to_both_checks() -> None:
-    written = yaml.safe_load("{learning_rate: 1e-3, weight_decay: 2.5E-4, params: {hidden: [8], dropout: 1e-1}}")
-    given = attributes(train={"network": NETWORK, **written}, gate__at_least="5e-1", columns__pressure__min="9e2")
-    jsonschema.validate({"type": "mlops_assets.ModelPipeline", "attributes": given}, schema())
-    spec = load_spec(given, None, "defs.yaml")
-    assert (spec.train.learning_rate, spec.train.weight_decay) == (0.001, 0.00025)
-    assert (spec.train.params["dropout"], spec.gate.at_least, spec.columns["pressure"].min) == (0.1, 0.5, 900)
-    given["train"]["learning_rate"] = "fast"
+def whole(**changed: Any) -> dict[str, Any]:
+    return {"type": "mlops_assets.ModelPipeline", "attributes": attributes(**changed)}
+
+
+@pytest.mark.parametrize("written", ["1e-3", "2.5E-4", "-1e3", ".5e3"])
+def test_numbers_that_yaml_reads_as_text_are_numbers_to_schema_and_spec_alike(written: str) -> None:
+    read = yaml.safe_load(written)
+    document = whole(columns__pressure={"type": "number", "min": read}, gate={"metric": "log_loss", "at_most": read})
+    jsonschema.validate(document, schema())
+    spec = load_spec(document["attributes"], None, "defs.yaml")
+    assert spec.columns["pressure"].min == spec.gate.threshold == float(written)
+
+
+def test_every_number_of_the_schema_may_have_an_exponent() -> None:
+    assert '"type": "number"' not in json.dumps(schema())
+
+
+@pytest.mark.parametrize("written", ["fast", "1e", ""])
+def test_other_texts_are_no_numbers(written: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"type": "mlops_assets.ModelPipeline", "attributes": given}, schema())
+        jsonschema.validate(whole(columns__pressure={"type": "number", "min": written}), schema())
+
+
+def test_a_metric_that_is_none_is_refused() -> None:
+    with pytest.raises(jsonschema.ValidationError, match="acuracy"):
+        jsonschema.validate(whole(gate__metric="acuracy"), schema())
+
+
+def test_the_keys_that_dagster_takes_may_stand_beside_the_attributes() -> None:
+    keys = {"requirements": {"env": ["BUCKET"]}, "post_processing": {"assets": []}, "template_vars_module": "my.module"}
+    jsonschema.validate(whole() | keys, schema())

@@ -13,3 +13,17 @@ def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(attributes("task", train__epochs=0, gate__metric="auc"), None, "defs.yaml")
     assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "hint"),
+    [
+        ({"train__epoch": 20}, "there is no such field (did you mean epochs?)"),
+        ({"gate__metric": "acuracy"}, "there is no metric acuracy (did you mean accuracy?)"),
+        ({"features__use": ["presure"]}, "presure is not among the columns (did you mean pressure?)"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_told_with_the_right_one(changed: dict[str, object], hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(attributes(**changed), None, "defs.yaml")
+    assert hint in str(caught.value)

@@ -24,7 +24,12 @@ TIMED = {
 
 BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     # what, attributes, field, part of the message
-    ("unknown field", attributes(trian={}), "trian", "no such field; allowed here: model, description"),
+    (
+        "unknown field",
+        attributes(trian={}),
+        "trian",
+        "no such field (did you mean train?); allowed here: model, description",
+    ),
     ("unknown nested field", attributes(train__epoch=3), "train.epoch", "allowed here: network, params, epochs"),
     ("field of a later block", attributes(deploy={"replicas": 1}), "deploy", "no such field"),
     ("unknown column field", attributes(columns__rain__typ="x"), "columns.rain.typ", "allowed here: type, nullable"),

@@ -1,0 +1,10 @@
+"""The program `mlops-assets`, what people and scripts call; `docs/cli.md` is its page.
+
+program.py        the commands, their arguments and help
+check.py          all models' YAMLs, every problem with file and line
+check_classes.py  what `train` and `source.example` name, imported
+doctor.py         whether this machine and what it talks to can be used
+servers.py        MLflow and the model server of this machine
+draft.py          a YAML that fits a file
+page.py           docs/cli.md
+"""

@@ -1,0 +1,68 @@
+"""MLflow and the model server of this machine: started, stopped and asked. What they keep on disk stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resources.serving.local_serving import LocalServing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resources.environment import Environment
+    from resources.local.background_server import BackgroundServer
+
+
+def local_servers(environment: Environment) -> list[BackgroundServer]:
+    """Those that this environment runs here: a shared MLflow server and KServe run elsewhere."""
+    servers = [] if environment.mlflow_uri else [environment.mlflow_server()]
+    if not environment.production:
+        servers.append(LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server)
+    return servers
+
+
+def start(environment: Environment) -> Iterator[str]:
+    """Start those that do not run, without waiting until they answer; the model server once there is a model.
+
+    Raises:
+        ServerError: another program holds a port.
+    """
+    models = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).models
+    for server in local_servers(environment):
+        if server.name == "serving" and not models.exists():
+            yield f"{server.name}: not started, nothing is deployed yet"
+            continue
+        ran = server.pid() is not None
+        server.launch()
+        yield f"{server.name}: {server.url}{' (ran already)' if ran else ''}"
+    yield from _elsewhere(environment)
+
+
+def stop(environment: Environment) -> Iterator[str]:
+    """End those that run."""
+    for server in reversed(local_servers(environment)):
+        yield f"{server.name}: {'stopped' if server.stop() else 'was not running'}"
+
+
+def status(environment: Environment) -> Iterator[str]:
+    """Whether they run and answer, and where."""
+    for server in local_servers(environment):
+        yield f"{server.name}: {state_of(server)}"
+    yield from _elsewhere(environment)
+
+
+def state_of(server: BackgroundServer) -> str:
+    """What a server does, in words."""
+    pid = server.pid()
+    if pid is None:
+        return "does not run"
+    if server.answers():
+        return f"answers at {server.url} (pid {pid}, log {server.log})"
+    return f"runs and does not answer at {server.url} (pid {pid}, log {server.log})"
+
+
+def _elsewhere(environment: Environment) -> Iterator[str]:
+    if environment.mlflow_uri:
+        yield f"mlflow: {environment.mlflow_uri}, which MLFLOW_TRACKING_URI names, is not run here"
+    if environment.production:
+        yield "serving: KServe serves (MLOPS_ENV is production)"

@@ -1,0 +1,129 @@
+"""What a file holds: dialect, and types with which each value is read."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from mlops_assets.cli.inspect_file import inspect_file
+from mlops_assets.ml.data.contract import RFC_4180
+from mlops_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlops_assets.cli.inspect_file import ColumnFacts
+
+
+def columns(file: Path) -> dict[str, ColumnFacts]:
+    return {column.name: column for column in inspect_file(file).columns}
+
+
+def csv(folder: Path, text: str, name: str = "a.csv", encoding: str = "utf-8") -> Path:
+    content = text.encode(encoding)
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "2.5", "-1e3"], "number"),
+        (["1", "", "NA"], "number"),
+        (["01", "02", "17"], "category"),
+        (["0.5", "0.7", "0"], "number"),
+        (["true", "False", "TRUE"], "boolean"),
+        (["2025-01-31", "2025-02-28", ""], "timestamp"),
+        (["2025-01-31 10:00:00", "2025-01-31T10:00:00Z", "2025-01-31"], "timestamp"),
+        (["a", "1", "2"], "category"),
+    ],
+)
+def test_a_column_of_csv_has_the_narrowest_type_that_every_value_has(
+    tmp_path: Path, values: list[str], kind: str
+) -> None:
+    file = csv(tmp_path, "x,other\n" + "".join(f"{value},{row}\n" for row, value in enumerate(values)))
+    assert columns(file)["x"].type == kind
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, 2], "number"),
+        ([1.5, None], "number"),
+        ([True, False], "boolean"),
+        (["1", "2"], "category"),
+        (["a", None], "category"),
+        (pd.to_datetime(["2025-01-01", "2025-01-02"]), "timestamp"),
+        (pd.Categorical(["a", "b"]), "category"),
+    ],
+)
+def test_a_column_of_parquet_has_the_type_it_is_stored_with(tmp_path: Path, values: Any, kind: str) -> None:
+    pd.DataFrame({"x": values}).to_parquet(tmp_path / "a.parquet")
+    assert columns(tmp_path / "a.parquet")["x"].type == kind
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_the_dialect_is_found(tmp_path: Path, name: str) -> None:
+    rows = "".join(f"{row},5;{row % 28 + 1:02}.03.2025;'a;b'\n" for row in range(40))
+    facts = inspect_file(csv(tmp_path, f"amount;day;text\n{rows}", name))
+    assert facts.csv == RFC_4180.model_copy(
+        update={"delimiter": ";", "decimal": ",", "date_format": "%d.%m.%Y", "quote": "'"}
+    )
+    assert [column.type for column in facts.columns] == ["number", "timestamp", "category"]
+    assert facts.rows == 40
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
+    file = csv(tmp_path, "place,x\n" + "Zürich,1\nGenève,2\n" * 30, encoding=encoding)
+    facts = inspect_file(file)
+    assert facts.csv.encoding == encoding
+    assert facts.columns[0].commonest == "Genève"
+
+
+def test_missing_and_different_values_are_counted(tmp_path: Path) -> None:
+    found = columns(csv(tmp_path, "x,y\n1,a\n1,\n2,b\n,b\n"))
+    assert (found["x"].missing, found["x"].distinct, found["x"].whole) == (1, 2, True)
+    assert (found["x"].commonest_rows, found["y"].commonest, found["y"].missing) == (2, "b", 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([f"id-{row}" for row in range(100)], "each row has another value"),
+        ([f"text {row // 2 if row < 80 else row}" for row in range(100)], "it has 60 different texts"),
+        (["same"] * 100, "it has one value only"),
+        ([None] * 100, "it has no value"),
+        (list(range(7, 107)), "it numbers the rows"),
+        (pd.date_range("2025-01-01", periods=100), "it is a time"),
+        ([row % 7 for row in range(100)], ""),
+        ([row * 1.1 for row in range(100)], ""),
+    ],
+)
+def test_it_says_why_nothing_can_be_learnt_from_a_column(tmp_path: Path, values: Any, reason: str) -> None:
+    pd.DataFrame({"x": values, "y": range(100)}).to_csv(tmp_path / "a.csv", index=False)
+    assert columns(tmp_path / "a.csv")["x"].no_feature == reason
+
+
+def test_columns_that_no_contract_can_have_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [1, 2], "list": [[1], [2]], "{{ env.HOME }}": [1, 2], "a\nb": [1, 2]})
+    table.index = pd.Index([3, 5])
+    table.to_parquet(tmp_path / "a.parquet")
+    facts = inspect_file(tmp_path / "a.parquet")
+    assert [column.name for column in facts.columns] == ["x"]
+    assert facts.left_out == {
+        "list": "it is of type BIGINT[]",
+        "{{ env.HOME }}": "its name cannot stand in a YAML",
+        "a\nb": "its name cannot stand in a YAML",
+        "__index_level_0__": "it is the index that pandas writes",
+    }
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.parquet", b"no parquet"), ("a.csv", b""), ("a.csv", b"x,y\n")])
+def test_a_file_without_rows_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        inspect_file(tmp_path / name)

@@ -1,0 +1,59 @@
+"""The servers of this machine: which there are, and that asking and stopping start none."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.cli.servers import local_servers, start, status, stop
+from mlops_assets.ml.errors import ServerError
+from resources.environment import Environment
+from tests.support import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def environment(home: Path, **more: str) -> Environment:
+    ports = {"MLFLOW_PORT": str(free_port()), "SERVING_PORT": str(free_port())}
+    return Environment.read({"MLOPS_HOME": str(home), **ports, **more})
+
+
+def test_asking_and_stopping_start_nothing(tmp_path: Path) -> None:
+    here = environment(tmp_path)
+    assert list(status(here)) == ["mlflow: does not run", "serving: does not run"]
+    assert list(stop(here)) == ["serving: was not running", "mlflow: was not running"]
+
+
+def test_a_shared_mlflow_server_is_not_run_here(tmp_path: Path) -> None:
+    here = environment(tmp_path, MLFLOW_TRACKING_URI="http://mlflow.example.com")
+    assert [server.name for server in local_servers(here)] == ["serving"]
+    lines = ["serving: not started, nothing is deployed yet"]
+    lines += ["mlflow: http://mlflow.example.com, which MLFLOW_TRACKING_URI names, is not run here"]
+    assert list(start(here)) == lines
+
+
+def test_in_production_kserve_serves(tmp_path: Path) -> None:
+    needed = {"LAKE_URI": str(tmp_path), "MLFLOW_TRACKING_URI": "http://mlflow", "MLOPS_PREDICTOR_IMAGE": "predictor"}
+    here = environment(tmp_path, MLOPS_ENV="production", **needed)
+    assert local_servers(here) == []
+    assert list(status(here))[-1] == "serving: KServe serves (MLOPS_ENV is production)"
+
+
+def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
+    here = environment(tmp_path)
+    url = f"http://127.0.0.1:{here.mlflow_port}"
+    try:
+        assert f"mlflow: {url}" in list(start(here))
+        assert f"mlflow: {url} (ran already)" in list(start(here))
+        assert url in next(iter(status(here)))
+    finally:
+        assert "mlflow: stopped" in list(stop(here))
+
+
+def test_a_port_that_another_program_holds_is_told(tmp_path: Path) -> None:
+    here = environment(tmp_path)
+    with socket.create_server(("127.0.0.1", here.mlflow_port)), pytest.raises(ServerError, match="is taken"):
+        list(start(here))
