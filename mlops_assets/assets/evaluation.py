@@ -10,7 +10,7 @@ from mlops_assets.assets.handles import Evaluation, PreparedData, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate
-from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, OF_THE_POSITIVE
+from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, OF_THE_POSITIVE, shown
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.training.learner import LearningCurve
@@ -48,7 +48,8 @@ def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         artifact = lake.fetch(trained_model.prefix, trained_model.version)
         rows = lake.fetch(prepared_data.prefix, prepared_data.version)
         sha256, prefix = trained_model.sha256, f"{spec.model}/{name}"
-        version = version_of(CODE_VERSION, sha256, prepared_data.version, spec.gate.slices, spec.target)
+        card = (spec.description, spec.owners)
+        version = version_of(CODE_VERSION, sha256, prepared_data.version, spec.gate.slices, spec.target, card)
 
         def work(folder: Path) -> None:
             evaluate_artifact(spec, artifact, sha256, rows, folder)
@@ -142,6 +143,7 @@ def slices_table(report: EvaluationReport, gate: Gate) -> str:
     """The gate's metric in each slice, as Markdown."""
     lines = ["| slice | rows | " + gate.metric + " |", "|---|---|---|"]
     lines += [
-        f"| {s.column} = {s.value} | {s.rows} | {s.metrics.get(gate.metric, float('nan')):.4f} |" for s in report.slices
+        f"| {s.column} = {s.value} | {s.rows} | {shown(s.metrics.get(gate.metric, float('nan')))} |"
+        for s in report.slices
     ]
     return "\n".join(lines) if report.slices else "no slices"
