@@ -10,7 +10,6 @@ import ast
 import hashlib
 import inspect
 import sys
-import sysconfig
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -22,7 +21,6 @@ from mlops_assets.ml.values import Value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-INSTALLED = tuple(str(Path(sysconfig.get_path(name))) for name in ("purelib", "platlib"))
 ALWAYS = ("numpy", "onnx")
 WITH = {"torch": ("onnxscript",), "sklearn": ("scipy", "skl2onnx")}  # what fits or converts beside the library itself
 
@@ -37,8 +35,9 @@ class ClassSource(Value):
 def class_source(paths: Iterable[str]) -> ClassSource:
     """The source of the classes at these import paths, taken together.
 
-    Modules of the author are those outside of site-packages and those in the package of the class; they are followed
-    through their imports. Of a class of scikit-learn or torch the file counts, and the library by its version.
+    Modules of the author are those that no installed distribution has, wherever they lie, and those in the package of
+    the class; they are followed through their imports. Of a class of scikit-learn or torch the file counts, and the
+    library by its version.
 
     Raises:
         TrainingError: there is no such class.
@@ -57,12 +56,12 @@ def class_source(paths: Iterable[str]) -> ClassSource:
         home = module.partition(".")[0]
         if module in files or home in sys.stdlib_module_names or (found := find_module(module)) is None:
             continue
-        is_own = home in homes or not (found.origin or "").startswith(INSTALLED)
+        is_own = home in homes or home not in _distributions()
         if not is_own:
             libraries.update((home, *WITH.get(home, ())))
         if found.origin and (is_own or module in starts):
             files[module] = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
-            if is_own:
+            if is_own and found.origin.endswith(".py"):
                 waiting += _imported_modules(module)
     return ClassSource(files=files, libraries={name: _version(name) for name in sorted(libraries)})
 
