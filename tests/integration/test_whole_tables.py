@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -17,17 +16,29 @@ from tests.whole_life import refusal
 if TYPE_CHECKING:
     from tests.tables import Table
 
-EXAMPLES = int(os.environ.get("MLOPS_TABLES", "300"))
 # What libraries say of themselves; a sentence of ours may quote one, in brackets
 RAW = re.compile(r"^(Traceback|\w+Error:|Required inputs|\[ONNXRuntimeError\])|Exception|<class|None None")
+ANY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@pytest.mark.timeout(3_600)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(table=tables())
-def test_any_table_is_served_as_it_was_trained_or_refused_with_a_sentence(table: Table) -> None:
+def is_served_or_refused(table: Table) -> None:
+    """Take the table through a whole life, and look at what became of it."""
     with tempfile.TemporaryDirectory() as scratch:
         table.write(Path(scratch, "lake/t"))
         told = refusal(table.attributes, Path(scratch))
     event("served" if told is None else re.sub(r"[\d'\"].*", "", told)[:60])
     assert told is None or not RAW.search(told), told
+
+
+@settings(max_examples=300, **ANY)
+@given(table=tables())
+def test_any_table_is_served_as_it_was_trained_or_refused_with_a_sentence(table: Table) -> None:
+    is_served_or_refused(table)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3_600)
+@settings(max_examples=5_000, **ANY)
+@given(table=tables())
+def test_so_is_any_of_many_tables(table: Table) -> None:
+    is_served_or_refused(table)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,7 @@ from mlops_assets.ml import class_source as module
 from mlops_assets.ml.class_source import class_source, library_of
 from mlops_assets.ml.errors import TrainingError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+PROJECT = Path(__file__).parents[3]
 FILES = {
     "nets/__init__.py": "from .impl import Plain\nfrom .other import Unrelated\n",
     "nets/impl.py": (
@@ -126,3 +126,22 @@ def test_the_library_that_a_class_is_made_with_is_known_without_importing_it(
     nets: Path, path: str, library: str
 ) -> None:
     assert library_of(path) == library
+
+
+def test_packages_that_lie_on_the_path_alone_are_libraries(tmp_path: Path) -> None:
+    """As on a volume of a pod: nothing but their distributions tells them from modules of the author."""
+    (tmp_path / "packages").symlink_to(sysconfig.get_path("purelib"))
+    program = (
+        "from mlops_assets.ml.class_source import class_source as f; print(f(['sklearn.linear_model.Ridge']).json())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-S", "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT,
+        env={"PYTHONPATH": f"{PROJECT}:{tmp_path / 'packages'}"},
+    )
+    told = json.loads(found.stdout)
+    assert list(told["files"]) == ["sklearn.linear_model._ridge"]
+    assert told["libraries"]["sklearn"]
