@@ -45,7 +45,7 @@ test: setup ## all tests that need no cluster
 	@$(BIN)/python -m pytest -n 2 -m "not faults and not cluster"
 
 test-faults: setup ## long kill campaigns
-	@echo "== Kill campaigns: about five minutes"
+	@echo "== Kill campaigns, lives of models, thousands of tables: about half an hour"
 	@$(BIN)/python -m pytest -m faults
 
 test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
