@@ -40,7 +40,7 @@ TOKEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 TOLERANCE = 0.05
-LIMIT_S = 240
+LIMIT_S = 600
 IRIS = PROJECT / "mlops_assets" / "defs" / "iris" / "defs.yaml"
 SCHEMA = json.loads((PROJECT / "docs" / "model.schema.json").read_text())
 
