@@ -40,7 +40,7 @@ TOKEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 TOLERANCE = 0.05
-LIMIT_S = 240
+LIMIT_S = 600
 IRIS = PROJECT / "mlops_assets" / "defs" / "iris" / "defs.yaml"
 SCHEMA = json.loads((PROJECT / "docs" / "model.schema.json").read_text())
 
@@ -107,7 +107,7 @@ class Reader:
         self.ports = {"8085": str(free_port()), "5005": str(free_port())}
         self.variables = folder / ".variables"
         mine = {"PYTHONPATH": str(folder), "SERVING_PORT": self.ports["8085"], "MLFLOW_PORT": self.ports["5005"]}
-        foreign = re.compile("VIRTUAL_ENV|(MLOPS|MLFLOW|DAGSTER|LAKE|AWS|PYTEST)_")
+        foreign = re.compile("(OLD)?PWD|VIRTUAL_ENV|(MLOPS|MLFLOW|DAGSTER|LAKE|AWS|PYTEST)_")
         given = {name: value for name, value in os.environ.items() if not foreign.match(name)} | mine
         given["PATH"] = os.pathsep.join(
             place for place in given["PATH"].split(os.pathsep) if Path(place) != Path(sys.executable).parent
