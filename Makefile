@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop check doctor test test-faults test-cluster images test-images test-images-whole lint format bench lock schema clean
+.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-cluster images test-images test-images-whole lint format bench lock schema clean
 
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,11 +42,15 @@ stop: ## end the model server and MLflow
 
 test: setup ## all tests that need no cluster
 	@echo "== Tests: about five minutes"
-	@$(BIN)/python -m pytest -n 2 -m "not faults and not cluster"
+	@$(BIN)/python -m pytest -n 2 -m "not faults and not cluster and not pages"
 
 test-faults: setup ## long kill campaigns
 	@echo "== Kill campaigns, lives of models, thousands of tables: about half an hour"
 	@$(BIN)/python -m pytest -m faults
+
+test-pages: setup ## what README, tutorial and operations say, done in a fresh copy
+	@echo "== Pages: about five minutes"
+	@$(BIN)/python -m pytest -m pages
 
 test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
 	@echo "== Cluster tests: about half an hour"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 
 LONG = settings(
-    max_examples=int(os.environ.get("MLOPS_LIVES", "25")),
+    max_examples=int(os.environ.get("MLOPS_LIVES", "8")),
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -42,7 +42,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 # Together they take four minutes on two cores
-@pytest.mark.faults
+@pytest.mark.pages
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_does_what_it_says(page: str, reader: Reader) -> None:
