@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mlops_assets.assets.handles import Lineage, RawData
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage, version_of
@@ -119,8 +120,7 @@ def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> list[Fi
     """What each object holds. One that was compared with this contract before is not read again."""
     contract = version_of(CODE_VERSION, *spec.contract, spec.source.csv, spec.source.event_time)
     key = f"{spec.model}/raw_data/inspected/{contract}.json"
-    content = lake.store.read(key)
-    known = Inspections.model_validate_json(content).files if content else {}
+    known = _known(lake.store.read(key))
     fresh = [item for item in objects if _identity(item) not in known]
     if fresh:
         with lake.sources(spec.source.uri, fresh) as paths:
@@ -130,6 +130,14 @@ def inspect(spec: ModelSpec, lake: Lake, objects: list[SourceObject]) -> list[Fi
         kept = Inspections(files={name: file for name, file in known.items() if name in listed})
         lake.store.replace(key, kept.model_dump_json().encode())
     return [known[_identity(item)] for item in objects]
+
+
+def _known(content: bytes | None) -> dict[str, FileReport]:
+    """What was written down; nothing where it is damaged or of another version, since all can be read again."""
+    try:
+        return Inspections.model_validate_json(content).files if content else {}
+    except ValidationError:
+        return {}
 
 
 def _identity(item: SourceObject) -> str:
@@ -142,7 +150,7 @@ def in_window(
     """The objects that hold rows of the window: others are not read any more."""
     if end is None:
         return objects
-    return [
+    inside = [
         item
         for item, file in zip(objects, files, strict=True)
         if file.first_event is not None
@@ -150,6 +158,10 @@ def in_window(
         and file.first_event < end.replace(tzinfo=None)
         and (start is None or file.last_event >= start.replace(tzinfo=None))
     ]
+    if not inside:
+        remedy = "widen source.window, or choose another last_partition"
+        raise DataError("No row lies in the time window", remedy=remedy)
+    return inside
 
 
 def last_partition(source: Source, wanted: str | None, last_event: datetime | None) -> str | None:

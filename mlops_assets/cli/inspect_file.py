@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_assets.ml.data.contract import PARQUET, RFC_4180, ColumnType, CsvDialect, NamedColumn
-from mlops_assets.ml.data.machine import memory_for, threads_for
+from mlops_assets.ml.data.machine import memory_limit_mib, threads_for
 from mlops_assets.ml.data.sources import (
     PANDAS_INDEX,
     TIMES,
@@ -65,7 +65,7 @@ def inspect_file(file: Path) -> FileFacts:
     """
     file = file.absolute()
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session([file.parent], Path(scratch), memory_for(columns=100), threads_for(columns=100))
+        connection = session([file.parent], Path(scratch), memory_limit_mib(), threads_for(columns=100))
         try:
             return _Inspection(connection, file).facts()
         finally:

@@ -27,9 +27,9 @@ def load_models(tree: dg.ComponentTree) -> dg.Definitions:
     """
     # Building the tree without a path would also import the components of every installed package, for the UI's
     # catalogue, which takes longer than everything else here together
-    root, files = tree.defs_module_path, dict[str, str]()
-    parts = [_folder(tree, path, files) for path in sorted(root.iterdir()) if _holds_definitions(path)]
-    return dg.Definitions.merge(*parts)
+    root, files, broken = tree.defs_module_path, dict[str, str](), dict[str, str]()
+    parts = [_folder(tree, path, files, broken) for path in sorted(root.iterdir()) if _holds_definitions(path)]
+    return dg.Definitions.merge(*parts, *(_broken(name, reason, {*files}) for name, reason in broken.items()))
 
 
 def _holds_definitions(path: Path) -> bool:
@@ -38,11 +38,14 @@ def _holds_definitions(path: Path) -> bool:
     return path.suffix == ".py" and path.name != "__init__.py"
 
 
-def _folder(tree: dg.ComponentTree, path: Path, files: dict[str, str]) -> dg.Definitions:
-    """The definitions of a folder of `defs`, or of the folders in it; `files` has the file of each model so far."""
+def _folder(tree: dg.ComponentTree, path: Path, files: dict[str, str], broken: dict[str, str]) -> dg.Definitions:
+    """The definitions of a folder of `defs`, or of the folders in it.
+
+    `files` gets the file of each model, and `broken` the reason for each folder that cannot be loaded.
+    """
     if path.is_dir() and not (path / "defs.yaml").exists() and any(path.rglob("defs.yaml")):
         return dg.Definitions.merge(
-            *(_folder(tree, inner, files) for inner in sorted(path.iterdir()) if _holds_definitions(inner))
+            *(_folder(tree, inner, files, broken) for inner in sorted(path.iterdir()) if _holds_definitions(inner))
         )
     try:
         component = tree.load_structural_component_at_loc(path)
@@ -56,7 +59,8 @@ def _folder(tree: dg.ComponentTree, path: Path, files: dict[str, str]) -> dg.Def
             if cause is None:
                 raise
             raise cause.with_traceback(None) from None  # told without Dagster's stack around it
-        return _broken(path.name, str(cause or error))
+        broken[path.name] = str(cause or error)
+        return dg.Definitions()
 
 
 def _only_one(pipeline: ModelPipeline, files: dict[str, str]) -> None:
@@ -73,10 +77,14 @@ def _spec_error(error: BaseException | None) -> SpecError | None:
     return error
 
 
-def _broken(folder: str, reason: str) -> dg.Definitions:
-    """An asset and a job in the place of a model that cannot be loaded; they fail with the reason."""
+def _broken(folder: str, reason: str, models: set[str]) -> dg.Definitions:
+    """An asset and a job in the place of a model that cannot be loaded; they fail with the reason.
+
+    They have the folder's name, unless that is the name of one of the `models` that are there.
+    """
     logging.getLogger("mlops_assets").error("%s cannot be loaded and is left out: %s", folder, reason)
     name = re.sub(r"\W", "_", folder)
+    name = f"{name}_broken" if name in models else name
 
     @dg.asset(
         key=[name, "broken"],

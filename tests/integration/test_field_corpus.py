@@ -232,6 +232,21 @@ CASES: dict[str, Case] = {
         parquet(lambda frame: frame.assign(weight=np.float32(0.1))),
         {"columns": {"weight": {"type": "number", "min": 0.1, "max": 0.1}}},
     ),
+    "the smallest of all integers": Case(
+        parquet(lambda frame: frame.assign(pieces=np.where(frame.index < 3, -(2**63), frame.pieces)))
+    ),
+    "infinity as a class": Case(
+        parquet(lambda frame: frame.assign(late=np.where(frame.late, np.inf, 1.0))),
+        {"columns": {"late": {"type": "number"}}},
+        told="late: .* rows break finite, such as inf",
+    ),
+    "infinity as a computed class": Case(
+        yaml={
+            "target": {"column": "t", "from": "1 / (pieces % 2)::DOUBLE"},
+            "features": {"use": ["shop", "weight"]},
+        },
+        told="t: .* rows break finite, such as inf",
+    ),
     # Types of Parquet
     "a list where a number is wanted": Case(
         parquet(fields={"pieces": ([[1], [2]], pa.list_(pa.int64()))}),

@@ -19,11 +19,6 @@ def memory_limit_mib(available: int | None = None) -> int:
     return min(max(of_all // 4 >> 20, SMALLEST_MIB), LARGEST_MIB)
 
 
-def memory_for(columns: int) -> int:
-    """The same for rows of this many columns: one must fit as a whole, and what sorting needs grows with its width."""
-    return max(memory_limit_mib(), 112 + 4 * columns)
-
-
 def threads_for(columns: int) -> int:
     """The threads for rows of this many columns: each of them holds wide rows of its own."""
     return cores() if columns <= WIDE else 1

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import RFC_4180, CsvDialect, NamedColumn, Prepare, Target
-from mlops_assets.ml.data.machine import memory_for, threads_for
+from mlops_assets.ml.data.machine import memory_limit_mib, threads_for
 from mlops_assets.ml.data.sources import (
+    FLOATS,
     INTEGERS,
     LARGEST_FLOAT32,
     NUMBERS,
@@ -117,7 +118,7 @@ def prepare(
 
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         folders = {path.parent for path in sources} | {out}
-        memory = memory_mib or memory_for(len(plan.columns))
+        memory = memory_mib or memory_limit_mib()
         rows = _Rows(session(folders, Path(scratch), memory, threads or threads_for(len(plan.columns))), plan)
         try:
             rows.read(sources, window)
@@ -178,11 +179,13 @@ class _Rows:
             self.connection,
             self.plan.prepare.split,
             self.names[self.plan.event_time] if self.plan.event_time else None,
+            by_class=classes is not None,
         )
         group_rows = max(2_048, min(65_536, ROW_GROUP_BYTES // max(width, 1)))
         for part, codes in PARTS.items():
+            of_part = f"part IN ({', '.join(map(str, codes))})"
             self.connection.execute(
-                f"COPY (SELECT {', '.join(self._written())} FROM parted WHERE part IN ({codes}) ORDER BY part, key) "
+                f"COPY (SELECT {', '.join(self._written())} FROM parted WHERE {of_part} ORDER BY part, key) "
                 f"TO {quoted(str(out / f'{part}.parquet'))} (FORMAT parquet, ROW_GROUP_SIZE {group_rows})"
             )
         counts, validation_rows = self._label_counts(classes)
@@ -255,8 +258,9 @@ class _Rows:
         name = self.names[column.name]
         rules = list[tuple[str, str]]()
         if column.type == "number":
-            finite = f"abs({name}) <= CAST({LARGEST_FLOAT32} AS DOUBLE)"
-            rules.append(("finite", f"NOT ({finite})"))
+            finite = f"abs({name}) <= CAST({LARGEST_FLOAT32} AS DOUBLE)" if self.types[name] in FLOATS else "true"
+            if finite != "true":
+                rules.append(("finite", f"NOT ({finite})"))
             # A limit is compared as what the column holds: as float64, 0.1 is above 0.1 as float32
             kind = "FLOAT" if self.types[name] == "FLOAT" else "DOUBLE"
             if column.min is not None:
@@ -279,18 +283,13 @@ class _Rows:
                 what = f"Regression needs a number, but {target.column} is of the type {self.types['y']}"
                 raise DataError(what, where="target", remedy=remedy)
             self.encoded = "CASE WHEN isnan(CAST(y AS DOUBLE)) THEN NULL ELSE CAST(y AS DOUBLE) END"
-            (count,) = self.connection.execute(
-                "SELECT count(*) FILTER (isinf(CAST(y AS DOUBLE))) FROM labelled"
-            ).fetchone()
-            if count and target.from_ is not None:
-                return None, [Violation(column=target.column, rule="finite", count=count, example="inf")]
-            return None, []
+            return None, self._infinite_targets(kind)
         if not kind:
             what = f"{target.column} is of the type {self.types['y']}"
             raise DataError(what, where="target", remedy="a class is a number, a text, a boolean or a moment")
         # What is no number and no boolean is known by its text
         as_label = "y" if kind in {*NUMBERS, "BOOLEAN", "VARCHAR"} else "CAST(y AS VARCHAR)"
-        if kind in ("FLOAT", "DOUBLE"):
+        if kind in FLOATS:
             as_label = "CASE WHEN isnan(y) THEN NULL WHEN y = 0 THEN 0 ELSE y END"
         if kind == "VARCHAR":
             as_label = "CASE WHEN y <> '' THEN y END"
@@ -308,7 +307,14 @@ class _Rows:
         self.encoded = f"(SELECT index FROM classes WHERE label = ({as_label}))"
         if kind == "BOOLEAN":
             self.encoded = f"CAST(y = {str(bool(classes[1])).lower()} AS BIGINT)"
-        return classes, []
+        return classes, self._infinite_targets(kind)
+
+    def _infinite_targets(self, kind: str) -> list[Violation]:
+        """The rows whose computed target is infinite; a column of the contract has its own rule."""
+        if self.plan.target.from_ is None or kind not in FLOATS:
+            return []
+        (count,) = self.connection.execute("SELECT count(*) FROM labelled WHERE isinf(y)").fetchone()
+        return [Violation(column=self.plan.target.column, rule="finite", count=count, example="inf")] if count else []
 
     def _keep(self, in_window: int) -> tuple[int, int]:
         """Create the table `kept`: complete rows, each under a key of its own; rows with nulls, and duplicates."""
@@ -316,7 +322,7 @@ class _Rows:
         features = [inner for name, inner in self.names.items() if name != target]
         required = [self.names[c.name] for c in self.plan.columns if not c.nullable and c.name != target]
         # A row without a time is in no window and on no side
-        timed = [self.names[self.plan.event_time]] if self.plan.event_time and self._is_timed else []
+        timed = [self.names[self.plan.event_time]] if self.plan.event_time and prepare.split.by == "time" else []
         complete = " AND ".join(
             f"{name} IS NOT NULL" for name in ("label", *timed, *(required if prepare.drop_nulls else ()))
         )
@@ -350,10 +356,6 @@ class _Rows:
             raise DataError(what, remedy="make columns nullable, or correct the data")
         return in_window - rows, rows - kept
 
-    @property
-    def _is_timed(self) -> bool:
-        return self.plan.prepare.split.by == "time"
-
     def _written(self) -> list[str]:
         """The SQL of each column of the two parts, under its public name."""
         target = self.plan.target.column
@@ -376,7 +378,7 @@ class _Rows:
         for part, codes in PARTS.items():
             found = dict[int, int]()
             for code, index, count in rows:
-                if str(code) in codes:
+                if code in codes:
                     found[index] = found.get(index, 0) + count
             if not found or (classes is not None and len(found) < len(classes)):
                 missing = ", ".join(str(c) for i, c in enumerate(classes or ()) if i not in found)
@@ -408,8 +410,8 @@ def _group_digest(seed: int, group: str | None) -> str:
 
 
 def _classes(values: list[Any], kind: str, plan: PreparationPlan) -> Classes:
-    if kind in ("FLOAT", "DOUBLE", "DECIMAL"):
-        whole = all(value == int(value) for value in values)
+    if kind in {*FLOATS, "DECIMAL"}:
+        whole = all(float(value).is_integer() for value in values)
         values = [int(value) if whole else float(value) for value in values]
     name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
     if len(values) < 2:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import RFC_4180
-from mlops_assets.ml.data.machine import memory_for, threads_for
+from mlops_assets.ml.data.machine import memory_limit_mib, threads_for
 from mlops_assets.ml.data.sources import (
     EXACT_IN_FLOAT64,
     FILE_NAME,
@@ -70,9 +70,8 @@ def check_sources(
     """
     found = list[tuple[str, ...]]()
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session(
-            {path.parent for path in paths}, Path(scratch), memory_for(len(columns)), threads_for(len(columns))
-        )
+        folders = {path.parent for path in paths}
+        connection = session(folders, Path(scratch), memory_limit_mib(), threads_for(len(columns)))
         for path in paths:
             if path.stat().st_size == 0:
                 raise DataError(f"{path.name} is empty (0 bytes)", remedy=REPLACE)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.ml.data.contract import Split
 
-PARTS = {"train": "0, 1", "test": "2"}  # the codes of `part`: 0 to fit on, 1 for validation, 2 to test on
+PARTS = {"train": (0, 1), "test": (2,)}  # the codes of `part`: 0 to fit on, 1 for validation, 2 to test on
 RULE = "1"  # changes when rows change sides although nothing in the YAML did
 
 
@@ -22,28 +22,23 @@ def split_id(split: Split) -> str:
     return hashlib.sha256(rule.encode()).hexdigest()[:16]
 
 
-def assign_parts(connection: Any, split: Split, event_time: str | None) -> datetime | None:
+def assign_parts(connection: Any, split: Split, event_time: str | None, *, by_class: bool) -> datetime | None:
     """Create the view `parted`: `kept` with the part of each row; when the test part begins, in a split by time.
 
-    random: a row's position, the digest of its content, is below the share or not; the first row of each class is
+    random: a row's position, the digest of its content, is below the share or not; `by_class`, the first row of each is
     tested on and the last one trained on, whatever the share. group: the same with the digest of the group, so a group
     is on one side. time: the rows from a moment on. Rows for validation are taken from the rest in the same way.
     """
     if split.by == "time":
         assert event_time is not None
         return _by_time(connection, split, event_time)
-    classes = "label" if split.by == "random" and _is_class(connection) else "true"
+    classes = "label" if split.by == "random" and by_class else "true"
     test = _below(connection, "true", split.test, classes)
     # Of the rest, what lies below the next threshold
     rest = split.test + (1 - split.test) * split.validation
     validation = _below(connection, f"NOT ({test})", rest, "true")
     _part(connection, test, validation)
     return None
-
-
-def _is_class(connection: Any) -> bool:
-    (kind,) = connection.execute("SELECT column_type FROM (DESCRIBE kept) WHERE column_name = 'label'").fetchone()
-    return kind != "DOUBLE"
 
 
 def _below(connection: Any, among: str, share: float, classes: str) -> str:

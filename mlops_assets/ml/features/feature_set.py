@@ -78,8 +78,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     train = pq.ParquetFile(prepared / "train.parquet")
     names = [column.name for column in plan.use]
     categories, rare = _categories(prepared, [c.name for c in plan.use if c.type == "category"], out)
-    sample = _first_rows(train, [*names, plan.target.column], FIT_ROWS)
-    transformer = fit_preprocessing(sample.loc[:, names], plan.use, categories)
+    numbers = [column.name for column in plan.use if column.type != "category"]
+    transformer = fit_preprocessing(_first_rows(train, numbers, FIT_ROWS), plan.use, categories)
     graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
@@ -102,7 +102,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
             position = end
         if part == "train" and plan.task == "regression":
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
-    sample.head(REFERENCE_ROWS).to_parquet(out / "reference.parquet", index=False)  # to compare live data with
+    reference = _first_rows(train, [*names, plan.target.column], REFERENCE_ROWS)  # to compare live data with
+    reference.to_parquet(out / "reference.parquet", index=False)
     made = FeatureSet(
         task=plan.task,
         inputs=plan.use,

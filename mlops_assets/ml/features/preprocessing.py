@@ -19,11 +19,12 @@ FEATURES = f"{INSIDE}features"
 
 
 def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categories: dict[str, list[str]]) -> Any:
-    """Fit a ColumnTransformer on `sample` (train rows, one column for each of `use`); its columns are c0, c1, ...
+    """Fit a ColumnTransformer on `sample` (train rows with the numbers among `use`); its columns are c0, c1, ...
 
     Numbers and booleans: median for what is missing, then mean 0 and variance 1. Categories: one column for each of
     `categories`, which come from all train rows; any other value, a missing one too, has 0 in all of them.
     """
+    import pandas as pd
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -31,7 +32,6 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
 
     kind: Any = OneHotEncoder  # its stubs take the types of the defaults for the only ones
 
-    rows = sample.set_axis([f"c{index}" for index in range(len(use))], axis=1)
     numbers = [f"c{index}" for index, column in enumerate(use) if column.type != "category"]
     names = [f"c{index}" for index, column in enumerate(use) if column.type == "category"]
     parts = list[tuple[str, Any, list[str]]]()
@@ -49,11 +49,13 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
         )
         parts.append(("category", encoder, names))
     # To fit a ColumnTransformer is to transform as well, which takes the memory of all categories of all rows. They
-    # are known already, so two rows do for them, and the numbers are fitted by themselves.
-    transformer = ColumnTransformer(parts, verbose_feature_names_out=False).fit(rows.head(2))
+    # are known already, so any two rows do for it, and the numbers are fitted by themselves.
+    any_rows = pd.DataFrame({f"c{i}": ["", ""] if c.type == "category" else [0.0, 1.0] for i, c in enumerate(use)})
+    transformer = ColumnTransformer(parts, verbose_feature_names_out=False).fit(any_rows)
     if numbers:
         _, pipeline, columns = transformer.transformers_[0]
-        transformer.transformers_[0] = ("number", pipeline.fit(rows[numbers].astype("float32")), columns)
+        rows = sample[[column.name for column in use if column.type != "category"]].set_axis(numbers, axis=1)
+        transformer.transformers_[0] = ("number", pipeline.fit(rows.astype("float32")), columns)
     return transformer
 
 

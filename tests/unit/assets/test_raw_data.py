@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlops_assets.assets.raw_data import data_until, last_partition, list_objects, used_window
+from mlops_assets.assets import raw_data
+from mlops_assets.assets.raw_data import data_until, in_window, inspect, last_partition, list_objects, used_window
+from mlops_assets.ml.data.source_checks import FileReport, check_sources
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import Source
 from resources.lake.lake import Lake
+from resources.lake.object_store import SourceObject
+from tests.support import spec, weather
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,3 +73,50 @@ def test_data_lasts_until_its_newest_row_or_the_end_of_the_window() -> None:
     assert data_until(JUNE[1], newest) == newest
     assert data_until(JUNE[0], newest) == JUNE[0]
     assert data_until(None, None) is None
+
+
+def files_of_two_months() -> tuple[list[SourceObject], list[FileReport]]:
+    objects = [SourceObject(key=f"w/{name}.csv", etag=name, size=1) for name in ("may", "june", "empty")]
+    may, june = datetime(2013, 5, 3), datetime(2013, 6, 3)
+    columns = ("at",)
+    return objects, [
+        FileReport(rows=2, columns=columns, first_event=may, last_event=may),
+        FileReport(rows=2, columns=columns, first_event=june, last_event=june),
+        FileReport(rows=0, columns=columns),
+    ]
+
+
+def test_only_objects_with_rows_of_the_window_are_read() -> None:
+    objects, files = files_of_two_months()
+    start, end = datetime(2013, 6, 1, tzinfo=UTC), datetime(2013, 7, 1, tzinfo=UTC)
+    assert [item.etag for item in in_window(objects, files, start, end)] == ["june"]
+    assert [item.etag for item in in_window(objects, files, None, end)] == ["may", "june"]
+    assert in_window(objects, files, None, None) == objects
+
+
+def test_a_window_without_rows_is_told() -> None:
+    objects, files = files_of_two_months()
+    with pytest.raises(DataError, match="No row lies in the time window; widen source.window"):
+        in_window(objects, files, None, datetime(2013, 5, 1, tzinfo=UTC))
+
+
+def test_objects_are_compared_with_a_contract_once_and_again_where_what_was_written_down_is_damaged(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lake/weather").mkdir(parents=True)
+    weather(20).to_csv(tmp_path / "lake/weather/a.csv", index=False)
+    read = list[int]()
+
+    def counted(paths: list[Path], *arguments: Any, **named: Any) -> list[FileReport]:
+        read.append(len(paths))
+        return check_sources(paths, *arguments, **named)
+
+    monkeypatch.setattr(raw_data, "check_sources", counted)
+    objects = lake.list_sources("weather/*.csv")
+    first = inspect(spec(), lake, objects)
+    assert inspect(spec(), lake, objects) == first
+    assert read == [1]
+    [written] = (tmp_path / "lake/weather/raw_data/inspected").iterdir()
+    written.write_text('{"files": {"x": 3')
+    assert inspect(spec(), lake, objects) == first
+    assert read == [1, 1]

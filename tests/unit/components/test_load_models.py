@@ -73,6 +73,16 @@ def test_two_files_with_one_model_name_are_told_with_both(
         models(sandbox)
 
 
+def test_a_broken_folder_that_is_called_like_a_model_of_another_takes_nothing_from_it(
+    sandbox: DefsFolderSandbox,
+) -> None:
+    write(sandbox, "iris", model="other", task="guessing")
+    write(sandbox, "z", model="iris")
+    found = models(sandbox)
+    assert "deployment" in found["iris"]
+    assert found["iris_broken"] == {"broken"}
+
+
 def test_a_broken_one_fails_with_its_reason_when_it_is_run(sandbox: DefsFolderSandbox) -> None:
     write(sandbox, "bad", model="bad", task="guessing")
     with sandbox.build_component_tree() as tree:
