@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import glob
 import gzip
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_assets.ml.data.contract import PARQUET, RFC_4180, ColumnType, CsvDialect, NamedColumn
-from mlops_assets.ml.data.machine import memory_limit_mib, threads_for
+from mlops_assets.ml.data.machine import cores, memory_limit_mib
 from mlops_assets.ml.data.sources import (
     PANDAS_INDEX,
     TIMES,
@@ -65,7 +66,7 @@ def inspect_file(file: Path) -> FileFacts:
     """
     file = file.absolute()
     with tempfile.TemporaryDirectory() as scratch:
-        connection = session([file.parent], Path(scratch), memory_limit_mib(), threads_for(columns=100))
+        connection = session([file.parent], Path(scratch), memory_limit_mib(), cores())
         try:
             return _Inspection(connection, file).facts()
         finally:
@@ -123,7 +124,7 @@ class _Inspection:
 
     def _sniffed(self, encoding: Encoding) -> tuple[CsvDialect, list[str]]:
         """The dialect, and formats of dates that may be in the file."""
-        sniffed = f"sniff_csv({quoted(str(self.file))}, encoding = {quoted(encoding)})"
+        sniffed = f"sniff_csv({quoted(glob.escape(str(self.file)))}, encoding = {quoted(encoding)})"
         columns = "Delimiter, Quote, Escape, DateFormat, TimestampFormat"
         delimiter, quote, escape, *formats = self.connection.execute(f"SELECT {columns} FROM {sniffed}").fetchone()
         given: dict[str, Any] = {"delimiter": delimiter if delimiter not in (",", "\0", "", None) else None}

@@ -1,9 +1,6 @@
-"""`python -m mlops_assets.spec.json_schema FILE`: writes the JSON schema of a model's YAML, for editors."""
+"""The JSON schema of a model's YAML, for editors; `mlops-assets schema` writes it."""
 
-import json
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -53,7 +50,3 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(schema(), indent=2) + "\n")

@@ -127,3 +127,9 @@ def test_a_file_without_rows_is_refused_with_its_name(tmp_path: Path, name: str,
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name):
         inspect_file(tmp_path / name)
+
+
+def test_a_file_is_looked_at_by_its_name_and_not_by_a_pattern(tmp_path: Path) -> None:
+    """`sales[1].csv`, as browsers call a second download, is the pattern of `sales1.csv`."""
+    csv(tmp_path, "q;z\n1;2\n", "sales1.csv")
+    assert list(columns(csv(tmp_path, "a,b\n1,x\n2,y\n", "sales[1].csv"))) == ["a", "b"]
