@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-setup: $(READY) ## install everything into .venv
+setup: $(READY) $(DAGSTER_HOME)/dagster.yaml ## install everything into .venv
 $(READY): requirements.lock pyproject.toml
 	@echo "== Setting up $(VENV): about 7 GB, one to three minutes on the first run"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,14 +25,17 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-$(DAGSTER_HOME)/dagster.yaml:
+# Its databases are made here: two runs that find none make them at once, and one of them fails
+STORAGES = import dagster as dg; i = dg.DagsterInstance.get(); i.get_runs(limit=1), i.all_instigator_state(), i.dispose()
+$(DAGSTER_HOME)/dagster.yaml: | $(READY)
 	@mkdir -p $(DAGSTER_HOME)
 	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > $@
+	@$(BIN)/python -c '$(STORAGES)'
 
-demo: setup $(DAGSTER_HOME)/dagster.yaml ## real flights in, a served prediction out
+demo: setup ## real flights in, a served prediction out
 	@$(BIN)/python -m mlops_assets.demo
 
-dev: setup $(DAGSTER_HOME)/dagster.yaml ## the Dagster UI on http://127.0.0.1:3000
+dev: setup ## the Dagster UI on http://127.0.0.1:3000
 	@$(BIN)/python -m mlops_assets.cli servers start
 	@echo "== Dagster UI on http://127.0.0.1:3000 (Ctrl+C ends it)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
@@ -82,7 +85,7 @@ test-images-whole: images ## the same from the production image, for any nodes; 
 check: setup ## all models' YAMLs, every problem with file and line
 	@$(BIN)/python -m mlops_assets.cli check
 
-doctor: setup $(DAGSTER_HOME)/dagster.yaml ## whether this machine, and what it talks to, can be used
+doctor: setup ## whether this machine, and what it talks to, can be used
 	@$(BIN)/python -m mlops_assets.cli doctor
 
 lint: setup ## style, types, import contracts and Dockerfiles
