@@ -75,7 +75,7 @@ class Environment(Value):
         folder = self.home / "mlflow"
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(folder / "artifacts")]
+        command += ["--artifacts-destination", str(folder / "artifacts"), "--uvicorn-opts", "--no-access-log"]
         folder.mkdir(parents=True, exist_ok=True)
         variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         return BackgroundServer(self.state, "mlflow", self.mlflow_port, "/health", command, variables)
