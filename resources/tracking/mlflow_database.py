@@ -1,6 +1,6 @@
 """MLflow's database on this machine, made at set-up: `python -m resources.tracking.mlflow_database`.
 
-Made by the server's first start it takes seconds, for all of MLflow's migrations run.
+Made by a server's first start it takes seconds, for all of MLflow's migrations run.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pathlib import Path
 
 from resources.environment import Environment
 
+ARTIFACTS = "mlflow-artifacts:/"  # the server itself
 
-def create_database(environment: Environment) -> bool:
+
+def create_database(database: Path) -> bool:
     """Make the database of the embedded MLflow server, unless there is one; whether it was made.
 
     It appears as a whole: a process that is killed leaves none, and of two that make it one does.
     """
-    database = environment.mlflow_database
     if database.exists():
         return False
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +33,18 @@ def create_database(environment: Environment) -> bool:
     return False
 
 
-def _migrate(file: Path) -> None:
-    """Do what `mlflow server` does with a database that does not exist."""
-    from mlflow.server.handlers import initialize_backend_stores
+def address_of(database: Path) -> str:
+    """The address of an SQLite database."""
+    return f"sqlite:///{database}"
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    initialize_backend_stores(f"sqlite:///{file}", f"sqlite:///{file}", "mlflow-artifacts:/")
+
+def _migrate(database: Path) -> None:
+    """Do what `mlflow server` does with a database that does not exist."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # else a line for each migration
+    SqlAlchemyStore(address_of(database), ARTIFACTS).engine.dispose()
 
 
 if __name__ == "__main__":
-    create_database(Environment.read())
+    create_database(Environment.read().mlflow_database)

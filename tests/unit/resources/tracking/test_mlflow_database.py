@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resources.environment import Environment
 from resources.tracking import mlflow_database
 from resources.tracking.mlflow_database import create_database
-from tests.support import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def environment(home: Path) -> Environment:
-    return Environment.read({"MLOPS_HOME": str(home), "MLFLOW_PORT": str(free_port())})
 
 
 def content(file: Path) -> dict[str, list[tuple[str, ...]]]:
@@ -34,19 +28,19 @@ def content(file: Path) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def test_the_database_is_the_one_that_the_servers_first_start_makes(tmp_path: Path) -> None:
-    ours, servers = environment(tmp_path / "ours"), environment(tmp_path / "servers")
-    servers.mlflow_server().ensure_running()
-    servers.mlflow_server().stop()
+MLFLOWS_OWN = "import sys; from mlflow.server import handlers as h; h.initialize_backend_stores(*sys.argv[1:])"
+
+
+def test_the_database_is_the_one_that_mlflows_own_server_makes(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours/mlflow.db", tmp_path / "theirs.db"
+    arguments = [f"sqlite:///{theirs}", f"sqlite:///{theirs}", "mlflow-artifacts:/"]
+    subprocess.run([sys.executable, "-c", MLFLOWS_OWN, *arguments], check=True, capture_output=True)
     assert create_database(ours)
-    assert content(ours.mlflow_database) == content(servers.mlflow_database)
-    assert [path.name for path in ours.mlflow_database.parent.iterdir()] == ["mlflow.db"]
-    # A server starts on it, and a second set-up leaves what it holds
-    ours.mlflow_server().ensure_running()
-    ours.mlflow_server().stop()
-    before = ours.mlflow_database.stat()
+    assert content(ours) == content(theirs)
+    assert [path.name for path in ours.parent.iterdir()] == ["mlflow.db"]
+    before = ours.stat()
     assert not create_database(ours)
-    assert ours.mlflow_database.stat().st_ino == before.st_ino
+    assert (ours.stat().st_ino, ours.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_set_up_that_fails_leaves_no_part_of_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,20 +50,20 @@ def test_a_set_up_that_fails_leaves_no_part_of_a_database(tmp_path: Path, monkey
 
     monkeypatch.setattr(mlflow_database, "_migrate", fail)
     with pytest.raises(OSError, match="full"):
-        create_database(environment(tmp_path))
-    assert list((tmp_path / "mlflow").iterdir()) == []
+        create_database(tmp_path / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_two_that_make_it_one_does_and_both_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = environment(tmp_path)
+    database = tmp_path / "mlflow.db"
 
     def come_second(file: Path) -> None:
         file.write_text("second")
-        place.mlflow_database.write_text("first")
+        database.write_text("first")
 
     monkeypatch.setattr(mlflow_database, "_migrate", come_second)
-    assert not create_database(place)
-    assert place.mlflow_database.read_text() == "first"
+    assert not create_database(database)
+    assert database.read_text() == "first"
 
 
 def test_set_up_makes_it_by_one_command(tmp_path: Path) -> None:
