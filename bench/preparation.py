@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,6 +14,9 @@ from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features, load_arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = 200_000
 NUMBERS = ("amount", "user_age", "transaction_hour")
@@ -92,12 +95,17 @@ def peak_mib(rows: int) -> float:
 
 
 def report_peak() -> None:
-    """In a process of its own: do the work and print the peak memory that is not mapped files, in MiB."""
+    """In a process of its own: do the work and print the peak memory, in MiB."""
+    folder = Path(sys.argv[1])
+    sys.stdout.write(f"{watched_peak_mib(lambda: ours(folder / 'source.parquet', folder)):.1f}\n")
+
+
+def watched_peak_mib(work: Callable[[], object]) -> float:
+    """The peak memory of this process, in MiB, while it works, without mapped files."""
     import threading
 
     import psutil
 
-    folder = Path(sys.argv[1])
     process = psutil.Process()
     peak, done = [0], threading.Event()
 
@@ -109,10 +117,12 @@ def report_peak() -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    ours(folder / "source.parquet", folder)
-    done.set()
-    watcher.join()
-    sys.stdout.write(f"{peak[0] / 2**20:.1f}\n")
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return peak[0] / 2**20
 
 
 def measure() -> list[Result]:

@@ -349,12 +349,13 @@ class _Rows:
                 f"CREATE TEMP VIEW kept AS SELECT {values}label, {key} AS key, {position} AS position "
                 "FROM complete LEFT JOIN numbers USING (id)"
             )
-        (rows,) = self.connection.execute("SELECT count(*) FROM complete").fetchone()
-        (kept,) = self.connection.execute("SELECT count(*) FROM kept").fetchone()
+        (rows,) = kept = self.connection.execute("SELECT count(*) FROM complete").fetchone()
+        if prepare.drop_duplicates:
+            kept = self.connection.execute("SELECT count(*) FROM kept").fetchone()
         if rows == 0:
             what = f"None of {in_window} rows is complete: each lacks the target or a column that is not nullable"
             raise DataError(what, remedy="make columns nullable, or correct the data")
-        return in_window - rows, rows - kept
+        return in_window - rows, rows - kept[0]
 
     def _written(self) -> list[str]:
         """The SQL of each column of the two parts, under its public name."""

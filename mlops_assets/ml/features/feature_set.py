@@ -158,7 +158,7 @@ def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:
     import pandas as pd
 
     taken, frames = 0, list[pd.DataFrame]()
-    for frame in _frames(file, columns):
+    for frame in _frames(file, columns, min(rows, BATCH_ROWS)):
         frames.append(frame.iloc[: rows - taken])
         taken += len(frames[-1])
         if taken >= rows:
