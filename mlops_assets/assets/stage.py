@@ -89,8 +89,10 @@ def up_to_date(model: str, source_of_change: str) -> dg.AutomationCondition[dg.A
     changed: Any = condition.any_deps_match(condition.data_version_changed() | condition.will_be_requested())
     last = dg.AssetSelection.assets(dg.AssetKey([model, source_of_change]))
     code_changed: Any = condition.code_version_changed()
+    # Not since_last_handled(): that forgets what is missing when the sensor is first turned on
+    handled = condition.newly_requested() | condition.newly_updated()
     return (
-        (condition.newly_missing() | code_changed | changed.allow(last)).since_last_handled()
+        (condition.newly_missing() | code_changed | changed.allow(last)).since(handled)
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()
