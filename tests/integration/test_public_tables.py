@@ -103,7 +103,7 @@ gate: {metric: mae, at_most: 3.0}
 
 
 def write_modechoice(platform: Platform) -> None:
-    table: pd.DataFrame = modechoice.load_pandas().data
+    table: Any = modechoice.load_pandas().data
     table["mode"] = table["mode"].map({1.0: "air", 2.0: "train", 3.0: "bus", 4.0: "car"}).astype("category")
     table["individual"] = table["individual"].map("p{:.0f}".format)
     for size, rows in table.groupby("psize"):
@@ -115,11 +115,12 @@ def write_modechoice(platform: Platform) -> None:
 def write_fertility(platform: Platform) -> None:
     folder = Path(platform.lake.uri) / "births"
     folder.mkdir(parents=True)
-    fertility.load_pandas().data.to_csv(folder / "World Bank (2013).csv", index=False, na_rep="..")
+    table: Any = fertility.load_pandas().data
+    table.to_csv(folder / "World Bank (2013).csv", index=False, na_rep="..")
 
 
 def write_macrodata(platform: Platform) -> None:
-    table: pd.DataFrame = macrodata.load_pandas().data
+    table: Any = macrodata.load_pandas().data
     periods = pd.PeriodIndex.from_fields(year=table["year"].astype(int), quarter=table["quarter"].astype(int), freq="Q")
     table.index = periods.to_timestamp().rename("quarter_start")
     folder = Path(platform.lake.uri) / "economy"
@@ -130,7 +131,7 @@ def write_macrodata(platform: Platform) -> None:
 def write_randhie(platform: Platform) -> None:
     folder = Path(platform.lake.uri) / "visits"
     folder.mkdir(parents=True)
-    table: pd.DataFrame = randhie.load_pandas().data
+    table: Any = randhie.load_pandas().data
     for number in range(3):
         rows = table.iloc[number::3]
         rows.to_csv(folder / f"{number}.csv", index=False, sep="|", decimal=",", encoding="utf-16")
