@@ -99,7 +99,7 @@ def test_a_copy_of_a_number_is_found_whatever_its_distribution(tmp_path: Path, t
 
 
 @pytest.mark.parametrize("rows", [60, 120, 400, 700])
-@pytest.mark.parametrize("made", [lambda y: y, lambda y: np.exp(y), lambda y: 3 - y / 7], ids=["copy", "exp", "scaled"])
+@pytest.mark.parametrize("made", [lambda y: y, np.exp, lambda y: 3 - y / 7], ids=["copy", "exp", "scaled"])
 def test_a_copy_of_a_number_is_found_in_a_small_table(tmp_path: Path, rows: int, made: Any) -> None:
     generator = np.random.default_rng(rows)
     y = generator.normal(size=rows)
