@@ -70,15 +70,20 @@ class Environment(Value):
 
         return Lake(uri=self.lake_uri, cache=str(self.home / "cache"), endpoint_url=self.s3_endpoint_url)
 
+    @property
+    def mlflow_database(self) -> Path:
+        """The SQLite database of the embedded MLflow server."""
+        return self.home / "mlflow" / "mlflow.db"
+
     def mlflow_server(self) -> BackgroundServer:
         """The embedded MLflow server: SQLite, artifacts in a folder, this machine only."""
-        folder = self.home / "mlflow"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
-        command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(folder / "artifacts")]
+        folder = self.mlflow_database.parent
+        command = [sys.executable, "-m", "resources.tracking.mlflow_server", "--port", str(self.mlflow_port)]
+        command += ["--database", str(self.mlflow_database), "--artifacts", str(folder / "artifacts")]
         folder.mkdir(parents=True, exist_ok=True)
-        variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        return BackgroundServer(self.state, "mlflow", self.mlflow_port, "/health", command, variables)
+        return BackgroundServer(
+            self.state, "mlflow", self.mlflow_port, "/health", command, {"PYTHONPATH": str(PROJECT)}
+        )
 
 
 def git_commit() -> str:
