@@ -120,11 +120,16 @@ def report(
 def contract_check(preparation: Preparation) -> dg.AssetCheckResult:
     """Fails when values break the contract, and says which."""
     lines = [f"{v.column}: {v.count} rows break {v.rule}, such as {v.example}" for v in preparation.violations]
+    rules = {violation.rule for violation in preparation.violations}
+    remedies = ["correct the data"]
+    if "finite" in rules:
+        remedies.append("name the text of what has no finite value in source.csv.nulls, where the source is CSV")
+    if rules - {"finite"}:
+        remedies.append("widen the contract under columns")
     return dg.AssetCheckResult(
         check_name="contract",
         passed=not lines,
-        description="; ".join(lines)
-        + ("; correct the data, or widen the contract under columns." if lines else "All values keep it."),
+        description=f"{'; '.join(lines)}; {', or '.join(remedies)}." if lines else "All values keep it.",
     )
 
 

@@ -16,7 +16,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -64,8 +63,7 @@ def diagnose(variables: Mapping[str, str] = os.environ, limit_s: float = LIMIT_S
     if environment is not None:
         known = environment
         looks.append(("disk", lambda: _disk(known.home)))
-        with suppress(OSError):  # told by the look at the disk
-            looks += [(f"port of {server.name}", partial(_port, server)) for server in local_servers(known)]
+        looks += [(f"port of {server.name}", partial(_port, server)) for server in local_servers(known)]
         looks.append(("port of the UI", _ui_port))
         looks.append(("lake", lambda: _lake(known)))
         looks.append(("mlflow", lambda: _mlflow(known)))
@@ -85,6 +83,9 @@ def _within(limit_s: float, look: Callable[[], Finding]) -> Finding:
             found.append(look())
         except MlopsError as error:
             found.append(Finding("FAIL", f"{error.where}: {error.what}" if error.where else error.what, error.remedy))
+        except OSError as error:
+            told = f"{error.filename or type(error).__name__}: {error.strerror or error}"
+            found.append(Finding("FAIL", told, "correct it, or set MLOPS_HOME to a folder of your own"))
         except Exception as error:
             said = str(error).strip().splitlines()
             found.append(Finding("FAIL", f"{type(error).__name__}: {said[0] if said else ''}"))

@@ -27,6 +27,11 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except MlopsError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            told = f"{error.filename}: {error.strerror}"
+            raise click.ClickException(f"{told}; correct it, or set MLOPS_HOME to a folder of your own.") from error
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

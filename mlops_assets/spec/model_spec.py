@@ -145,6 +145,11 @@ class Gate(Value):
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             direction = "greater" if wanted == "at_least" else "smaller"
             raise problem(wanted, f"{self.metric} is better when {direction}: give {wanted}, and not {other}")
+        best = 1.0 if wanted == "at_least" else 0.0
+        if self.threshold > best if wanted == "at_least" else self.threshold < best:
+            raise problem(
+                wanted, f"no model passes {self.threshold:g}: the best {self.metric} there can be is {best:g}"
+            )
         return self
 
     @property
