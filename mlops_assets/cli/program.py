@@ -147,5 +147,34 @@ def schema(file: Path | None) -> None:
         file.write_text(text + "\n")
 
 
+@main.command()
+@click.option("--delete", is_flag=True, help="Delete it; without this, it is listed alone.")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=14,
+    show_default=True,
+    metavar="DAYS",
+    help="What was written, or used by a run, in these last days stays.",
+)
+@click.option(
+    "--keep-versions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of each model, only the newest N versions, and those with an alias, keep all that they were made from.",
+)
+def retention(delete: bool, days: float, keep_versions: int | None) -> None:
+    """List, or delete, what no version, alias or run needs in the lake and in this machine's cache.
+
+    It is the job lake_retention, which can also be scheduled. DAGSTER_HOME must be set: runs in progress are known
+    from there. Exit status 1 when MLflow cannot be asked; nothing is deleted then.
+    """
+    from mlops_assets.cli.upkeep import retention as lines
+
+    for line in lines(dry_run=not delete, older_than_days=days, keep_versions=keep_versions):
+        click.echo(line)
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"

@@ -84,6 +84,11 @@ class KServe(ServingTarget):
             assert isinstance(before, RunningVersion)
             self._applied(model, before.manifest)
 
+    def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
+        kept = tuple(f"{_prefix(model, version)}/" for version in versions)
+        keys = [item.key for item in self.lake.store.stored(f"served/{model}")]
+        self.lake.store.delete_many([key for key in keys if not key.startswith(kept)])
+
     def _manifest(self, model: str, version: ServedVersion) -> dict[str, Any]:
         uri = f"{self.lake.uri}/{_prefix(model, version)}"
         return inference_service(service_name(model), model, version, uri, self.image)

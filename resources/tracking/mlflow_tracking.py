@@ -47,6 +47,14 @@ class RegisteredVersion(Value):
     run_id: str
 
 
+class VersionTags(Value):
+    """A version in the model registry as it was found there."""
+
+    version: int
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+
+
 class TrackedRun:
     """The MLflow run of a model in one Dagster run. All calls name the run; there is no global active run."""
 
@@ -278,6 +286,28 @@ class Tracking(dg.ConfigurableResource[Any]):
     def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
         """The tags of a version, which say what it was made from."""
         return dict(self.client.get_model_version(version.model, str(version.version)).tags)
+
+    @translate_errors
+    def versions(self, model: str) -> "list[VersionTags]":
+        """All versions that MLflow has under a model's name, ours or not, the newest first; none where it has no such
+        model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self.client.get_registered_model(model).aliases
+        except MlflowException as error:
+            if error.error_code in NO_SUCH_THING:
+                return []
+            raise
+        found, token = list[VersionTags](), None
+        while token != "":
+            page = self.client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+            for version in page:
+                number = int(version.version)
+                named = tuple(alias for alias, of in aliases.items() if int(of) == number)
+                found.append(VersionTags(version=number, tags=dict(version.tags), aliases=named))
+            token = page.token or ""
+        return sorted(found, key=lambda version: -version.version)
 
     @translate_errors
     def register(

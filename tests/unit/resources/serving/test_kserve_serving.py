@@ -96,6 +96,15 @@ def test_the_candidate_is_gone_before_the_service_changes(
     assert target.lake.store.read(f"served/my_model/2-{artifact[1][:12]}/model.json") is not None
 
 
+def test_the_lake_keeps_what_is_served_and_what_was_before(target: KServe, artifact: tuple[Path, str]) -> None:
+    target.lake.store.replace("served/my_model_2/1-a/model.json", b"of another model")
+    for version in (2, 3):
+        target.deploy("my_model", *artifact, version)
+    folders = {item.key.split("/")[2].partition("-")[0] for item in target.lake.store.stored("served/my_model")}
+    assert folders == {"2", "3"}
+    assert target.lake.store.read("served/my_model_2/1-a/model.json") is not None
+
+
 def test_what_is_served_with_the_same_image_needs_no_candidate(
     target: KServe, services: Services, artifact: tuple[Path, str]
 ) -> None:
