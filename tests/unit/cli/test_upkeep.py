@@ -1,4 +1,4 @@
-"""Retention as a command: it deletes nothing unless it is told to, and not without knowing what is in progress."""
+"""Upkeep as commands: retention deletes nothing unless it is told to, and not without knowing what is in progress."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.cli.upkeep import retention
+from mlops_assets.cli.upkeep import models, retention, retire
 from mlops_assets.ml.errors import SpecError, TrackingError
+from mlops_assets.serving.declaration import Declaration, ServedVersion
+from resources.lake.lake import Lake
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -59,3 +61,25 @@ def test_without_mlflow_nothing_is_deleted(variables: dict[str, str], tmp_path: 
     with pytest.raises(TrackingError, match="cannot be reached"):
         told(variables, dry_run=False)
     assert manifest.exists()
+
+
+def test_models_are_listed_and_an_orphan_is_retired(
+    tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    folder = tmp_path / "serving" / "models" / "renamed"
+    folder.mkdir(parents=True)
+    Declaration(champion=ServedVersion(folder="1-a", sha256="a", version="1")).write(folder)
+    lines = {line.split()[0]: line for line in models()}
+    assert lines["iris"].split()[1] == "defined"
+    assert lines["renamed"].split("  ")[-1] == "serves version 1, 0 in MLflow"
+    assert lines["renamed"].split()[1] == "orphaned"
+    assert lines["No"] == "No YAML defines what is orphaned; mlops-assets retire takes it out of service."
+    assert list(retire("renamed", "it was renamed", even_if_defined=False)) == [
+        "renamed: version 1 is not served any more"
+    ]
+    assert "renamed" not in {line.split()[0] for line in models()}
+    [entry] = Lake(uri=str(tmp_path / "lake"), cache="").entries("renamed/ledger")
+    assert (entry["alias"], entry["version"], entry["reason"]) == ("champion", None, "it was renamed")
+    assert entry["actor"].startswith("user ")
