@@ -67,6 +67,7 @@ def diagnose(variables: Mapping[str, str] = os.environ, limit_s: float = LIMIT_S
         looks.append(("port of the UI", _ui_port))
         looks.append(("lake", lambda: _lake(known)))
         looks.append(("mlflow", lambda: _mlflow(known)))
+        looks.append(("models", lambda: _models(known)))
         looks.append(("clock", lambda: _clock(known)))
     looks += [("gpu", _gpu), ("dagster", lambda: _dagster(variables))]
     for name, look in looks:
@@ -211,6 +212,20 @@ def _mlflow(environment: Environment) -> Finding:
         return Finding("FAIL", error.what, error.remedy.partition(". Nothing")[0])
     login = " with the login of the environment" if os.environ.get("MLFLOW_TRACKING_USERNAME") else ""
     return Finding("OK", f"{environment.mlflow_uri} answers{login}")
+
+
+def _models(environment: Environment) -> Finding:
+    from mlops_assets.components.retirement import defined_models
+    from resources.serving.choose_target import serving_target
+
+    if environment.production:
+        return Finding("OK", "what KServe serves is not looked at from here")
+    defined, served = defined_models(), serving_target(environment, environment.lake()).served()
+    orphans = [name for name in served if name not in defined]
+    if orphans:
+        what = f"{', '.join(orphans)}: served, and no YAML defines it any more"
+        return Finding("WARN", what, f"mlops-assets retire {orphans[0]} --reason TEXT, or bring its YAML back")
+    return Finding("OK", f"{len(defined)} defined, {len(served)} served")
 
 
 def _clock(environment: Environment) -> Finding:
