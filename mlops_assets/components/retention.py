@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.stage import as_dagster_failure
+from mlops_assets.spec.model_spec import RETENTION_JOB
 from resources.lake.lake import Lake
 from resources.lake.retention import (
     ModelObjects,
@@ -32,7 +33,7 @@ from resources.lake.retention import (
 from resources.lake.source_cache import SourceCache
 from resources.tracking.mlflow_tracking import Tracking, VersionTags
 
-JOB = "lake_retention"
+JOB = RETENTION_JOB
 LOCK_WAIT_S = 10
 SHOWN = 1000
 TABLE = dg.TableSchema(

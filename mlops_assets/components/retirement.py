@@ -18,12 +18,13 @@ from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.ml.errors import MlopsError, SpecError
 from mlops_assets.ml.values import Value, did_you_mean
+from mlops_assets.spec.model_spec import RETIREMENT_JOB
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_tracking import Tracking, actor
 
 DEFS = Path(__file__).parent.parent / "defs"
-JOB = "retire_model"
+JOB = RETIREMENT_JOB
 ALIASES = (CHAMPION, "challenger")
 # The step pod's account may change what KServe serves
 DEPLOYER: dict[str, Any] = {

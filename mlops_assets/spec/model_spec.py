@@ -166,6 +166,9 @@ class Retrain(Value):
     schedule: Cron = Field(description="Cron expression, in UTC")
 
 
+RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
+
+
 class ModelSpec(Value):
     """One model's whole life cycle."""
 
@@ -189,6 +192,10 @@ class ModelSpec(Value):
     def _parts_fit(self) -> Self:
         known = ", ".join(self.columns)
         event_time = self.source.event_time
+        if self.model in (RETENTION_JOB, RETIREMENT_JOB):
+            raise problem(
+                "model", f"{self.model} is a job of the platform, and a model's job has its name; take another"
+            )
         self._names_differ()
         computed_from = {name.casefold() for name in self._target_reads()}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):

@@ -63,10 +63,8 @@ def test_the_local_mlflow_server_has_the_port_that_is_asked_for(tmp_path: Path) 
 
 
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
-    empty: dict[str, str] = {
-        name: "" for name in ("MLOPS_ENV", "MLOPS_HOME", "LAKE_URI", "MLFLOW_TRACKING_URI", "SERVING_PORT")
-    }
-    assert Environment.read(empty) == Environment.read({})
+    names: tuple[str, ...] = ("MLOPS_ENV", "MLOPS_HOME", "LAKE_URI", "MLFLOW_TRACKING_URI", "SERVING_PORT")
+    assert Environment.read(dict.fromkeys(names, "")) == Environment.read({})
 
 
 def test_two_servers_on_one_port_are_told() -> None:
