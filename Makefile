@@ -55,7 +55,7 @@ test: setup ## all tests that need no cluster
 
 test-faults: setup ## long kill campaigns
 	@echo "== Kill campaigns, lives of models, thousands of tables: about half an hour"
-	@$(BIN)/python -m pytest -m faults
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m faults
 
 test-pages: setup ## what README, tutorial and operations say, done in a fresh copy
 	@echo "== Pages: about five minutes"

@@ -62,9 +62,9 @@ class PreparedData(Snapshot):
     validation_rows: int
     test_rows: int
     classes: Classes | None
-    target: str = ""
+    target: str
     """What is predicted: `Target.definition`."""
-    split_id: str = ""
+    split_id: str
     """Two preparations with the same one put every row on the same side; by time, when their test parts begin alike."""
     test_from: datetime | None = None
     """When the test part begins, in a split by time."""

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from mlops_assets.assets.handles import Handle
 from mlops_assets.assets.lineage import check_override, joined_lineage, own_lineage, with_override
 from mlops_assets.assets.pod_template import op_tags
+from mlops_assets.assets.table_metadata import table_name
 from mlops_assets.ml.errors import MlopsError
 
 if TYPE_CHECKING:
@@ -89,8 +90,10 @@ def up_to_date(model: str, source_of_change: str) -> dg.AutomationCondition[dg.A
     changed: Any = condition.any_deps_match(condition.data_version_changed() | condition.will_be_requested())
     last = dg.AssetSelection.assets(dg.AssetKey([model, source_of_change]))
     code_changed: Any = condition.code_version_changed()
+    # Not since_last_handled(): that forgets what is missing when the sensor is first turned on
+    handled = condition.newly_requested() | condition.newly_updated()
     return (
-        (condition.newly_missing() | code_changed | changed.allow(last)).since_last_handled()
+        (condition.newly_missing() | code_changed | changed.allow(last)).since(handled)
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()
@@ -112,6 +115,7 @@ def stage(
     kinds: set[str],
     description: str,
     checks: Sequence[dg.AssetCheckSpec] = (),
+    is_table: bool = False,
 ) -> Callable[[Callable[..., StageReport]], dg.AssetsDefinition]:
     """`dg.asset` for a stage of this model that hands on a handle of `output_type` and takes those of `inputs`.
 
@@ -128,6 +132,7 @@ def stage(
         "code_version": code_version,
         "check_specs": list(checks),
         "description": description,
+        "metadata": table_name(asset_key(spec, name)) if is_table else None,
         "automation_condition": up_to_date(spec.model, inputs[-1]) if inputs else None,
         "dagster_type": output_type,
         "io_manager_key": "io_manager",

@@ -54,7 +54,7 @@ class BackgroundServer:
     def _read_record(self) -> dict[str, Any]:
         try:
             return json.loads(self._record.read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
 
     def launch(self) -> None:

@@ -22,7 +22,14 @@ REGISTERED = RegisteredModel(
         version="e",
         sha256="d" * 64,
         prepared=PreparedData(
-            prefix="w/p", version="p", train_rows=8, validation_rows=1, test_rows=2, classes=(False, True)
+            prefix="w/p",
+            version="p",
+            train_rows=8,
+            validation_rows=1,
+            test_rows=2,
+            classes=(False, True),
+            target="rain",
+            split_id="i",
         ),
         metrics={"accuracy": 0.9},
         comparison=WINS,

@@ -83,7 +83,14 @@ def test_slices_are_a_table_of_the_gates_metric() -> None:
 )
 def test_a_model_is_not_judged_by_a_question_that_it_was_not_made_for(changed: dict[str, Any], message: str) -> None:
     prepared = PreparedData(
-        prefix="p", version="v", train_rows=8, validation_rows=1, test_rows=2, classes=(False, True), target="rain"
+        prefix="p",
+        version="v",
+        train_rows=8,
+        validation_rows=1,
+        test_rows=2,
+        classes=(False, True),
+        target="rain",
+        split_id="i",
     )
     check_question(spec(), prepared)
     with pytest.raises(DataError, match=message):

@@ -21,6 +21,8 @@ PREPARED = PreparedData(
     validation_rows=1,
     test_rows=2,
     classes=(False, True),
+    target="rain",
+    split_id="i",
 )
 
 

@@ -214,6 +214,24 @@ def test_new_source_objects_ask_for_all_that_follows(automation: Automation) -> 
     assert automation.tick() == ["prepared_data", *AFTER_PREPARED]
 
 
+def test_a_sensor_that_is_turned_on_asks_for_what_is_missing_and_then_for_nothing_more(tmp_path: Path) -> None:
+    automation = Automation(tmp_path)
+    automation.made("1", "raw_data", "prepared_data")
+    automation.cursor = None  # as it was not on yet
+    assert automation.tick() == AFTER_PREPARED
+    assert [automation.tick() for _ in range(2)] == [[], []]
+
+
+def test_a_sensor_that_is_turned_on_asks_for_nothing_that_is_there(automation: Automation) -> None:
+    automation.cursor = None
+    assert [automation.tick() for _ in range(2)] == [[], []]
+
+
+def test_what_is_wiped_is_asked_for(automation: Automation) -> None:
+    automation.instance.wipe_assets([asset_key(spec(), "evaluation")])
+    assert "evaluation" in automation.tick()
+
+
 def test_the_same_rows_ask_for_nothing(automation: Automation) -> None:
     automation.made("1", "raw_data", "prepared_data")
     assert automation.tick() == []

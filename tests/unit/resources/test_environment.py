@@ -62,6 +62,16 @@ def test_the_local_mlflow_server_has_the_port_that_is_asked_for(tmp_path: Path) 
     assert f"{tmp_path}/mlflow/mlflow.db" in server.command
 
 
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    names: tuple[str, ...] = ("MLOPS_ENV", "MLOPS_HOME", "LAKE_URI", "MLFLOW_TRACKING_URI", "SERVING_PORT")
+    assert Environment.read(dict.fromkeys(names, "")) == Environment.read({})
+
+
+def test_two_servers_on_one_port_are_told() -> None:
+    with pytest.raises(SpecError, match="MLFLOW_PORT and SERVING_PORT are both 9000; give each its own"):
+        Environment.read({"MLFLOW_PORT": "9000", "SERVING_PORT": "9000"})
+
+
 def test_every_variable_that_is_read_is_documented() -> None:
     class Recorded(dict[str, str]):
         """Variables that keep which of them were asked for."""
