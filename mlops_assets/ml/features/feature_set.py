@@ -98,7 +98,9 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         for frame in _frames(file, [*names, target], batch):
             end = position + len(frame)
             values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
-            bad += (~np.isfinite(values)).sum(axis=0)
+            finite = np.isfinite(values)
+            if not finite.all():
+                bad += (~finite).sum(axis=0)
             x[position:end], y[position:end] = values, frame[target].to_numpy()
             position = end
         if part == "train" and plan.task == "regression":
