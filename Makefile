@@ -16,7 +16,9 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-setup: $(READY) $(DAGSTER_HOME)/dagster.yaml ## install everything into .venv
+# A shared MLflow server has a database of its own
+DATABASES := $(DAGSTER_HOME)/dagster.yaml $(if $(MLFLOW_TRACKING_URI),,$(MLOPS_HOME)/mlflow/mlflow.db)
+setup: $(READY) $(DATABASES) ## install everything into .venv
 $(READY): requirements.lock pyproject.toml
 	@echo "== Setting up $(VENV): about 7 GB, one to three minutes on the first run"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +33,10 @@ $(DAGSTER_HOME)/dagster.yaml: | $(READY)
 	@mkdir -p $(DAGSTER_HOME)
 	@printf 'telemetry:\n  enabled: false\nnux:\n  enabled: false\n' > $@
 	@$(BIN)/python -c '$(STORAGES)'
+
+# The first start of MLflow would take seconds longer
+$(MLOPS_HOME)/mlflow/mlflow.db: | $(READY)
+	@$(BIN)/python -m resources.tracking.mlflow_database
 
 demo: setup ## real flights in, a served prediction out
 	@$(BIN)/python -m mlops_assets.demo

@@ -9,6 +9,7 @@ from resources.environment import Environment
 from resources.serving.local_serving import LocalServing
 
 MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize"]
+EXECUTE = [sys.executable, "-m", "dagster", "job", "execute"]
 PORTS = {"SERVING_PORT": "18085", "MLFLOW_PORT": "15005"}
 
 
@@ -27,8 +28,7 @@ def life_cycle(model: str, mlflow_runs: bool = False) -> float:
         try:
             if mlflow_runs:
                 environment.mlflow_server().ensure_running()
-            command = [*MATERIALIZE, "-m", "mlops_assets.definitions", "--select", f"group:{model}"]
-            return command_seconds(command, **variables)
+            return command_seconds([*EXECUTE, "-m", "mlops_assets.definitions", "-j", model], **variables)
         finally:
             environment.mlflow_server().stop()
             LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()

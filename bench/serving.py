@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
+import statistics
+import subprocess
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from bench.load import Load
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
@@ -31,12 +35,12 @@ from resources.tracking.mlflow_model import save_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mlops_assets.ml.inference.artifact import ModelSignature
 
 ROW = {"amount": 120.5, "user_age": 43.0, "transaction_hour": 14.0, "merchant_id": "m007"}
 SECONDS = 4
+CONNECTIONS = 8
 
 
 def artifact(folder: Path) -> tuple[Path, ModelSignature]:
@@ -99,26 +103,38 @@ def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tup
     }
     for port, (name, (command, health)) in enumerate(commands.items(), start=18101):
         numbered = [*command, str(port)] if name == "bare" else [*command, "--port", str(port)]
-        variables = {"PYTHONPATH": str(PROJECT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        # MLflow starts the uvicorn that it finds on the PATH
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        variables = {"PYTHONPATH": str(PROJECT), "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
         yield name, BackgroundServer(folder, name, port, health, numbered, variables)
 
 
-def requests_per_second(folder: Path, url: str, body: dict[str, Any]) -> float:
-    """What wrk counts, once every answer has been seen to be good."""
-    import subprocess
+def load_of(url: str, body: dict[str, Any]) -> Load:
+    """What a server does under load, once every answer has been seen to be good."""
+    command = [sys.executable, "-m", "bench.load", url, str(SECONDS), str(CONNECTIONS)]
+    done = subprocess.run(command, cwd=PROJECT, input=json.dumps(body), capture_output=True, text=True, check=True)
+    found = Load.model_validate_json(done.stdout)
+    if found.errors:
+        raise SystemExit(f"{url} refuses {found.errors} requests of the benchmark, such as: {found.example}")
+    return found
 
-    script = folder / "post.lua"
-    script.write_text(
-        'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-        + f"wrk.body = [=[{json.dumps(body)}]=]\n"
-    )
-    command = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "--latency", "-s", str(script), url]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in text:
-        raise SystemExit(f"{url} refuses the requests of the benchmark:\n{text}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert found is not None
-    return float(found[1])
+
+def loads_in_turn(rounds: int, *targets: tuple[str, dict[str, Any]]) -> list[Load]:
+    """The medians of each target, which take turns."""
+    found: list[list[Load]] = [[] for _ in targets]
+    for _ in range(rounds):
+        for place, (url, body) in zip(found, targets, strict=True):
+            place.append(load_of(url, body))
+    return [
+        Load(
+            requests_per_s=statistics.median(one.requests_per_s for one in loads),
+            p50_ms=statistics.median(one.p50_ms for one in loads),
+            p99_ms=statistics.median(one.p99_ms for one in loads),
+            errors=0,
+            example="",
+        )
+        for loads in found
+    ]
 
 
 def bodies() -> dict[str, dict[str, Any]]:
@@ -150,6 +166,19 @@ def one_row_us(made: Path) -> float:
     return seconds(work) / 5_000 * 1e6
 
 
+def rate(name: str, ours: Load, anchor: str, theirs: Load, wanted: float) -> Result:
+    """Requests a second, with the median time of one."""
+    name = f"{name} (median {ours.p50_ms:.2f} ms, anchor's {theirs.p50_ms:.2f} ms)"
+    return result(name, ours.requests_per_s, "req/s", anchor, theirs.requests_per_s, goal=(">=", wanted, "x"))
+
+
+def slowest(name: str, ours: Load, anchor: str, theirs: Load) -> Result:
+    """The time that 99 of 100 requests take at most."""
+    return result(
+        f"{name}, 99th percentile", ours.p99_ms, "ms", anchor, theirs.p99_ms, goal=(">=", 0.95, "x"), better="less"
+    )
+
+
 def measure() -> list[Result]:
     """All figures of serving."""
     with scratch() as folder:
@@ -166,9 +195,6 @@ def measure() -> list[Result]:
                 goal=("<=", 1e-6, "max abs"),
             ),
         ]
-        if shutil.which("wrk") is None:
-            sys.stdout.write("   wrk is not installed, so serving is not measured (apt-get install wrk)\n")
-            return results
         running = dict(servers(folder, made, signature))
         try:
             urls = {name: server.ensure_running(180) for name, server in running.items()}
@@ -176,24 +202,19 @@ def measure() -> list[Result]:
             paths = {"v1": "/v1/models/bench:predict", "v2": "/v2/models/bench/infer"}
             sent = bodies()
             for protocol, path in paths.items():
-                bare, ours = in_turn(
-                    5,
-                    lambda path=path, protocol=protocol: requests_per_second(
-                        folder, urls["bare"] + path, sent[protocol]
-                    ),
-                    lambda path=path, protocol=protocol: requests_per_second(
-                        folder, urls["ours"] + path, sent[protocol]
-                    ),
+                bare, ours = loads_in_turn(
+                    5, (urls["bare"] + path, sent[protocol]), (urls["ours"] + path, sent[protocol])
                 )
-                name = f"serving {protocol.upper()}, one row, 8 connections"
-                results.append(result(name, ours, "req/s", "bare kserve.Model", bare, goal=(">=", 0.95, "x")))
-            mlflow, ours = in_turn(
-                3,
-                lambda: requests_per_second(folder, urls["mlflow"] + "/invocations", sent["mlflow"]),
-                lambda: requests_per_second(folder, urls["ours"] + paths["v2"], sent["v2"]),
+                name = f"serving {protocol.upper()}, one row, {CONNECTIONS} connections"
+                results += [
+                    rate(name, ours, "bare kserve.Model", bare, 0.95),
+                    slowest(name, ours, "bare kserve.Model", bare),
+                ]
+            mlflow, ours = loads_in_turn(
+                3, (urls["mlflow"] + "/invocations", sent["mlflow"]), (urls["ours"] + paths["v2"], sent["v2"])
             )
-            name = "serving, one row, 8 connections"
-            results.append(result(name, ours, "req/s", "mlflow models serve", mlflow, goal=(">=", 2, "x")))
+            name = f"serving, one row, {CONNECTIONS} connections"
+            results.append(rate(name, ours, "mlflow models serve", mlflow, 2))
         finally:
             for server in running.values():
                 server.stop()

@@ -46,11 +46,13 @@ def write(folder: Path, x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
         inputs=tuple(NamedColumn(name=name, type="number") for name in names),
         feature_names=names,
         train_rows=len(x),
+        validation_rows=len(x) // 10,
         test_rows=0,
         classes=None,
         target_mean=0.0,
         target_std=1.0,
         non_finite={},
+        rare={},
     ).write(folder)
 
 

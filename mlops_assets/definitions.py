@@ -7,11 +7,11 @@ import dagster as dg
 
 from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.components.load_models import load_models
+from mlops_assets.components.retention import lake_retention, weekly_retention
+from mlops_assets.components.retirement import retire_model
 from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
-from resources.lake.lake import Lake
-from resources.serving.local_serving import LocalServing
-from resources.serving.serving_target import ServingTarget
+from resources.serving.choose_target import serving_target
 from resources.tracking.mlflow_tracking import Tracking
 
 
@@ -28,21 +28,18 @@ def _resources(environment: Environment) -> dict[str, object]:
         "lake": lake,
         "io_manager": HandleIOManager(lake=lake),
         "tracking": Tracking(uri=environment.mlflow_uri, lake=lake),
-        "serving": _serving(environment, lake),
+        "serving": serving_target(environment, lake),
         "training_jobs": TrainingJobs(available=environment.production),
     }
 
 
-def _serving(environment: Environment, lake: Lake) -> ServingTarget:
-    if environment.predictor_image is None:
-        return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
-    from resources.serving.kserve_serving import KServe
-
-    return KServe(lake=lake, image=environment.predictor_image)
-
-
 def _platform(environment: Environment) -> dg.Definitions:
-    """What the models run on."""
+    """What the models run on, and what keeps it clean."""
+    upkeep = dg.Definitions(jobs=[lake_retention, retire_model], schedules=[weekly_retention])
+    return dg.Definitions.merge(upkeep, _outside_world(environment))
+
+
+def _outside_world(environment: Environment) -> dg.Definitions:
     if not environment.production:
         # One process: a step costs 0.1 s here, and 3.6 s with a process each
         return dg.Definitions(resources=_resources(environment), executor=dg.in_process_executor)

@@ -36,21 +36,24 @@ class Environment(Value):
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
         """The environment that MLOPS_* and the usual variables of MLflow and AWS describe."""
-        name = variables.get("MLOPS_ENV", "local")
+        name = variables.get("MLOPS_ENV") or "local"  # an empty variable is one that is not set
         if name not in ("local", "production"):
             raise SpecError(f"MLOPS_ENV is {name!r}", remedy="set it to local (or not at all) or production")
         if name == "production":
             missing = [needed for needed in NEEDED_IN_PRODUCTION if not variables.get(needed)]
             if missing:
                 raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too")
-        home = Path(variables.get("MLOPS_HOME", PROJECT / ".mlops")).absolute()
+        home = Path(variables.get("MLOPS_HOME") or PROJECT / ".mlops").absolute()
+        mlflow_port, serving_port = _port(variables, "MLFLOW_PORT", 5005), _port(variables, "SERVING_PORT", 8085)
+        if mlflow_port == serving_port:
+            raise SpecError(f"MLFLOW_PORT and SERVING_PORT are both {mlflow_port}", remedy="give each its own")
         return cls(
             home=home,
-            lake_uri=variables.get("LAKE_URI", str(home / "lake")),
-            s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3"),
-            mlflow_uri=_without_login(variables.get("MLFLOW_TRACKING_URI")),
-            mlflow_port=_port(variables, "MLFLOW_PORT", 5005),
-            serving_port=_port(variables, "SERVING_PORT", 8085),
+            lake_uri=variables.get("LAKE_URI") or str(home / "lake"),
+            s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3") or None,
+            mlflow_uri=_without_login(variables.get("MLFLOW_TRACKING_URI") or None),
+            mlflow_port=mlflow_port,
+            serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
         )
 
@@ -70,15 +73,19 @@ class Environment(Value):
 
         return Lake(uri=self.lake_uri, cache=str(self.home / "cache"), endpoint_url=self.s3_endpoint_url)
 
+    @property
+    def mlflow_database(self) -> Path:
+        """The SQLite database of the embedded MLflow server."""
+        return self.home / "mlflow" / "mlflow.db"
+
     def mlflow_server(self) -> BackgroundServer:
         """The embedded MLflow server: SQLite, artifacts in a folder, this machine only."""
-        folder = self.home / "mlflow"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.mlflow_port)]
-        command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(folder / "artifacts")]
-        folder.mkdir(parents=True, exist_ok=True)
-        variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        return BackgroundServer(self.state, "mlflow", self.mlflow_port, "/health", command, variables)
+        folder = self.mlflow_database.parent
+        command = [sys.executable, "-m", "resources.tracking.mlflow_server", "--port", str(self.mlflow_port)]
+        command += ["--database", str(self.mlflow_database), "--artifacts", str(folder / "artifacts")]
+        return BackgroundServer(
+            self.state, "mlflow", self.mlflow_port, "/health", command, {"PYTHONPATH": str(PROJECT)}
+        )
 
 
 def git_commit() -> str:
@@ -103,7 +110,7 @@ def _without_login(uri: str | None) -> str | None:
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:
-    text = variables.get(name, str(default))
+    text = variables.get(name) or str(default)
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise SpecError(f"{name} is {text!r}", remedy="give a port from 1 to 65535")
     return int(text)

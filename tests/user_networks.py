@@ -88,6 +88,31 @@ class Flat(Plain):
         return self.last(features).squeeze(-1)
 
 
+class RowsSummedUp(Plain):
+    """What stands above a row in the batch is added to it."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.last(features.cumsum(0))
+
+
+class BesideTheMean(Plain):
+    """Scaled by the batch, as BatchNorm without running statistics does."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.last(features - features.mean(dim=0))
+
+
+class RowsAsSequence(Plain):
+    """The rows of a batch as one sequence: batch_first was forgotten."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.memory = nn.LSTM(inputs, inputs)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.last(self.memory(features)[0])
+
+
 class FlatForOneRow(Plain):
     """(outputs,) where there is one row."""
 

@@ -89,6 +89,17 @@ data "aws_iam_policy_document" "bucket_access" {
     }
   }
 
+  # The job lake_retention deletes by the role that writes; the record of who moved an alias and why is out of its reach
+  dynamic "statement" {
+    for_each = each.key == "pipeline" ? ["lake/*/ledger/*"] : []
+    content {
+      sid       = "KeepLedgers"
+      effect    = "Deny"
+      actions   = ["s3:DeleteObject"]
+      resources = ["${aws_s3_bucket.this.arn}/${statement.value}"]
+    }
+  }
+
   dynamic "statement" {
     for_each = each.key == "pipeline" && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
     content {

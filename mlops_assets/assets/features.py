@@ -1,11 +1,14 @@
 """features: fits the preprocessing on the train part, and writes memory-mapped arrays for both parts."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from mlops_assets.assets.handles import Features, PreparedData
-from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
+from mlops_assets.assets.stage import StageReport, asset_key, check, snapshot, stage, version_of
+from mlops_assets.assets.table_metadata import address, feature_sources, table_metadata
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.features.leakage import Leakage, LeakageRule, find_leakage
 from mlops_assets.spec.model_spec import ModelSpec
@@ -32,6 +35,7 @@ def features_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"scikitlearn", "onnx"},
         description="Arrays to learn from",
         checks=checks,
+        is_table=True,
     )
     def features(context: dg.AssetExecutionContext, prepared_data: PreparedData, lake: Lake) -> StageReport:
         plan = feature_plan(spec, prepared_data)
@@ -42,9 +46,21 @@ def features_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             _,
         ):
             handle = Features(prefix=prefix, version=version, prepared=prepared_data)
-            return report(handle, FeatureSet.read(folder), Leakage.read(folder), spec.features.leakage)
+            made = FeatureSet.read(folder)
+            return report(handle, made, Leakage.read(folder), spec.features.leakage, table(spec, lake, handle, made))
 
     return features
+
+
+def table(spec: ModelSpec, lake: Lake, handle: Features, features: FeatureSet) -> dict[str, Any]:
+    """The arrays as a table with a column for each feature."""
+    own, prepared = asset_key(spec, "features"), asset_key(spec, "prepared_data")
+    never = dg.TableColumnConstraints(nullable=False)
+    columns = [dg.TableColumn(name, "float32", constraints=never) for name in dict.fromkeys(features.feature_names)]
+    sources = feature_sources(features.feature_names, features.inputs)
+    made_of = {feature: [(prepared, name) for name in names] for feature, names in sources.items()}
+    uri = address(lake, f"{handle.prefix}/{handle.version}")
+    return table_metadata(own, uri, features.train_rows + features.test_rows, columns, made_of)
 
 
 def feature_plan(spec: ModelSpec, prepared_data: PreparedData) -> FeaturePlan:
@@ -65,13 +81,16 @@ def work(prepared: Path, plan: FeaturePlan, folder: Path) -> None:
     find_leakage(prepared, plan).write(folder)
 
 
-def report(handle: Features, features: FeatureSet, leakage: Leakage, rule: LeakageRule) -> StageReport:
+def report(
+    handle: Features, features: FeatureSet, leakage: Leakage, rule: LeakageRule, table: Mapping[str, Any]
+) -> StageReport:
     """What the arrays hold, and whether a feature gives the target away."""
     leaks = leakage.leaks(rule)
     return StageReport(
         handle,
         handle.version,
         metadata={
+            **table,
             "features": len(features.feature_names),
             "inputs": ", ".join(column.name for column in features.inputs),
             "train_rows": features.train_rows,

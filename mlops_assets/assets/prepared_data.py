@@ -1,12 +1,15 @@
 """prepared_data: cleans the rows, computes the target and splits them into train and test, in bounded memory."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from mlops_assets.assets.handles import PreparedData, RawData
-from mlops_assets.assets.stage import StageReport, check, snapshot, stage, version_of
+from mlops_assets.assets.stage import StageReport, asset_key, check, snapshot, stage, version_of
+from mlops_assets.assets.table_metadata import address, columns_read_by, contract_columns, listed, table_metadata
 from mlops_assets.ml.data.contract import Prepare
 from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
 from mlops_assets.ml.data.split import split_id
@@ -38,6 +41,7 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"duckdb", "parquet"},
         description="Clean rows: train | test",
         checks=checks,
+        is_table=True,
     )
     def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> StageReport:
         plan = preparation_plan(spec)
@@ -60,9 +64,26 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         )
         until = raw_data.lineage.until
         before = rows_before(context.instance, context.asset_key, until)
-        return report(handle, preparation, spec.prepare, until, before)
+        return report(handle, preparation, spec.prepare, until, before, table(spec, lake, handle))
 
     return prepared_data
+
+
+def table(spec: ModelSpec, lake: Lake, handle: PreparedData) -> dict[str, Any]:
+    """The rows of both parts as a table: the columns of the contract, and the target encoded."""
+    own, raw = asset_key(spec, "prepared_data"), asset_key(spec, "raw_data")
+    kind, meaning = "float64", "the target"
+    if handle.classes is not None:
+        kind, meaning = "int64", f"the target, as the index of its class among {listed(handle.classes)}"
+    target = dg.TableColumn(
+        spec.target.column, kind, description=meaning, constraints=dg.TableColumnConstraints(nullable=False)
+    )
+    columns = [column for column in contract_columns(spec.contract) if column.name != target.name]
+    made_of = {column.name: [(raw, column.name)] for column in columns}
+    made_of[target.name] = [(raw, name) for name in columns_read_by(spec.target, spec.contract)]
+    uri = address(lake, f"{handle.prefix}/{handle.version}")
+    # The target first: it is among those that are shown, however many there are
+    return table_metadata(own, uri, handle.train_rows + handle.test_rows, [target, *columns], made_of)
 
 
 def preparation_plan(spec: ModelSpec) -> PreparationPlan:
@@ -89,6 +110,7 @@ def report(
     prepare: Prepare,
     until: datetime | None,
     rows_before: int | None,
+    table: Mapping[str, Any],
 ) -> StageReport:
     """Row counts and label rates, and whether the rows keep the contract."""
     rows, rates = handle.train_rows + handle.test_rows, dg.MetadataValue.json(preparation.label_rates)
@@ -96,7 +118,7 @@ def report(
         handle,
         handle.version,
         metadata={
-            "dagster/row_count": rows,
+            **table,
             "train_rows": handle.train_rows,
             "validation_rows": preparation.validation_rows,
             "test_rows": handle.test_rows,
@@ -120,11 +142,16 @@ def report(
 def contract_check(preparation: Preparation) -> dg.AssetCheckResult:
     """Fails when values break the contract, and says which."""
     lines = [f"{v.column}: {v.count} rows break {v.rule}, such as {v.example}" for v in preparation.violations]
+    rules = {violation.rule for violation in preparation.violations}
+    remedies = ["correct the data"]
+    if "finite" in rules:
+        remedies.append("name the text of what has no finite value in source.csv.nulls, where the source is CSV")
+    if rules - {"finite"}:
+        remedies.append("widen the contract under columns")
     return dg.AssetCheckResult(
         check_name="contract",
         passed=not lines,
-        description="; ".join(lines)
-        + ("; correct the data, or widen the contract under columns." if lines else "All values keep it."),
+        description=f"{'; '.join(lines)}; {', or '.join(remedies)}." if lines else "All values keep it.",
     )
 
 

@@ -2,15 +2,17 @@
 
 import importlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import ValidationError
 
 from mlops_assets.assets.handles import Lineage, RawData
-from mlops_assets.assets.stage import StageConfig, StageReport, check, stage, version_of
+from mlops_assets.assets.stage import StageConfig, StageReport, asset_key, check, stage, version_of
+from mlops_assets.assets.table_metadata import address, contract_columns, table_metadata
 from mlops_assets.ml.data.source_checks import FileReport, SourceReport, check_sources, source_report
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
@@ -45,7 +47,16 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "schema", "Every object can be read and has the contract's columns and types"),
     ]
 
-    @stage(spec, name, CODE_VERSION, RawData, kinds={"s3"}, description="Source objects, pinned by ETag", checks=checks)
+    @stage(
+        spec,
+        name,
+        CODE_VERSION,
+        RawData,
+        kinds={"s3"},
+        description="Source objects, pinned by ETag",
+        checks=checks,
+        is_table=True,
+    )
     def raw_data(
         context: dg.AssetExecutionContext, config: RawDataConfig, lake: Lake, tracking: Tracking
     ) -> StageReport:
@@ -64,12 +75,15 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             start=start,
             end=end,
         )
-        return report(handle, sources)
+        table = table_metadata(
+            asset_key(spec, name), address(lake, spec.source.uri), sources.rows, contract_columns(spec.contract), {}
+        )
+        return report(handle, sources, table)
 
     return raw_data
 
 
-def report(handle: RawData, sources: SourceReport) -> StageReport:
+def report(handle: RawData, sources: SourceReport, table: Mapping[str, Any]) -> StageReport:
     """What there is to read."""
     count = len(handle.objects)
     return StageReport(
@@ -78,7 +92,7 @@ def report(handle: RawData, sources: SourceReport) -> StageReport:
         metadata={
             "objects": count,
             "bytes": sum(item.size for item in handle.objects),
-            "dagster/row_count": sources.rows,
+            **table,
             "window": f"{handle.start or 'beginning'} to {handle.end or 'end'}",
             "extra_columns": ", ".join(sources.extra_columns) or "none",
             "manifest": dg.MetadataValue.json([item.model_dump() for item in handle.objects[:1000]]),

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from mlops_assets.assets.handles import Handle
 from mlops_assets.assets.lineage import check_override, joined_lineage, own_lineage, with_override
 from mlops_assets.assets.pod_template import op_tags
+from mlops_assets.assets.table_metadata import table_name
 from mlops_assets.ml.errors import MlopsError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def stage(
     kinds: set[str],
     description: str,
     checks: Sequence[dg.AssetCheckSpec] = (),
+    is_table: bool = False,
 ) -> Callable[[Callable[..., StageReport]], dg.AssetsDefinition]:
     """`dg.asset` for a stage of this model that hands on a handle of `output_type` and takes those of `inputs`.
 
@@ -130,6 +132,7 @@ def stage(
         "code_version": code_version,
         "check_specs": list(checks),
         "description": description,
+        "metadata": table_name(asset_key(spec, name)) if is_table else None,
         "automation_condition": up_to_date(spec.model, inputs[-1]) if inputs else None,
         "dagster_type": output_type,
         "io_manager_key": "io_manager",

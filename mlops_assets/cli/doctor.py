@@ -16,7 +16,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -64,11 +63,11 @@ def diagnose(variables: Mapping[str, str] = os.environ, limit_s: float = LIMIT_S
     if environment is not None:
         known = environment
         looks.append(("disk", lambda: _disk(known.home)))
-        with suppress(OSError):  # told by the look at the disk
-            looks += [(f"port of {server.name}", partial(_port, server)) for server in local_servers(known)]
+        looks += [(f"port of {server.name}", partial(_port, server)) for server in local_servers(known)]
         looks.append(("port of the UI", _ui_port))
         looks.append(("lake", lambda: _lake(known)))
         looks.append(("mlflow", lambda: _mlflow(known)))
+        looks.append(("models", lambda: _models(known)))
         looks.append(("clock", lambda: _clock(known)))
     looks += [("gpu", _gpu), ("dagster", lambda: _dagster(variables))]
     for name, look in looks:
@@ -85,6 +84,9 @@ def _within(limit_s: float, look: Callable[[], Finding]) -> Finding:
             found.append(look())
         except MlopsError as error:
             found.append(Finding("FAIL", f"{error.where}: {error.what}" if error.where else error.what, error.remedy))
+        except OSError as error:
+            told = f"{error.filename or type(error).__name__}: {error.strerror or error}"
+            found.append(Finding("FAIL", told, "correct it, or set MLOPS_HOME to a folder of your own"))
         except Exception as error:
             said = str(error).strip().splitlines()
             found.append(Finding("FAIL", f"{type(error).__name__}: {said[0] if said else ''}"))
@@ -210,6 +212,20 @@ def _mlflow(environment: Environment) -> Finding:
         return Finding("FAIL", error.what, error.remedy.partition(". Nothing")[0])
     login = " with the login of the environment" if os.environ.get("MLFLOW_TRACKING_USERNAME") else ""
     return Finding("OK", f"{environment.mlflow_uri} answers{login}")
+
+
+def _models(environment: Environment) -> Finding:
+    from mlops_assets.components.retirement import defined_models
+    from resources.serving.choose_target import serving_target
+
+    if environment.production:
+        return Finding("OK", "what KServe serves is not looked at from here")
+    defined, served = defined_models(), serving_target(environment, environment.lake()).served()
+    orphans = [name for name in served if name not in defined]
+    if orphans:
+        what = f"{', '.join(orphans)}: served, and no YAML defines it any more"
+        return Finding("WARN", what, f"mlops-assets retire {orphans[0]} --reason TEXT, or bring its YAML back")
+    return Finding("OK", f"{len(defined)} defined, {len(served)} served")
 
 
 def _clock(environment: Environment) -> Finding:

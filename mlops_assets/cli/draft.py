@@ -14,6 +14,7 @@ from mlops_assets.cli.check import DEFS, check
 from mlops_assets.cli.inspect_file import inspect_file
 from mlops_assets.components.scaffold import modeline
 from mlops_assets.ml.data.contract import RFC_4180, Prepare
+from mlops_assets.ml.data.prepare import MAX_CLASSES
 from mlops_assets.ml.errors import DataError, SpecError
 from mlops_assets.ml.values import MODEL_NAME, did_you_mean
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 MARGIN = 0.05  # of the share of dropped rows, for files that come later
-FEW_CLASSES = 20  # whole numbers with more values are taken for quantities
+FEW_CLASSES, ROWS_OF_CLASS = 20, 10  # whole numbers with more values, or fewer rows of one, are taken for quantities
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # to YAML 1.1 these are no texts
 ESTIMATORS: dict[Task, str] = {
@@ -105,6 +106,8 @@ def draft(name: str, facts: FileFacts, target: str, uri: str, head: str = "") ->
         hint = did_you_mean(target, columns)
         remedy = "correct --target" if hint else f"choose one of {', '.join(columns)}"
         raise SpecError(f"{target} cannot be the target, there is no such column{hint}", remedy=remedy)
+    if columns[target].no_feature.startswith("it is infinite"):
+        raise SpecError(f"{target} cannot be the target: {columns[target].no_feature}", remedy="choose another one")
     task, reason = _task(columns[target], facts.rows)
     features = [column for column in facts.columns if not column.no_feature and column.name != target]
     times = [column for column in facts.columns if column.type == "timestamp" and not column.missing]
@@ -158,8 +161,12 @@ def _task(target: ColumnFacts, rows: int) -> tuple[Task, str]:
     if target.type == "timestamp":
         remedy = "choose another target, or compute one from it with target.from"
         raise SpecError(f"{target.name} is a time, which cannot be predicted", remedy=remedy)
-    if target.type == "number" and not (target.whole and target.distinct <= min(FEW_CLASSES, rows // 10)):
+    are_classes = target.whole and target.distinct <= min(FEW_CLASSES, rows // 10)
+    if target.type == "number" and not (are_classes and (target.distinct == 2 or target.rarest_rows >= ROWS_OF_CLASS)):
         return "regression", f"{target.name} is a number with {values}"
+    if target.distinct > MAX_CLASSES:
+        remedy = f"put rare ones together, so that {MAX_CLASSES} are left, or choose another target"
+        raise SpecError(f"{target.name} has {values}, and classes may be {MAX_CLASSES}", remedy=remedy)
     if target.distinct == 2:
         return "binary_classification", f"{target.name} has {values}"
     if target.no_feature:

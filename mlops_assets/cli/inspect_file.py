@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import glob
 import gzip
+import re
 import tempfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     Encoding = Literal["utf-8", "utf-16", "latin-1"]
 
 MANY_CATEGORIES = 1_000
+DELIMITERS = re.compile(r"[,;|\t]")
+EXACT = 2**53  # whole numbers up to it are what they are in float64
 
 
 class ColumnFacts(Value):
@@ -46,6 +50,7 @@ class ColumnFacts(Value):
     whole: bool
     commonest: str
     commonest_rows: int
+    rarest_rows: int
     no_feature: str
 
 
@@ -101,6 +106,10 @@ class _Inspection:
                 if not self.is_parquet:
                     self.csv, formats = self._sniffed(encoding)
                 found = columns_of(self.connection, [self.file], self.csv)
+                if len(found) == 1 and (marks := DELIMITERS.findall(next(iter(found)))):
+                    # No delimiter fits all lines; with the header's, DuckDB names the first line that it does not fit
+                    self.csv = self.csv.model_copy(update={"delimiter": max(marks, key=marks.count)})
+                    found = columns_of(self.connection, [self.file], self.csv)
                 self.connection.execute(f"CREATE TABLE raw AS SELECT * FROM {relation([self.file], self.csv)}")
             except (MlopsError, duckdb.Error) as error:
                 failed = failed or error
@@ -118,8 +127,12 @@ class _Inspection:
         """Those that the file may have, the likeliest first: any bytes are text in latin-1."""
         if self.is_parquet:
             return ("utf-8",)
-        with gzip.open(self.file) if self.file.suffix == ".gz" else self.file.open("rb") as file:
-            start = file.read(2)
+        try:
+            with gzip.open(self.file) if self.file.suffix == ".gz" else self.file.open("rb") as file:
+                start = file.read(2)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            what = f"{self.file.name} is no whole gzip file ({error})"
+            raise DataError(what, remedy="compress it again, or give it the name that fits it") from error
         return ("utf-16",) if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ("utf-8", "latin-1")
 
     def _sniffed(self, encoding: Encoding) -> tuple[CsvDialect, list[str]]:
@@ -168,8 +181,14 @@ class _Inspection:
         for wanted in kinds if base == "VARCHAR" else ():
             column = NamedColumn(name=name, type=wanted)
             given = is_given(column, kind, csv)
-            # 01234 is a name made of digits
-            wrong = f"({typed(column, kind, csv)}) IS NULL OR regexp_matches({identifier(name)}, '^\\s*0[0-9]+\\s*$')"
+            value = typed(column, kind, csv)
+            wrong = f"({value}) IS NULL"
+            if (
+                wanted == "number"
+            ):  # 01234 is a name made of digits, and so is what float64 does not tell from its neighbour
+                digits = f"regexp_matches({identifier(name)}, '^\\s*[+-]?[0-9]+\\s*$')"
+                wrong += f" OR regexp_matches({identifier(name)}, '^\\s*0[0-9]+\\s*$')"
+                wrong += f" OR ({digits} AND abs({value}) > {EXACT})"
             given_rows, wrong_rows = self._one(f"count(*) FILTER ({given}), count(*) FILTER ({given} AND ({wrong}))")
             if given_rows and not wrong_rows:
                 return wanted
@@ -183,11 +202,19 @@ class _Inspection:
         whole = "coalesce(bool_and(v = round(v)), false)" if is_number else "false"
         numbering = "coalesce(max(v) - min(v) + 1 = count(*), false)" if is_number else "false"
         of_values = f"(SELECT {value} AS v FROM raw)"
-        there, distinct, is_whole, numbers = self._one(f"count(v), count(DISTINCT v), {whole}, {numbering}", of_values)
+        infinite = "count(*) FILTER (isinf(CAST(v AS DOUBLE)))" if is_number else "0"
+        there, distinct, is_whole, numbers, endless = self._one(
+            f"count(v), count(DISTINCT v), {whole}, {numbering}, {infinite}", of_values
+        )
+        [given] = self._one(f"count(*) FILTER ({is_given(NamedColumn(name=name, type=wanted), kind, dialect)})")
         [(commonest, most)] = self.connection.execute(
             f"SELECT v, count(*) AS n FROM {of_values} GROUP BY v ORDER BY (v IS NULL), n DESC, v LIMIT 1"
         ).fetchall()
+        [rarest] = self._one("min(n)", f"(SELECT count(*) AS n FROM {of_values} WHERE v IS NOT NULL GROUP BY v)")
         numbers_rows = bool(is_whole and numbers and distinct == rows)
+        no_feature = "its values are no text" if given and not there else ""
+        if endless:
+            no_feature = f"it is infinite in {endless:,} rows"
         return ColumnFacts(
             name=name,
             type=wanted,
@@ -196,7 +223,8 @@ class _Inspection:
             whole=is_whole,
             commonest=str(commonest),
             commonest_rows=most if there else 0,
-            no_feature=_no_feature(wanted, there, distinct, numbers_rows=numbers_rows),
+            rarest_rows=rarest or 0,
+            no_feature=no_feature or _no_feature(wanted, there, distinct, numbers_rows=numbers_rows),
         )
 
     def _one(self, selected: str, table: str = "raw") -> Any:

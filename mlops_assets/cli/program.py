@@ -27,6 +27,11 @@ class _Program(click.Group):
             return super().invoke(ctx)
         except MlopsError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            told = f"{error.filename}: {error.strerror}"
+            raise click.ClickException(f"{told}; correct it, or set MLOPS_HOME to a folder of your own.") from error
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,8 +66,8 @@ def check(paths: tuple[Path, ...]) -> None:
 def doctor() -> None:
     """Look whether this machine, and what it talks to, can be used.
 
-    A line each, OK, WARN or FAIL with a remedy: Python, packages, disk, ports, lake, MLflow, clock, GPU, Dagster. Each
-    look ends after 45 s at the latest. Passwords are not shown. Exit status 1 when one fails.
+    A line each, OK, WARN or FAIL with a remedy: Python, packages, disk, ports, lake, MLflow, models, clock, GPU,
+    Dagster. Each look ends after 45 s at the latest. Passwords are not shown. Exit status 1 when one fails.
     """
     from mlops_assets.cli.doctor import diagnose
 
@@ -145,6 +150,63 @@ def schema(file: Path | None) -> None:
         click.echo(text)
     else:
         file.write_text(text + "\n")
+
+
+@main.command()
+@click.option("--delete", is_flag=True, help="Delete it; without this, it is listed alone.")
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=14,
+    show_default=True,
+    metavar="DAYS",
+    help="What was written, or used by a run, in these last days stays.",
+)
+@click.option(
+    "--keep-versions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of each model, only the newest N versions, and those with an alias, keep all that they were made from.",
+)
+def retention(delete: bool, days: float, keep_versions: int | None) -> None:
+    """List, or delete, what no version, alias or run needs in the lake and in this machine's cache.
+
+    It is the job lake_retention, which can also be scheduled. DAGSTER_HOME must be set: runs in progress are known
+    from there. Exit status 1 when MLflow cannot be asked; nothing is deleted then.
+    """
+    from mlops_assets.cli.upkeep import retention as lines
+
+    for line in lines(dry_run=not delete, older_than_days=days, keep_versions=keep_versions):
+        click.echo(line)
+
+
+@main.command()
+def models() -> None:
+    """List models: defined by a YAML, served, or orphaned: served or registered, and defined by none.
+
+    In a cluster call it in a pod that may ask Kubernetes.
+    """
+    from mlops_assets.cli.upkeep import models as lines
+
+    for line in lines():
+        click.echo(line)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes to the ledger.")
+@click.option("--yes", is_flag=True, help="Also when a YAML defines the model; its next run deploys it again.")
+def retire(name: str, reason: str, yes: bool) -> None:
+    """Take model NAME out of service: its endpoint goes down, and its aliases are taken off.
+
+    It is for models whose YAML was deleted or renamed. The versions stay in MLflow. Called again, it completes what
+    was interrupted. In a cluster start the job retire_model, which does the same.
+    """
+    from mlops_assets.cli.upkeep import retire as lines
+
+    for line in lines(name, reason, even_if_defined=yes):
+        click.echo(line)
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,6 +5,7 @@ The server's modules import kserve from here, so that the first import is always
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,31 @@ def create_server(repository: ModelRepository, middleware: type[Any], host: str,
             super().__init__(*args, **kwargs)
             self.config.host = host
 
+        def _add_middlewares(self, app: Any) -> None:
+            """KServe times each request and writes two lines about it; our middleware does what is wanted."""
+
     model_server.RESTServer = RESTServer
     model_server.app.add_middleware(middleware, repository=repository)
-    return model_server.ModelServer(
+    server = model_server.ModelServer(
         http_port=port, enable_grpc=False, registered_models=repository, enable_latency_logging=False
     )
+    _quieten()
+    return server
+
+
+def _quieten() -> None:
+    """Take the handlers that KServe gives its loggers and uvicorn's, so that the root's has all that is worth a line.
+
+    A request that went wrong has a line of our middleware. What KServe's handlers of errors and uvicorn write of
+    requests is left out.
+    """
+    for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
+    errors = logging.getLogger("kserve")
+    errors.addFilter(_is_of_no_request)
+
+
+def _is_of_no_request(record: logging.LogRecord) -> bool:
+    return record.module != "errors"

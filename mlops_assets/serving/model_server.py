@@ -9,7 +9,6 @@ A predictor pod serves one version, which it downloads first:
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mlops_assets.ml.errors import MlopsError
 from mlops_assets.serving.artifact_download import download_artifact
 from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.kserve_patch import create_server
+from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.model_repository import Repository
 from mlops_assets.serving.routes import PredictionRoutes
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     for name in ("--model", "--model-version", "--sha256"):
         parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    configure_logging()
     repository = Repository(options.models)
     if options.fetch:
         try:

@@ -16,6 +16,7 @@ import orjson
 from prometheus_client import Counter, Histogram
 
 from mlops_assets.ml.errors import BadRequest, MlopsError
+from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -45,17 +46,52 @@ REQUESTS = Counter("model_requests_total", "Requests by model and status", ["mod
 log = logging.getLogger("mlops_assets.serving")
 
 
+class Response:
+    """Passes a response on, and remembers its status and, where that is an error, what its body begins with."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.code, self.reason = send, 0, b""
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start":
+            self.code = message["status"]
+        elif self.code >= 400 and not self.reason:
+            self.reason = message.get("body", b"")[:LONGEST_LINE]
+        await self._send(message)
+
+
 class PredictionRoutes:
-    """ASGI middleware that answers the hot routes and passes everything else on."""
+    """ASGI middleware that answers the hot routes and passes everything else on.
+
+    Each request that is answered by an error has one line in the log; the others have none.
+    """
 
     def __init__(self, app: App, repository: Repository) -> None:
         self.app, self.repository = app, repository
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        response = Response(send)
+        try:
+            await self.respond(scope, receive, response.send)
+        except Exception:
+            log.exception("%s: 500", described(scope))
+            if not response.code:
+                await send_json(send, 500, {"error": "the server failed; its log says why"})
+        else:
+            if response.code >= 400:
+                reason = response.reason.decode(errors="backslashreplace")
+                log.warning("%s: %d %s", described(scope), response.code, reason)
+
+    async def respond(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request of a hot route, and have KServe answer all others."""
         path: str = scope["path"]
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
         for protocol, pattern in (("v2", V2), ("v1", V1)):
             if match := pattern.match(path):
                 await self.predict(match[1], protocol, scope, receive, send)
@@ -94,10 +130,15 @@ class PredictionRoutes:
         try:
             await asyncio.to_thread(self.repository.load, name)
         except MlopsError as error:
-            log.error("%s: %s", name[:63], error)
             await send_json(send, 422, {"error": str(error)})
             return
         await send_json(send, 200, {"name": name, "load": True})
+
+
+def described(scope: Message) -> str:
+    """Who asked for what."""
+    client = scope.get("client") or ("?",)
+    return f"{client[0]} {scope['method'][:10]} {scope['path'][:200]}"
 
 
 def response_to(body: bytes, model: Predictor, protocol: str) -> tuple[int, bytes]:

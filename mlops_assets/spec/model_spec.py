@@ -145,6 +145,11 @@ class Gate(Value):
         if getattr(self, wanted) is None or getattr(self, other) is not None:
             direction = "greater" if wanted == "at_least" else "smaller"
             raise problem(wanted, f"{self.metric} is better when {direction}: give {wanted}, and not {other}")
+        best = 1.0 if wanted == "at_least" else 0.0
+        if self.threshold > best if wanted == "at_least" else self.threshold < best:
+            raise problem(
+                wanted, f"no model passes {self.threshold:g}: the best {self.metric} there can be is {best:g}"
+            )
         return self
 
     @property
@@ -159,6 +164,9 @@ class Retrain(Value):
     """When the whole life cycle runs again by itself."""
 
     schedule: Cron = Field(description="Cron expression, in UTC")
+
+
+RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
 
 
 class ModelSpec(Value):
@@ -184,6 +192,10 @@ class ModelSpec(Value):
     def _parts_fit(self) -> Self:
         known = ", ".join(self.columns)
         event_time = self.source.event_time
+        if self.model in (RETENTION_JOB, RETIREMENT_JOB):
+            raise problem(
+                "model", f"{self.model} is a job of the platform, and a model's job has its name; take another"
+            )
         self._names_differ()
         computed_from = {name.casefold() for name in self._target_reads()}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):

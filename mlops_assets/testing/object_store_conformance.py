@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier
@@ -60,6 +61,7 @@ def check_object_store(store: ObjectStore) -> None:
     assert len(store.list("many/*")) == MANY, f"a listing has all of {MANY} objects"
     _check_files(store)
     _check_one_writer_wins(store)
+    _check_deleting_many(store)
 
 
 def _check_patterns(store: ObjectStore) -> None:
@@ -71,6 +73,23 @@ def _check_patterns(store: ObjectStore) -> None:
     for pattern in PATTERNS:
         found, wanted = list(store.sizes(pattern)), sorted(key for key in keys if matches(key, pattern))
         assert found == wanted, f"{pattern} means {wanted}, but {found} were listed"
+
+
+def _check_deleting_many(store: ObjectStore) -> None:
+    everything = {item.key: item for item in store.stored()}
+    missing = {*store.sizes("**/*"), "glob/.h.csv"} - everything.keys()
+    assert not missing, f"stored gives every object, hidden ones too, but {missing} were left out"
+    ages = [abs((datetime.now(UTC) - item.modified).total_seconds()) for item in everything.values()]
+    assert max(ages) < 3600, "stored gives the time of writing, UTC"
+    assert everything["a/x.txt"].size == len(b"three"), "stored gives the size in bytes"
+    below = [item.key for item in store.stored("a/b")]
+    assert below == ["a/b/y.txt"], f"stored gives what is below a folder alone, but {below} were listed"
+    store.delete_many([])
+    store.delete_many([*store.sizes("many/*"), "many/never-there"])
+    assert not list(store.stored("many")), f"delete_many removes all of {MANY} keys, and a missing one is no error"
+    assert store.create("many/again", b""), "where all was deleted, there is room for new keys"
+    left = {item.key for item in store.stored()}
+    assert {*everything} - left == {key for key in everything if key.startswith("many/")}, "it leaves all others"
 
 
 def _check_files(store: ObjectStore) -> None:

@@ -70,6 +70,13 @@ def check_serving_target(target: ServingTarget, artifact: Path, model: str = "co
             raise AssertionError(f"the candidate still answers after version {version} was deployed")
     target.deploy(f"{model}_2", artifact, signature.sha256, 5)
     check_serves(1, "after another model was deployed")
+    both = {model, f"{model}_2"} - {*target.served()}
+    assert not both, f"{both} are served, and served does not say so"
+    for _ in range(2):
+        target.retire(f"{model}_2")
+        assert target.current(f"{model}_2") is None, "a model is served after it was retired"
+        assert f"{model}_2" not in target.served(), "served names a model that was retired"
+    check_serves(1, "after another model was retired")
 
 
 @contextmanager

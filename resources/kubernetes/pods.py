@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlops_assets.ml.errors import TrainingError
+from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
 from resources.kubernetes.pod_diagnosis import holds
 
@@ -16,10 +16,18 @@ LOG_LINES = 30
 
 
 def in_cluster() -> str:
-    """Talk to the API server as this pod's service account; its namespace."""
-    from kubernetes.config import load_incluster_config
+    """Talk to the API server as this pod's service account; its namespace.
 
-    load_incluster_config()
+    Raises:
+        DeploymentError: this is no pod, or one without a token.
+    """
+    from kubernetes.config import ConfigException, load_incluster_config
+
+    try:
+        load_incluster_config()
+    except ConfigException as error:
+        what = "This process is in no pod of the cluster, so it cannot ask Kubernetes"
+        raise DeploymentError(what, remedy="start the job in Dagster's UI, whose steps are pods") from error
     return Path(NAMESPACE_FILE).read_text().strip()
 
 

@@ -8,15 +8,16 @@ import os
 import shutil
 import uuid
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import DataError, SpecError
 from resources.lake.digests import SourceDigests
-from resources.lake.object_store import SourceObject, changed
+from resources.lake.object_store import SourceObject, StoredObject, changed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator, Sequence
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -48,6 +49,17 @@ class FolderStore:
                 if (self.root / key).is_file():
                     found[key] = (self.root / key).stat().st_size
         return found
+
+    def stored(self, folder: str = "") -> Iterator[StoredObject]:
+        for place, _, names in os.walk(self._path(folder)):
+            for name in names:
+                path = Path(place, name)
+                with suppress(FileNotFoundError):  # it was deleted meanwhile
+                    # A link is never one of ours, and what it leads to may lie elsewhere
+                    if not path.is_symlink():
+                        state = path.stat()
+                        modified = datetime.fromtimestamp(state.st_mtime, UTC)
+                        yield StoredObject(path.relative_to(self.root).as_posix(), state.st_size, modified)
 
     def local_folder(self, prefix: str) -> Path:
         return self._path(prefix)
@@ -101,6 +113,13 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
+        for folder in sorted({parent for key in keys for parent in Path(key).parents if parent.name}, reverse=True):
+            with suppress(OSError):  # it is not empty, or gone
+                (self.root / folder).rmdir()
 
     def _path(self, key: str) -> Path:
         """The file of a key; a key never leads out of the root."""

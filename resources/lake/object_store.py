@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
+
+
+class StoredObject(NamedTuple):
+    """What takes room in a store: any object, with its size in bytes and when it was written (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class SourceObject(Value):
@@ -50,6 +60,13 @@ class ObjectStore(Protocol):
         """Key and size in bytes of the objects whose key matches the pattern, sorted by key; cheaper than `list`."""
         ...
 
+    def stored(self, folder: str = "") -> Iterator[StoredObject]:
+        """Everything below a folder, hidden objects and what killed writers left too, in no order; "" is all.
+
+        The listing comes in pages, so that it may be of any length.
+        """
+        ...
+
     def local_folder(self, prefix: str) -> Path | None:
         """Where objects below `prefix` lie as files of this machine, be there any or not; None in a remote store."""
         ...
@@ -83,6 +100,10 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove a key, if it is there."""
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove these keys, those that are there; when it raises, some of them may be gone."""
         ...
 
 

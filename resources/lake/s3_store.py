@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 
 from mlops_assets.ml.errors import DataError, LakeError, SpecError
-from resources.lake.object_store import SourceObject, changed, matches
+from resources.lake.object_store import SourceObject, StoredObject, changed, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 Result = TypeVar("Result")
@@ -20,6 +20,8 @@ MISSING = {"NoSuchKey", "404"}
 EXISTS = {"PreconditionFailed", "412"}
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUpload"}
 ARCHIVED = {"InvalidObjectState"}
+BUSY = {"InternalError", "SlowDown", "ServiceUnavailable"}
+BATCH = 1000  # keys that S3 takes in one request to delete
 ATTEMPTS = 5
 PART_BYTES = 64 << 20
 PARTS_AT_ONCE = 4
@@ -54,18 +56,29 @@ class S3Store:
         fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
         def listed() -> list[SourceObject]:
-            return [item for item in self._pages(self.prefix + fixed) if matches(item.key, pattern)]
+            found = (self._listed(entry) for entry in self._entries(self.prefix + fixed))
+            return [item for item in found if matches(item.key, pattern)]
 
         return sorted(self._repeated(fixed, listed), key=lambda item: item.key)
 
     def sizes(self, pattern: str) -> dict[str, int]:
         return {item.key: item.size for item in self.list(pattern)}
 
-    def _pages(self, prefix: str) -> Iterator[SourceObject]:
+    def stored(self, folder: str = "") -> Iterator[StoredObject]:
+        prefix = f"{self.prefix}{folder}/" if folder else self.prefix
+        entries = self._entries(prefix)
+        # What was given once is not given again, so a page that cannot be had ends the listing
+        while entry := self._once(folder, lambda: next(entries, None)):
+            yield StoredObject(entry["Key"].removeprefix(self.prefix), entry["Size"], entry["LastModified"])
+
+    def _entries(self, prefix: str) -> Iterator[dict[str, Any]]:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-            for entry in page.get("Contents", []):
-                key = entry["Key"].removeprefix(self.prefix)
-                yield SourceObject(key=key, etag=entry["ETag"].strip('"'), size=entry["Size"])
+            yield from page.get("Contents", [])
+
+    def _listed(self, entry: dict[str, Any]) -> SourceObject:
+        return SourceObject(
+            key=entry["Key"].removeprefix(self.prefix), etag=entry["ETag"].strip('"'), size=entry["Size"]
+        )
 
     def local_folder(self, prefix: str) -> None:
         return None
@@ -146,6 +159,27 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._repeated(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key))
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), BATCH):
+            left = list(keys[start : start + BATCH])
+            for attempt in range(ATTEMPTS):
+                _pause(attempt)
+                left = self._refused_deletes(left, is_last=attempt == ATTEMPTS - 1)
+                if not left:
+                    break
+
+    def _refused_deletes(self, keys: list[str], *, is_last: bool) -> list[str]:
+        """Delete these, and return those that S3 was too busy for."""
+        from botocore.exceptions import ClientError
+
+        objects = {"Objects": [{"Key": self.prefix + key} for key in keys], "Quiet": True}
+        answer = self._repeated(keys[0], lambda: self.client.delete_objects(Bucket=self.bucket, Delete=objects))
+        refused = {error["Key"].removeprefix(self.prefix): error for error in answer.get("Errors", [])}
+        for key, error in refused.items():
+            if is_last or error.get("Code") not in BUSY:
+                raise self._refused(key, ClientError({"Error": error}, "DeleteObjects"))
+        return [*refused]
+
     def _repeated(self, key: str, request: Callable[[], Result]) -> Result:
         """What the request gives, which may be sent again: after a conflict, or a body that broke off."""
         from boto3.exceptions import Boto3Error
@@ -162,6 +196,15 @@ class S3Store:
             except (BotoCoreError, Boto3Error) as error:
                 raise self._refused(key, error) from error
         raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, key: str, request: Callable[[], Result]) -> Result:
+        """What a request gives that boto3 alone may send again."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return request()
+        except (BotoCoreError, ClientError) as error:
+            raise self._refused(key, error) from error
 
     def _refused(self, key: str, error: Exception) -> LakeError | DataError:
         code = getattr(error, "response", {}).get("Error", {}).get("Code")

@@ -61,15 +61,9 @@ class SourceCache:
 
     def trim(self) -> None:
         """Remove what was not used for longest, until the rest is within the limits."""
-        if not self.folder.is_dir():
+        sizes, used = self._places()
+        if not sizes:
             return
-        sizes: dict[Path, int] = {}
-        used: dict[Path, float] = {}
-        for place in self.folder.iterdir():
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if not place.name.startswith("."):
-                    used[place] = place.stat().st_mtime
-                    sizes[place] = sum(file.stat().st_size for file in place.iterdir())
         total = sum(sizes.values())
         limit = min(self.limit_bytes, (total + shutil.disk_usage(self.folder).free) // 2)
         for place in sorted(sizes, key=lambda place: used[place]):
@@ -77,6 +71,27 @@ class SourceCache:
                 return
             total -= sizes[place]
             shutil.rmtree(place, ignore_errors=True)
+
+    def unused(self, since: float) -> dict[Path, int]:
+        """What was not used since a time (of the epoch), with its bytes."""
+        sizes, used = self._places()
+        return {place: size for place, size in sizes.items() if used[place] < since}
+
+    def remove_unused(self, since: float) -> None:
+        """Remove what was not used since a time (of the epoch)."""
+        for place in self.unused(since):
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _places(self) -> tuple[dict[Path, int], dict[Path, float]]:
+        """Bytes of each object that is kept, and when it was last used."""
+        sizes: dict[Path, int] = {}
+        used: dict[Path, float] = {}
+        for place in self.folder.iterdir() if self.folder.is_dir() else ():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if not place.name.startswith("."):
+                    used[place] = place.stat().st_mtime
+                    sizes[place] = sum(file.stat().st_size for file in place.iterdir())
+        return sizes, used
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,13 +8,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import ServerError
+from resources.local import log_writer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 class BackgroundServer:
     """One server process, known by the files `<name>.json` (its pid and start time) and `<name>.log` in `folder`.
+
+    The log is bounded: what is older than its last 4 MiB lies in `<name>.log.1`, and what is older than that is gone.
 
     Of several processes that start it at once one does, and the others use that one.
     """
@@ -45,11 +49,13 @@ class BackgroundServer:
 
     def pid(self) -> int | None:
         """The pid of the running server, or None."""
+        return _running(self._read_record())
+
+    def _read_record(self) -> dict[str, Any]:
         try:
-            record = json.loads(self._record.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        return record["pid"] if started_at(record["pid"]) == record["started_at"] else None
+            return json.loads(self._record.read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
 
     def launch(self) -> None:
         """Start the server unless it runs, and do not wait for it."""
@@ -61,7 +67,15 @@ class BackgroundServer:
                     f"Port {self.port} for {self.name} is taken by another program",
                     remedy=f"stop that, or choose another port by {self.name.upper()}_PORT",
                 )
-            with self.log.open("ab") as log:
+            writer = subprocess.Popen(
+                [sys.executable, "-I", "-S", log_writer.__file__, str(self.log)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            assert writer.stdin is not None
+            with writer.stdin as log:
                 process = subprocess.Popen(
                     self.command,
                     env=os.environ | self.environment,
@@ -71,7 +85,8 @@ class BackgroundServer:
                     start_new_session=True,
                     cwd=self.folder,
                 )
-            self._record.write_text(json.dumps({"pid": process.pid, "started_at": started_at(process.pid)}))
+            record = _recorded(process.pid) | {"log_writer": _recorded(writer.pid)}
+            self._record.write_text(json.dumps(record))
 
     def ensure_running(self, timeout_s: float = 60) -> str:
         """The server's URL, once it answers; it is started when it does not run."""
@@ -79,6 +94,7 @@ class BackgroundServer:
         deadline = time.monotonic() + timeout_s
         while not self.answers():
             if not self.pid():
+                self._await_log()
                 raise ServerError(f"{self.name} stopped while it started; the end of {self.log}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -104,6 +120,14 @@ class BackgroundServer:
         except OSError:
             return False
 
+    def _await_log(self, timeout_s: float = 5) -> None:
+        """Wait until all that a server which has ended wrote lies in its log."""
+        writer = self._read_record().get("log_writer", {})
+        deadline = time.monotonic() + timeout_s
+        while _running(writer) and time.monotonic() < deadline:
+            _reap(writer["pid"])
+            time.sleep(0.01)
+
     def tail(self) -> str:
         """The last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
@@ -121,6 +145,7 @@ class BackgroundServer:
                 time.sleep(0.05)
             if self.pid():
                 os.killpg(pid, signal.SIGKILL)
+            self._await_log()
             self._record.unlink(missing_ok=True)
             return True
 
@@ -130,6 +155,15 @@ class BackgroundServer:
         with (self.folder / f"{self.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _recorded(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "started_at": started_at(pid)}
+
+
+def _running(record: dict[str, Any]) -> int | None:
+    """The pid of a recorded process that still runs."""
+    return record["pid"] if record and started_at(record["pid"]) == record["started_at"] else None
 
 
 def _reap(pid: int) -> None:

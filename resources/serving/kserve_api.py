@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from mlops_assets.ml.errors import DeploymentError
+from resources.kubernetes.labels import MODEL
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_manifest import API_VERSION
@@ -33,6 +34,10 @@ class InferenceServices:
             if error.status == 404:
                 return None
             raise
+
+    def list(self) -> list[dict[str, Any]]:
+        """Those that were made here, by the label of their model."""
+        return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
     def apply(self, service: dict[str, Any]) -> None:
         """Create an InferenceService, or replace the one of its name unless it has the same spec already.

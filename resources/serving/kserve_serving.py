@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
-from resources.kubernetes.labels import SHA256, VERSION
+from resources.kubernetes.labels import MODEL, SHA256, VERSION
 from resources.kubernetes.pods import in_cluster
 from resources.lake.lake import Lake
 from resources.serving.golden_rows import Endpoint
@@ -83,6 +83,14 @@ class KServe(ServingTarget):
         else:
             assert isinstance(before, RunningVersion)
             self._applied(model, before.manifest)
+
+    def served(self) -> list[str]:
+        return sorted({name for service in self.services.list() if (name := service["metadata"]["labels"].get(MODEL))})
+
+    def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
+        kept = tuple(f"{_prefix(model, version)}/" for version in versions)
+        keys = [item.key for item in self.lake.store.stored(f"served/{model}")]
+        self.lake.store.delete_many([key for key in keys if not key.startswith(kept)])
 
     def _manifest(self, model: str, version: ServedVersion) -> dict[str, Any]:
         uri = f"{self.lake.uri}/{_prefix(model, version)}"

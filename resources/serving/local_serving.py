@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.errors import ArtifactError, DeploymentError
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
 from resources.local.background_server import BackgroundServer
 from resources.serving.golden_rows import Endpoint, post_json
@@ -86,7 +86,11 @@ class LocalServing(ServingTarget):
 
     def rollback(self, model: str, before: ServedVersion | None) -> None:
         self._declare(model, Declaration(champion=before))
-        self._load(model)
+        if before or self.server.pid():  # one that does not run has nothing to take down
+            self._load(model)
+
+    def served(self) -> list[str]:
+        return [path.parent.name for path in sorted(self.models.glob(f"*/{Declaration.FILE}")) if _serves(path.parent)]
 
     def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
         kept = {version.folder for version in versions}
@@ -115,3 +119,11 @@ class LocalServing(ServingTarget):
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+
+
+def _serves(folder: Path) -> bool:
+    try:
+        declared = Declaration.read(folder)
+    except ArtifactError:
+        return True  # nobody knows
+    return bool(declared.champion or declared.candidate)

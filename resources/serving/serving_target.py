@@ -53,6 +53,9 @@ class ServingTarget(dg.ConfigurableResource[Any], ABC):
 
             def rollback(self, model, before):
                 served[model] = before
+
+            def served(self):
+                return [name for name, version in served.items() if version]
     """
 
     def deploy(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
@@ -78,6 +81,15 @@ class ServingTarget(dg.ConfigurableResource[Any], ABC):
                     proof = verify_golden_rows(self.make_champion(model, new), signature, self.post)
             self.delete_all_but(model, [new, before or new])
             return proof
+
+    def retire(self, model: str) -> ServedVersion | None:
+        """Serve nothing under a model's name any more, and delete its stored files; what was served."""
+        with self.exclusive(model):
+            before = self.current(model)
+            self.rollback(model, None)
+            self.retire_candidate(model)
+            self.delete_all_but(model, [])
+            return before
 
     def warm_up(self) -> None:
         """Begin in the background what takes long, so that the target answers in time; may be nothing."""
@@ -113,6 +125,10 @@ class ServingTarget(dg.ConfigurableResource[Any], ABC):
     @abstractmethod
     def rollback(self, model: str, before: ServedVersion | None) -> None:
         """Serve again what `current` was before a version was made champion, or nothing."""
+
+    @abstractmethod
+    def served(self) -> list[str]:
+        """The models of which something is served, a candidate at least; nothing is started for that."""
 
     def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
         """Delete stored files of versions other than these; may be nothing."""

@@ -47,6 +47,14 @@ class RegisteredVersion(Value):
     run_id: str
 
 
+class VersionTags(Value):
+    """A version in the model registry as it was found there."""
+
+    version: int
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+
+
 class TrackedRun:
     """The MLflow run of a model in one Dagster run. All calls name the run; there is no global active run."""
 
@@ -280,6 +288,39 @@ class Tracking(dg.ConfigurableResource[Any]):
         return dict(self.client.get_model_version(version.model, str(version.version)).tags)
 
     @translate_errors
+    def versions(self, model: str) -> "list[VersionTags]":
+        """All versions that MLflow has under a model's name, ours or not, the newest first; none where it has no such
+        model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self.client.get_registered_model(model).aliases
+        except MlflowException as error:
+            if error.error_code in NO_SUCH_THING:
+                return []
+            raise
+        found, token = list[VersionTags](), None
+        while token != "":
+            page = self.client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+            for version in page:
+                number = int(version.version)
+                named = tuple(alias for alias, of in aliases.items() if int(of) == number)
+                found.append(VersionTags(version=number, tags=dict(version.tags), aliases=named))
+            token = page.token or ""
+        return sorted(found, key=lambda version: -version.version)
+
+    @translate_errors
+    def models(self) -> "dict[str, list[VersionTags]]":
+        """The models that have a version of this platform, each with all its versions, the newest first."""
+        names, token = list[str](), None
+        while token != "":
+            page = self.client.search_registered_models(max_results=1000, page_token=token)
+            names += [model.name for model in page]
+            token = page.token or ""
+        found = {name: self.versions(name) for name in names}
+        return {name: versions for name, versions in found.items() if any("snapshot" in one.tags for one in versions)}
+
+    @translate_errors
     def register(
         self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str
     ) -> RegisteredVersion:
@@ -321,8 +362,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         Both happen under the model's lock, so that the ledger has the moves in the order in which they were made.
         """
         with self.lake.lock(version.model) as held:
-            entries = self.lake.entries(f"{version.model}/ledger")
-            written = next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
+            written = self._last_written(version.model, alias)
             before = self._aliased(version.model, alias)
             if before is None or int(before.version) != version.version:
                 held.check()
@@ -334,6 +374,31 @@ class Tracking(dg.ConfigurableResource[Any]):
             entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason}
             entry |= {"actor": actor, "previous_version": written, "evidence": evidence}
             self.lake.append(f"{version.model}/ledger", entry)
+
+    @translate_errors
+    def remove_alias(self, model: str, alias: str, reason: str, actor: str) -> int | None:
+        """Take an alias off and write that to the ledger; the version that had it, None where it was off already."""
+        with self.lake.lock(model) as held:
+            before = self._aliased(model, alias)
+            written = self._last_written(model, alias)
+            if before is not None:
+                held.check()
+                self.client.delete_registered_model_alias(model, alias)
+                written = int(before.version)
+            # One that was taken off by a process that died before it wrote so is written down by the next one
+            if written is not None:
+                self.write_removal(model, alias, reason, actor, written)
+            return written
+
+    def write_removal(self, model: str, alias: str, reason: str, actor: str, previous: int | None) -> None:
+        """Write to the ledger that no version has an alias any more."""
+        entry = {"alias": alias, "version": None, "sha256": None, "reason": reason}
+        self.lake.append(f"{model}/ledger", entry | {"actor": actor, "previous_version": previous, "evidence": {}})
+
+    def _last_written(self, model: str, alias: str) -> int | None:
+        """The version that has an alias as the ledger says."""
+        entries = self.lake.entries(f"{model}/ledger")
+        return next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
 
     @translate_errors
     def download(self, version: RegisteredVersion, folder: Path) -> Path:

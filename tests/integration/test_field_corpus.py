@@ -423,6 +423,29 @@ CASES: dict[str, Case] = {
         {"prepare": {"split": {"by": "group", "column": "shop"}}},
         holds=lambda life: life.preparation.validation_rows % 10 == 0 < life.preparation.validation_rows,
     ),
+    # One value in two spellings
+    "a category that is 1 in one month and 1.0 in another": Case(
+        csv(lambda frame: frame.assign(shop=np.where(frame.index < 200, "1", "1.0"))),
+        told="shop has both '1' and '1.0', one value that is written in two ways; write it alike everywhere",
+    ),
+    "a class that is 1 in one month and 1.0 in another": Case(
+        csv(
+            lambda frame: frame.assign(late=frame.late.astype(int).astype(str) + np.where(frame.index < 200, "", ".0"))
+        ),
+        {"columns": {"late": {"type": "category"}}},
+        told="late has both '0' and '0.0', one value that is written in two ways.*number or boolean",
+    ),
+    "a boolean that is 1 in one month and 1.0 in another": Case(
+        csv(
+            lambda frame: frame.assign(late=frame.late.astype(int).astype(str) + np.where(frame.index < 200, "", ".0"))
+        ),
+        holds=lambda life: life.preparation.classes == (False, True),
+    ),
+    "two hundred classes of texts": Case(
+        csv(lambda frame: frame.assign(late=[f"k{row % 200}" for row in frame.index])),
+        {"task": "multiclass_classification", "columns": {"late": {"type": "category"}}},
+        told="late has more than 100 classes .*; put rare ones together, such as by target.from",
+    ),
     # Dialects
     "a quote near the end": Case(
         text(
@@ -465,6 +488,15 @@ CASES: dict[str, Case] = {
     "a row with a field too many": Case(
         text(lambda frame: frame.to_csv(index=False) + "north,50,3,True,5\n"),
         told="a.csv.*Line: 402.*Expected Number of Columns: 4 Found: 5",
+    ),
+    "a row with a field too few": Case(
+        text(lambda frame: frame.head(60).to_csv(index=False) + "north,50\n"),
+        told=r"a\.csv.*Line: 62 Expected Number of Columns: 4 Found: 2; correct that line",
+    ),
+    "a row with a field too few where the delimiter is declared": Case(
+        text(lambda frame: frame.head(60).to_csv(index=False) + "north,50\n"),
+        {"source": {"csv": {"delimiter": ","}}},
+        told=r"a\.csv cannot be read as CSV \(line 62 has 2 fields, and the header 4\); replace or remove the object",
     ),
     "row names of R": Case(
         text(lambda frame: frame.to_csv().lstrip(",")), told="Expected Number of Columns: 4 Found: 5|has no column"

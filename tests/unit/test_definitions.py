@@ -33,6 +33,13 @@ def test_every_blocking_check_blocks() -> None:
     assert warning == {"row_count", "beats_champion", "newest_data"}
 
 
+def test_the_stages_that_are_tables_have_a_table_name() -> None:
+    graph = defs.resolve_asset_graph()
+    names = {key.path[-1]: graph.get(key).metadata.get("dagster/table_name") for key in graph.materializable_asset_keys}
+    named = {stage for stage, name in names.items() if name is not None}
+    assert named == {"raw_data", "prepared_data", "features"}
+
+
 def test_an_asset_leads_to_its_yaml() -> None:
     metadata = defs.resolve_asset_graph().get(dg.AssetKey(["iris", "raw_data"])).metadata
     [reference, *_] = metadata["dagster/code_references"].code_references

@@ -6,6 +6,7 @@ Inside, columns have names of our own (`c0`, `c1`, ...), so that those of the us
 
 from __future__ import annotations
 
+import re
 import tempfile
 from datetime import datetime  # noqa: TC003 - pydantic reads it
 from pathlib import Path
@@ -34,9 +35,10 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 MAX_CLASSES = 100
+WHOLE = re.compile(r"-?\d+\.0")
 ROW_GROUP_BYTES = 16 << 20
 KEY = "\x01key"  # names that no column can have
 GROUP = "\x01group"
@@ -409,19 +411,37 @@ def _group_digest(seed: int, group: str | None) -> str:
     return f"md5_number(concat('{seed}:', CAST({identifier(group)} AS VARCHAR)))" if group else "0::UHUGEINT"
 
 
+def check_spelling(column: str, values: Iterable[Any]) -> None:
+    """Texts such as 1 and 1.0 beside each other are one value that files write in two ways, as pandas writes whole
+    numbers where others are missing.
+
+    Raises:
+        DataError: there are such texts.
+    """
+    texts = {value for value in values if isinstance(value, str)}
+    for text in sorted(texts):
+        other = (
+            text.removesuffix(".0") if WHOLE.fullmatch(text) else text.lower() if text in ("True", "False") else text
+        )
+        if other != text and other in texts:
+            what = f"{column} has both {other!r} and {text!r}, one value that is written in two ways"
+            raise DataError(what, remedy="write it alike everywhere, or make it a number or boolean under columns")
+
+
 def _classes(values: list[Any], kind: str, plan: PreparationPlan) -> Classes:
     if kind in {*FLOATS, "DECIMAL"}:
         whole = all(float(value).is_integer() for value in values)
         values = [int(value) if whole else float(value) for value in values]
     name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
+    check_spelling(name, values)
     if len(values) < 2:
         raise DataError(
             f"{name} has only the class {shown or 'NULL'}", remedy="a classifier needs rows of at least two classes"
         )
     if len(values) > MAX_CLASSES:
-        raise DataError(
-            f"{name} has more than {MAX_CLASSES} classes ({shown}, ...)", remedy="did you mean task: regression?"
-        )
+        numbers = kind in {*INTEGERS, *FLOATS, "DECIMAL"}
+        remedy = "did you mean task: regression?" if numbers else "put rare ones together, such as by target.from"
+        raise DataError(f"{name} has more than {MAX_CLASSES} classes ({shown}, ...)", remedy=remedy)
     if plan.task == "binary_classification" and len(values) != 2:
         raise DataError(f"{name} has {len(values)} classes ({shown})", remedy="use task: multiclass_classification")
     if kind in INTEGERS and not all(-(2**63) <= value < 2**63 for value in values):

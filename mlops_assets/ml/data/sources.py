@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import glob
+import gzip
+import itertools
+from csv import QUOTE_MINIMAL, QUOTE_NONE, reader
+from csv import Error as UnreadableCsv
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.contract import PARQUET
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.ml.data.contract import ColumnType, CsvDialect, NamedColumn
 
+SNIFFED_LINES = 2_048
 REPLACE = "replace or remove the object"
 INTEGERS = {f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
 FLOATS = {"FLOAT", "DOUBLE"}
@@ -122,7 +127,7 @@ def relation(paths: Sequence[Path], csv: CsvDialect, *, filename: bool = False) 
         return f"read_parquet([{files}], {options})"
     # Lines above the header are not looked for: where rows differ in width, data is taken for them and lost
     # Texts for missing values are left to `typed`, which knows the column: here they would count for the header as well
-    dialect = "header = true, skip = 0, all_varchar = true, nullstr = '', sample_size = 2048, "
+    dialect = f"header = true, skip = 0, all_varchar = true, nullstr = '', sample_size = {SNIFFED_LINES}, "
     dialect += f"quote = {quoted(csv.quote)}, escape = {quoted(csv.escape if csv.escape is not None else csv.quote)}, "
     dialect += f"delim = {quoted(csv.delimiter)}, " if csv.delimiter else ""
     dialect += f"encoding = {quoted(csv.encoding)}, " if csv.encoding != "utf-8" else ""
@@ -148,8 +153,26 @@ def columns_of(connection: Any, paths: Sequence[Path], csv: CsvDialect) -> dict[
     except duckdb.Error as error:
         name = paths[0].name if len(paths) == 1 else f"One of {len(paths)} files"
         kind = "Parquet" if paths[0].suffix == ".parquet" else "CSV"
-        raise DataError(f"{name} cannot be read as {kind} ({cause_of(error)})", remedy=_remedy(error)) from error
+        cause = cause_of(error)
+        if "automatically detect" in cause:
+            cause = next(filter(None, (_uneven_line(path, csv) for path in paths)), cause)
+        raise DataError(f"{name} cannot be read as {kind} ({cause})", remedy=_remedy(error)) from error
     return {row[0]: row[1] for row in rows}
+
+
+def _uneven_line(path: Path, dialect: CsvDialect) -> str:
+    """The first line that has other fields than the header, among those that DuckDB looks at before it reads."""
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    form: dict[str, Any] = {"delimiter": dialect.delimiter or ",", "quotechar": dialect.quote or None}
+    form["quoting"] = QUOTE_MINIMAL if dialect.quote else QUOTE_NONE
+    with opened(path, "rt", encoding=dialect.encoding, errors="replace", newline="") as file:
+        rows = reader(itertools.islice(file, SNIFFED_LINES), **form)
+        try:
+            header = next(rows, [])
+            uneven = next(((rows.line_num, row) for row in rows if row and len(row) != len(header)), None)
+        except UnreadableCsv:
+            return ""
+    return f"line {uneven[0]} has {len(uneven[1])} fields, and the header {len(header)}" if uneven else ""
 
 
 def _remedy(error: Exception) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mlops_assets.ml.data.contract import NamedColumn, Target
 from mlops_assets.ml.data.machine import cores, memory_limit_mib
+from mlops_assets.ml.data.prepare import check_spelling
 from mlops_assets.ml.data.sources import identifier, quoted, session
 from mlops_assets.ml.features.preprocessing import (
     FEATURES,
@@ -179,6 +180,7 @@ def _categories(prepared: Path, columns: Sequence[str], out: Path) -> tuple[dict
                 f"SELECT {identifier(name)}, count(*) AS rows, sum(count(*)) OVER () FROM {rows} "
                 f"WHERE {identifier(name)} IS NOT NULL GROUP BY 1 ORDER BY rows DESC, 1 LIMIT {MAX_CATEGORIES}"
             ).fetchall()
+            check_spelling(name, [value for value, _, _ in found])
             categories[name] = sorted(value for value, _, _ in found) or [""]
             kept, total = sum(count for _, count, _ in found), found[0][2] if found else 0
             if kept < total:

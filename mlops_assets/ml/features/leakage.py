@@ -60,7 +60,8 @@ def find_leakage(prepared: Path, plan: FeaturePlan) -> Leakage:
     It is the input of a decision tree of at most twice as many leaves as there are classes (64 for regression), on
     rows of which half are held out. The score of a classification is the balanced accuracy, adjusted for chance, so
     that to answer the most frequent class always is worth nothing; that of a regression is the R2 of the target's
-    ranks, so that a few large values do not decide. Classes with fewer than 10 rows are left out.
+    ranks, so that a few large values do not decide, beside what the tree reaches with the target itself as its input.
+    Classes with fewer than 10 rows are left out.
     """
     rows: Any = _sample(prepared / "train.parquet", plan)
     target = rows[plan.target.column].to_numpy()
@@ -109,13 +110,19 @@ def _score(values: Any, is_category: bool, target: NDArray[Any], plan: FeaturePl
     if is_category:
         codes = _by_mean_target(values, target, fitted)
     else:
-        codes = values.fillna(values.median()).to_numpy(dtype=np.float64)
+        # Of a regression by rank, so that the target's logarithm is as good a copy; that a value is missing tells, too
+        codes = (values.rank() if is_regression else values).to_numpy(dtype=np.float64, na_value=np.nan)
     x = codes.reshape(-1, 1)
     if is_regression:
-        tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES_OF_REGRESSION, random_state=0)
-        answers = tree.fit(x[fitted], target[fitted]).predict(x[held_out])
-        constant = np.ptp(target[held_out]) == 0
-        return float("nan") if constant else float(r2_score(target[held_out], answers))
+        if np.ptp(target[held_out]) == 0:
+            return float("nan")
+
+        def r2(x: NDArray[Any]) -> float:
+            tree = DecisionTreeRegressor(max_leaf_nodes=LEAVES_OF_REGRESSION, random_state=0)
+            return float(r2_score(target[held_out], tree.fit(x[fitted], target[fitted]).predict(x[held_out])))
+
+        knowing = r2(target.reshape(-1, 1))
+        return r2(x) / knowing if knowing > 0 else float("nan")
     leaves = 2 * len(plan.classes or (0, 1))
     tree = DecisionTreeClassifier(max_leaf_nodes=leaves, class_weight="balanced", random_state=0)
     answers = tree.fit(x[fitted], target[fitted]).predict(x[held_out])

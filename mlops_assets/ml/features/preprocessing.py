@@ -24,6 +24,7 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
     Numbers and booleans: median for what is missing, then mean 0 and variance 1. Categories: one column for each of
     `categories`, which come from all train rows; any other value, a missing one too, has 0 in all of them.
     """
+    import numpy as np
     import pandas as pd
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -56,6 +57,9 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
         _, pipeline, columns = transformer.transformers_[0]
         rows = sample[[column.name for column in use if column.type != "category"]].set_axis(numbers, axis=1)
         transformer.transformers_[0] = ("number", pipeline.fit(rows.astype("float32")), columns)
+        # A spread whose reciprocal float32 does not have is none, as scikit-learn says of a constant
+        scale = pipeline.named_steps["scale"].scale_
+        scale[scale < 1 / np.finfo(np.float32).max] = 1.0
     return transformer
 
 

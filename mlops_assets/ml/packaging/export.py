@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.features.preprocessing import FEATURES
 from mlops_assets.ml.features.target_scale import is_far
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 IR_VERSION = 10
 GOLDEN_ROWS = 16
 COMPARED_ROWS = 2_048
+ROW_ALONE = 1e-3  # float32 adds up otherwise in another size of batch; what mixes rows is further off
 
 
 def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignature:
@@ -30,6 +32,9 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
 
     Inputs: one (n, 1) tensor for each raw column. Outputs: `prediction` float64 (n, 1) for regression; `label` (n,),
     the class, and `probabilities` float32 (n, k) for classification.
+
+    Raises:
+        TrainingError: the graph answers a row differently when others are beside it.
     """
     import onnx
 
@@ -40,6 +45,7 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
     inputs = inputs_of(features.inputs)
     rows = read_rows(folder / "reference.parquet", inputs, COMPARED_ROWS)
     outputs = OnnxModel(content).predict(to_model_inputs(rows, inputs))
+    _check_rows_alone(OnnxModel(content), rows.head(GOLDEN_ROWS), outputs, inputs, features)
     x, _ = load_arrays(folder, "train")
     signature = ModelSignature(
         model=model,
@@ -104,6 +110,19 @@ def _label_nodes(classes: tuple[Any, ...]) -> tuple[list[Any], int]:
         helper.make_node("ArgMax", ["probabilities"], [index], axis=1, keepdims=0),
         helper.make_node("Gather", [names, index], ["label"], axis=0),
     ], label_type
+
+
+def _check_rows_alone(
+    graph: OnnxModel, rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...], features: FeatureSet
+) -> None:
+    """A predictor is asked for any number of rows at once."""
+    one_by_one = [graph.predict(to_model_inputs(rows.iloc[[row]], inputs)) for row in range(len(rows))]
+    alone = {name: np.concatenate([answer[name] for answer in one_by_one]) for name in outputs}
+    name = "prediction" if features.task == "regression" else "probabilities"
+    difference = _difference(alone, outputs[name][: len(rows)], features)
+    if not difference <= ROW_ALONE:
+        what = f"the graph answers a row differently when others are beside it, by {difference:.3g}"
+        raise TrainingError(what, where="train.network", remedy="compute each row's answer from that row alone")
 
 
 def _golden_rows(rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...]) -> GoldenRows:

@@ -58,8 +58,8 @@ def rehearse(config: TrainingConfig, features: FeatureSet) -> None:
     """Run a fresh network on a few rows as serving, training and a checkpoint will, which takes some milliseconds.
 
     Raises:
-        TrainingError: forward gives another shape than (rows, outputs), or fails; or what it answers depends on more
-            than what a checkpoint holds.
+        TrainingError: forward gives another shape than (rows, outputs), or fails; or what it answers depends on the
+            rows beside a row, or on more than what a checkpoint holds.
     """
     name, outputs = config.network, outputs_of(features)
     with reproducible(config.seed), network_errors(name, "cannot be run"):
@@ -71,7 +71,9 @@ def rehearse(config: TrainingConfig, features: FeatureSet) -> None:
             raise TrainingError(
                 f"{name} answers differently each time in eval mode", where="train.network", remedy=remedy
             )
-        _answers(name, first, x[:1], outputs)
+        one_by_one = torch.cat([_answers(name, first, row, outputs) for row in x.split(1)])
+        if not torch.allclose(one_by_one, answers[0], rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise _mixes_rows(name)
         batch = x[: max(1, min(TRIED_ROWS, config.batch_size))]
         target = torch.zeros(len(batch), dtype=torch.long)
         if features.task != "multiclass_classification":
@@ -81,6 +83,15 @@ def rehearse(config: TrainingConfig, features: FeatureSet) -> None:
         _goes_on_from_a_checkpoint(name, first, second.train(), batch, outputs)
         if not _same(_answers(name, first, x, outputs), _answers(name, second, x, outputs)):
             raise _forgetful(name)
+
+
+def _mixes_rows(name: str) -> TrainingError:
+    what = f"{name} answers a row differently when others are beside it, so no served answer would be the judged one"
+    remedy = (
+        "compute along dimension 1, the features, and not along the rows (batch_first=True in layers for sequences, "
+        "track_running_stats=True in BatchNorm)"
+    )
+    return TrainingError(what, where="train.network", remedy=remedy)
 
 
 def _goes_on_from_a_checkpoint(

@@ -31,7 +31,7 @@ def test_the_rule_of_the_yaml_is_applied_to_the_known_scores(tmp_path: Path, rul
     write_features(tmp_path, 10, 3)
     leakage = Leakage(scores={"pressure": 0.99999, "humidity": 0.3})
     check, _ = report(
-        Features.model_construct(prefix="w/features", version="v"), FeatureSet.read(tmp_path), leakage, rule
+        Features.model_construct(prefix="w/features", version="v"), FeatureSet.read(tmp_path), leakage, rule, {}
     ).checks
     assert (check.check_name, check.passed) == ("no_leakage", passed)
     assert ("pressure alone gets 100.00%" in str(check.description)) is not passed

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +17,12 @@ from click.testing import CliRunner
 from mlops_assets.cli import doctor
 from mlops_assets.cli.doctor import Finding, diagnose
 from mlops_assets.cli.program import main
+from mlops_assets.serving.declaration import Declaration, ServedVersion
 from resources.lake.folder_store import FolderStore
 from tests.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_machine_where_all_is_well_has_no_failure_and_the_lake_stays_empty(
     found = findings(variables)
     assert [name for name, finding in found.items() if finding.status == "FAIL"] == []
     assert list(found)[:3] == ["python", "packages", "disk"]
-    assert list(found)[-5:] == ["lake", "mlflow", "clock", "gpu", "dagster"]
+    assert list(found)[-5:] == ["mlflow", "models", "clock", "gpu", "dagster"]
     assert [path for path in (tmp_path / "home/lake").rglob("*") if path.is_file()] == []
 
 
@@ -177,3 +178,16 @@ def test_a_dagster_home_that_cannot_be_is_told_with_what_to_do(variables: dict[s
     found = findings(variables | {"DAGSTER_HOME": home})["dagster"]
     assert found.status == ("FAIL" if home else "WARN")
     assert found.remedy
+
+
+def test_a_served_model_that_no_yaml_defines_is_told(variables: dict[str, str]) -> None:
+    assert findings(variables)["models"].status == "OK"
+    served = ServedVersion(folder="1-a", sha256="a", version="1")
+    for name in ("iris", "renamed"):
+        folder = Path(variables["MLOPS_HOME"], "serving", "models", name)
+        folder.mkdir(parents=True)
+        Declaration(champion=served).write(folder)
+    found = findings(variables)["models"]
+    assert found.status == "WARN"
+    assert found.what == "renamed: served, and no YAML defines it any more"
+    assert found.remedy.startswith("mlops-assets retire renamed --reason TEXT")

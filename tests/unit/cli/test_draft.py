@@ -31,6 +31,7 @@ TABLE = pd.DataFrame(
         "left": ["stays", "goes"] * 50,
         "price": [row**1.5 for row in range(100)],
         "stars": [1, 2, 3, 4, 5] * 20,
+        "calls": [0, 1, 2] * 32 + [3, 4, 5, 9],  # counts, of which the greatest are rare
     }
 )
 
@@ -72,8 +73,9 @@ def test_the_contract_fits_the_file_and_the_file_lies_where_the_model_reads(
         "left": ("category", False),
         "price": ("number", False),
         "stars": ("number", False),
+        "calls": ("number", False),
     }
-    assert spec.features.use == ("opening balance (CHF)", "select", "on", "price", "stars")
+    assert spec.features.use == ("opening balance (CHF)", "select", "on", "price", "stars", "calls")
 
 
 def test_what_is_left_out_and_guessed_stands_in_comments(tmp_path: Path, lake: Lake) -> None:
@@ -96,6 +98,7 @@ def test_what_is_left_out_and_guessed_stands_in_comments(tmp_path: Path, lake: L
         ("select", "multiclass_classification", "accuracy", 0.4),
         ("stars", "multiclass_classification", "accuracy", 0.36),
         ("price", "regression", "r2", 0.1),
+        ("calls", "regression", "r2", 0.1),
     ],
 )
 def test_task_and_gate_are_guessed_from_the_target(
@@ -138,6 +141,12 @@ def test_what_cannot_be_is_told_and_nothing_is_written(
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "lake").exists() or not any((tmp_path / "lake").rglob("*.csv"))
+
+
+def test_more_classes_than_can_be_are_told(tmp_path: Path, lake: Lake) -> None:
+    table = pd.DataFrame({"x": range(400), "y": [f"k{row % 200}" for row in range(400)]})
+    with pytest.raises(SpecError, match="y has 200 different values, and classes may be 100; put rare ones together"):
+        list(init("churn", written(tmp_path, table=table), "y", tmp_path / "out", lake))
 
 
 def test_a_file_of_another_kind_is_told(tmp_path: Path, lake: Lake) -> None:

@@ -101,6 +101,8 @@ def test_missing_and_different_values_are_counted(tmp_path: Path) -> None:
         (pd.date_range("2025-01-01", periods=100), "it is a time"),
         ([row % 7 for row in range(100)], ""),
         ([row * 1.1 for row in range(100)], ""),
+        (["inf" if row % 6 == 0 else row * 1.1 for row in range(100)], "it is infinite in 17 rows"),
+        ([2**53 + row for row in range(100)], "each row has another value"),  # a name that is made of digits
     ],
 )
 def test_it_says_why_nothing_can_be_learnt_from_a_column(tmp_path: Path, values: Any, reason: str) -> None:
@@ -133,3 +135,21 @@ def test_a_file_is_looked_at_by_its_name_and_not_by_a_pattern(tmp_path: Path) ->
     """`sales[1].csv`, as browsers call a second download, is the pattern of `sales1.csv`."""
     csv(tmp_path, "q;z\n1;2\n", "sales1.csv")
     assert list(columns(csv(tmp_path, "a,b\n1,x\n2,y\n", "sales[1].csv"))) == ["a", "b"]
+
+
+def test_bytes_that_are_no_text_are_told_as_such(tmp_path: Path) -> None:
+    pd.DataFrame({"x": [b"\xff\xfe", b"\x80"] * 10, "y": range(20)}).to_parquet(tmp_path / "a.parquet")
+    assert columns(tmp_path / "a.parquet")["x"].no_feature == "its values are no text"
+
+
+def test_a_file_that_is_no_gzip_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=r"a\.csv\.gz is no whole gzip file .*give it the name that fits it"):
+        inspect_file(tmp_path / "a.csv.gz")
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_line_that_is_too_short_is_told_with_its_number(tmp_path: Path, mark: str) -> None:
+    lines = ["a,b,y", *(f"{row},{row * 2},1" for row in range(40)), "7,8"]
+    with pytest.raises(DataError, match=r"a\.csv cannot be read as CSV \(line 42 has 2 fields, and the header 3\)"):
+        inspect_file(csv(tmp_path, "\n".join(lines).replace(",", mark) + "\n"))

@@ -14,6 +14,18 @@ def test_the_page_is_what_the_program_gives() -> None:
 
 
 def test_every_command_has_its_part() -> None:
-    wanted = ["check", "doctor", "init", "schema", "servers", "servers start", "servers status", "servers stop"]
+    wanted = [
+        "check",
+        "doctor",
+        "init",
+        "models",
+        "retention",
+        "retire",
+        "schema",
+        "servers",
+        "servers start",
+        "servers status",
+        "servers stop",
+    ]
     headings = [line for line in page().splitlines() if line.startswith("## ")]
     assert headings == [f"## mlops-assets {name}" for name in wanted]

@@ -56,11 +56,20 @@ def test_an_image_alone_makes_no_production() -> None:
     assert not Environment.read({"MLOPS_PREDICTOR_IMAGE": "shop/predictor:1"}).production
 
 
-def test_the_local_mlflow_server_is_for_this_machine_alone(tmp_path: Path) -> None:
+def test_the_local_mlflow_server_has_the_port_that_is_asked_for(tmp_path: Path) -> None:
     server = Environment.read({"MLOPS_HOME": str(tmp_path), "MLFLOW_PORT": "5678"}).mlflow_server()
     assert server.url == "http://127.0.0.1:5678"
-    assert "127.0.0.1" in server.command
-    assert f"sqlite:///{tmp_path}/mlflow/mlflow.db" in server.command
+    assert f"{tmp_path}/mlflow/mlflow.db" in server.command
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    names: tuple[str, ...] = ("MLOPS_ENV", "MLOPS_HOME", "LAKE_URI", "MLFLOW_TRACKING_URI", "SERVING_PORT")
+    assert Environment.read(dict.fromkeys(names, "")) == Environment.read({})
+
+
+def test_two_servers_on_one_port_are_told() -> None:
+    with pytest.raises(SpecError, match="MLFLOW_PORT and SERVING_PORT are both 9000; give each its own"):
+        Environment.read({"MLFLOW_PORT": "9000", "SERVING_PORT": "9000"})
 
 
 def test_every_variable_that_is_read_is_documented() -> None:

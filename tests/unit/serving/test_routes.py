@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.serving import routes
 from mlops_assets.serving.declaration import Declaration, ServedVersion
 from mlops_assets.serving.model_repository import Repository
@@ -108,3 +109,18 @@ def test_a_compressed_body_is_refused_and_not_taken_for_json(client: Client) -> 
     assert (status, answer) == (415, {"error": "the body is compressed; send it without Content-Encoding"})
     plain = client.post("/v1/models/m:predict", gzip.decompress(body), headers=[(b"content-encoding", b"identity")])
     assert plain[0] == 200
+
+
+def test_a_failure_of_the_server_is_a_500_without_its_cause_which_is_in_the_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the secret of the runtime")
+
+    monkeypatch.setattr(OnnxModel, "predict", fail)
+    code, content = client.post("/v1/models/m:predict", b'{"instances": [{"x": 2}]}')
+    assert (code, content) == (500, {"error": "the server failed; its log says why"})
+    [record] = caplog.records
+    assert record.getMessage() == "? POST /v1/models/m:predict: 500"
+    assert record.exc_info is not None
+    assert "the secret of the runtime" in str(record.exc_info[1])

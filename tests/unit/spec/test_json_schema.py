@@ -62,10 +62,13 @@ def whole(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("written", ["1e-3", "2.5E-4", "-1e3", ".5e3"])
 def test_numbers_that_yaml_reads_as_text_are_numbers_to_schema_and_spec_alike(written: str) -> None:
     read = yaml.safe_load(written)
-    document = whole(columns__pressure={"type": "number", "min": read}, gate={"metric": "log_loss", "at_most": read})
+    document = whole(
+        columns__pressure={"type": "number", "min": read},
+        gate={"metric": "log_loss", "at_most": 1.0, "beats_champion_by": read},
+    )
     jsonschema.validate(document, schema())
     spec = load_spec(document["attributes"], None, "defs.yaml")
-    assert spec.columns["pressure"].min == spec.gate.threshold == float(written)
+    assert spec.columns["pressure"].min == spec.gate.beats_champion_by == float(written)
 
 
 def test_every_number_of_the_schema_may_have_an_exponent() -> None:

@@ -135,6 +135,8 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("no threshold", attributes("gate.at_least"), "gate.at_least", "give at_least"),
     ("wrong direction", attributes("gate.at_least", gate__at_most=0.5), "gate.at_least", "better when greater"),
     ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
+    ("name of a job", attributes(model="lake_retention"), "model", "take another"),
+    ("unreachable", attributes(gate__at_least=1.5), "gate.at_least", "no model passes 1.5: the best"),
     ("slice by a number", attributes(gate__slices=["pressure"]), "gate.slices.0", "category or boolean"),
     ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),
     ("cron out of range", attributes(retrain={"schedule": "99 3 * * 0"}), "retrain.schedule", "five fields"),

@@ -98,6 +98,23 @@ def test_a_copy_of_a_number_is_found_whatever_its_distribution(tmp_path: Path, t
     assert [leak.split()[0] for leak in leaks(tmp_path, frame, "regression")] == ["copy"]
 
 
+@pytest.mark.parametrize("rows", [60, 120, 400, 700])
+@pytest.mark.parametrize("made", [lambda y: y, np.exp, lambda y: 3 - y / 7], ids=["copy", "exp", "scaled"])
+def test_a_copy_of_a_number_is_found_in_a_small_table(tmp_path: Path, rows: int, made: Any) -> None:
+    generator = np.random.default_rng(rows)
+    y = generator.normal(size=rows)
+    frame = pd.DataFrame({"a": made(y), "good": y + generator.normal(0, 0.2, rows), "y": y})
+    [leak] = leaks(tmp_path, frame, "regression")
+    assert leak.startswith("a alone")
+
+
+def test_that_a_value_is_missing_gives_the_target_away_too(tmp_path: Path) -> None:
+    frame = rare(600, 200)
+    frame["paid_back"] = np.where(frame.y == 1, np.nan, frame.a)
+    [leak] = leaks(tmp_path, frame, "binary_classification")
+    assert leak.startswith("paid_back alone")
+
+
 def test_where_the_target_hardly_varies_nothing_is_said(tmp_path: Path) -> None:
     y = np.zeros(60)
     y[7] = 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.ml.data.contract import NamedColumn
@@ -23,6 +23,7 @@ texts = st.one_of(st.text(max_size=8), st.sampled_from(["Bern", "Zürich", "", "
 numbers = st.floats(-1e6, 1e6, width=32)
 
 
+@example(known=[("", 0.0, np.nan), ("", 0.0, np.nan), ("", 1.4e-45, np.nan)], new=[("", 0.0, np.nan)])
 @settings(max_examples=25, deadline=None)
 @given(
     known=st.lists(st.tuples(texts, numbers, st.one_of(st.just(np.nan), numbers)), min_size=3, max_size=30),

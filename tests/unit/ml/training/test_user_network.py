@@ -29,6 +29,10 @@ SOUND: list[tuple[str, Task]] = [
 FAULTY = {
     "Flat": r"forward of .*Flat gives \(8,\), wanted \(8, 1\); give one score",
     "FlatForOneRow": r"forward of .* gives \(1,\), wanted \(1, 1\)",
+    **dict.fromkeys(
+        ("RowsSummedUp", "BesideTheMean", "RowsAsSequence"),
+        "answers a row differently when others are beside it.*along dimension 1, the features, and not along the rows",
+    ),
     "Pair": r"gives a tuple, wanted a tensor of shape \(8, 1\)",
     "Branching": r"Branching has no ONNX form.*data-dependent.*\(user_networks\.py:LINE\)",
     "Counting": "answers differently after a checkpoint: it keeps state outside",

@@ -34,6 +34,9 @@ class Services:
         found = self.manifests.get(name)
         return found and copy.deepcopy(found | {"status": {}, "metadata": found["metadata"] | {"uid": "1"}})
 
+    def list(self) -> list[dict[str, Any]]:
+        return [*self.manifests.values()]
+
     def apply(self, service: dict[str, Any]) -> None:
         name = service["metadata"]["name"]
         self.manifests[name] = copy.deepcopy(service)
@@ -94,6 +97,32 @@ def test_the_candidate_is_gone_before_the_service_changes(
     ]
     assert proof.url == "http://my-model-predictor.models"
     assert target.lake.store.read(f"served/my_model/2-{artifact[1][:12]}/model.json") is not None
+
+
+def test_the_lake_keeps_what_is_served_and_what_was_before(target: KServe, artifact: tuple[Path, str]) -> None:
+    target.lake.store.replace("served/my_model_2/1-a/model.json", b"of another model")
+    for version in (2, 3):
+        target.deploy("my_model", *artifact, version)
+    folders = {item.key.split("/")[2].partition("-")[0] for item in target.lake.store.stored("served/my_model")}
+    assert folders == {"2", "3"}
+    assert target.lake.store.read("served/my_model_2/1-a/model.json") is not None
+
+
+def test_a_retired_model_leaves_neither_services_nor_files(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    target.deploy("another", *artifact, 1)
+    candidate = copy.deepcopy(services.manifests["my-model"])
+    candidate["metadata"]["name"] += "-candidate"
+    services.apply(candidate)
+    assert target.served() == ["another", "my_model"]
+    before = target.retire("my_model")
+    assert before is not None
+    assert before.version == "1"
+    assert services.manifests.keys() == {"another"}
+    assert {item.key.split("/")[1] for item in target.lake.store.stored("served")} == {"another"}
+    assert target.served() == ["another"]
+    assert target.retire("my_model") is None
 
 
 def test_what_is_served_with_the_same_image_needs_no_candidate(

@@ -1,0 +1,21 @@
+"""Which serving target an environment has: KServe in a cluster, and a server of this machine elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resources.serving.local_serving import LocalServing
+
+if TYPE_CHECKING:
+    from resources.environment import Environment
+    from resources.lake.lake import Lake
+    from resources.serving.serving_target import ServingTarget
+
+
+def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
+    """The target to deploy to."""
+    if environment.predictor_image is None:
+        return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
+    from resources.serving.kserve_serving import KServe
+
+    return KServe(lake=lake, image=environment.predictor_image)

@@ -1,0 +1,142 @@
+"""Models that no YAML defines any more, on the whole platform: they are told, and one is taken out of service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets.components import retirement
+from mlops_assets.components.retirement import (
+    JOB,
+    defined_models,
+    model_states,
+    retire,
+    retire_model,
+)
+from mlops_assets.ml.errors import SpecError
+from resources.tracking.mlflow_tracking import Tracking
+from tests.support import Platform, failure, messages, post, weather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def trained(platform: Platform) -> Platform:
+    """A model that is served."""
+    platform.put(weather(200))
+    result = platform.run()
+    assert result.success, messages(result)
+    return platform
+
+
+def retired(platform: Platform, defined: dict[str, str] | None = None, **arguments: Any) -> list[str]:
+    arguments = {"reason": "it was renamed", **arguments}
+    by = arguments.pop("reason"), "user ann"
+    outside = platform.serving, platform.tracking, platform.lake
+    return retire(platform.model, *by, *outside, defined=defined or {}, **arguments)
+
+
+def status(platform: Platform) -> int:
+    rows = [{"place": "Bern", "pressure": 990, "humidity": 95}]
+    url = f"{platform.serving.server.url}/v1/models/{platform.model}:predict"
+    return post(url, {"instances": rows})[0]
+
+
+def moves(platform: Platform) -> list[tuple[str, int | None, int | None]]:
+    entries = platform.lake.entries(f"{platform.model}/ledger")
+    return [(entry["alias"], entry["version"], entry["previous_version"]) for entry in entries]
+
+
+def test_a_retired_model_is_neither_served_nor_champion_and_its_versions_stay(trained: Platform) -> None:
+    model = trained.model
+    [state] = [one for one in model_states(trained.serving, trained.tracking, {}) if one.name == model]
+    assert (state.state, state.served, state.versions) == ("orphaned", "1", 1)
+    assert state.aliases == {"champion": 1, "challenger": 1}
+    assert status(trained) == 200
+    assert retired(trained) == [
+        f"{model}: version 1 is not served any more",
+        f"{model}: version 1 is champion no more",
+        f"{model}: version 1 is challenger no more",
+    ]
+    assert status(trained) == 404
+    assert trained.champion() is None
+    [state] = [one for one in model_states(trained.serving, trained.tracking, {model: "f"}) if one.name == model]
+    assert (state.state, state.served, state.versions, state.aliases) == ("defined", None, 1, {})
+    assert moves(trained)[-2:] == [("champion", None, 1), ("challenger", None, 1)]
+    last = trained.lake.entries(f"{model}/ledger")[-1]
+    assert (last["reason"], last["actor"]) == ("it was renamed", "user ann")
+    assert retired(trained) == [f"{model}: it was not served"]
+    assert len(moves(trained)) == 4
+
+    again = trained.run()  # its YAML is back
+    assert again.success, messages(again)
+    assert trained.served() == "1"
+    assert moves(trained)[-2:] == [("challenger", 1, None), ("champion", 1, None)]
+
+
+def test_a_model_that_a_yaml_defines_stays_unless_one_insists(trained: Platform) -> None:
+    defined = {trained.model: "defs/weather/defs.yaml"}
+    with pytest.raises(SpecError, match=r"is defined in defs/weather/defs.yaml, and its next run would deploy it"):
+        retired(trained, defined)
+    with pytest.raises(SpecError, match="A retirement needs a reason"):
+        retired(trained, defined, reason=" ", even_if_defined=True)
+    assert status(trained) == 200
+    retired(trained, defined, even_if_defined=True)
+    assert status(trained) == 404
+
+
+def test_without_a_server_that_runs_the_declaration_alone_is_changed(trained: Platform) -> None:
+    trained.serving.server.stop()
+    retired(trained)
+    assert trained.serving.server.pid() is None
+    assert trained.serving.served() == []
+    trained.serving.server.ensure_running()
+    assert status(trained) == 404
+
+
+def test_what_was_killed_half_way_is_completed(trained: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tracking, "write_removal", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retired(trained)
+    monkeypatch.undo()
+    assert retired(trained)[0].endswith("it was not served")
+    assert moves(trained)[-2:] == [("champion", None, 1), ("challenger", None, 1)]
+    assert trained.champion() is None
+
+
+def test_the_job_does_the_same_and_refuses_what_does_not_exist(
+    trained: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definitions = dg.Definitions.merge(trained.definitions(trained.spec()), dg.Definitions(jobs=[retire_model]))
+    job = definitions.resolve_job_def(JOB)
+
+    def run(model: str) -> dg.ExecuteInProcessResult:
+        config = {"ops": {"take_out_of_service": {"config": {"model": model, "reason": "renamed"}}}}
+        return job.execute_in_process(instance=trained.instance, raise_on_error=False, run_config=config)
+
+    assert f"(did you mean {trained.model}?)" in failure(run(f"{trained.model[:-1]}_"))
+    monkeypatch.setattr(retirement, "defined_models", lambda: {trained.model: "x.yaml"})
+    assert "is defined in x.yaml" in failure(run(trained.model))
+    monkeypatch.undo()
+    assert run(trained.model).success
+    assert trained.lake.entries(f"{trained.model}/ledger")[-1]["actor"].startswith("run ")
+    assert status(trained) == 404
+
+
+def test_a_broken_yaml_still_defines_its_model(tmp_path: Path) -> None:
+    files = {
+        "a": "type: x\nattributes:\n  model: first\n---\ntype: x\nattributes: {model: second}\n",
+        "b": "type: x\nattributes:\n  model: third\n  typo: [\n",
+        "c": "[]\n",
+    }
+    for folder, text in files.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "defs.yaml").write_text(text)
+    assert defined_models(tmp_path).keys() == {"first", "second", "third", "b"}
+    assert defined_models().keys() >= {"iris", "flight_delay", "fraud_detection"}

@@ -1,0 +1,25 @@
+"""Where an environment serves its models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resources.environment import Environment
+from resources.serving.choose_target import serving_target
+from resources.serving.kserve_serving import KServe
+from resources.serving.local_serving import LocalServing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_one_machine_serves_by_itself_and_a_cluster_by_kserve(tmp_path: Path) -> None:
+    here = Environment.read({"MLOPS_HOME": str(tmp_path), "SERVING_PORT": "8123"})
+    local = serving_target(here, here.lake())
+    assert isinstance(local, LocalServing)
+    assert (local.state, local.port) == (str(tmp_path / "serving"), 8123)
+    needed = {"LAKE_URI": "s3://b", "MLFLOW_TRACKING_URI": "http://mlflow", "MLOPS_PREDICTOR_IMAGE": "predictor:1"}
+    there = Environment.read({"MLOPS_ENV": "production", **needed})
+    target = serving_target(there, there.lake())
+    assert isinstance(target, KServe)
+    assert (target.image, target.lake.uri) == ("predictor:1", "s3://b")
