@@ -14,7 +14,7 @@ from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE
 
 Objects = list[dict[str, Any]]
 
-# How long an error may last, from when it was first met, before it is taken for final: each may be met in a healthy start.
+# How long an error may last, from when it was first met, before it is final: each may be met in a healthy start.
 UNKNOWN_NODE_S = 60
 IMAGE_S = 45
 CONFIG_S = 20
@@ -117,9 +117,9 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
     message: str = refused["message"]
     if "offering" in message.lower():
         return Waiting(
-            cause=f"waiting for {needs}: the cloud has none to give now, by its capacity or the account's quota: {message}",
-            remedy="Karpenter tries again every few minutes. Allow more instance families or zones, or on-demand nodes, "
-            "in the NodePool, or raise the account's quota of vCPUs",
+            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota: {message}",
+            remedy="Karpenter tries again every few minutes. Allow more instance families, zones or on-demand nodes in "
+            "the NodePool, or raise the account's quota of vCPUs",
             for_capacity=True,
             about=f"no capacity for {needs}",
         )
@@ -165,7 +165,7 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
             no_such = any(map(NO_SUCH_IMAGE.search, told))
             remedy = "Push the image, or correct its name and the node's rights to pull it" if no_such else ""
             return Waiting(
-                cause=f"the image {image} cannot be pulled on {node} ({reason}: {_last_but_back_off(told)})",
+                cause=f"the image {image} cannot be pulled on {node} ({reason}: {_cause_of_pull(told)})",
                 remedy=remedy,
                 final=reason == "InvalidImageName" or (no_such and since >= IMAGE_S),
                 about=f"the image {image}",
@@ -194,9 +194,11 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
     return Waiting(cause=f"starting on {node}: the image is being pulled or the container made")
 
 
-def _last_but_back_off(messages: list[str]) -> str:
-    """What is said of an image, for "Back-off pulling" hides why."""
-    told = [message for message in messages if message and "ack-off" not in message and "BackOff" not in message]
+def _cause_of_pull(messages: list[str]) -> str:
+    """What the registry says of an image, which neither "Back-off pulling" nor "Error: ErrImagePull" tells."""
+    told = [
+        text for text in messages if text and not re.search(r"back-?off|^Error: ErrImagePull$", text, re.IGNORECASE)
+    ]
     return told[-1] if told else messages[0]
 
 
