@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # What libraries say of themselves; a sentence of ours may quote one, in brackets
 RAW = re.compile(r"^(Traceback|\w+Error:|Required inputs|\[ONNXRuntimeError\])|Exception|<class|None None")
+MANY, SHARES = int(os.environ.get("MLOPS_TABLES", "5000")), 4
 ANY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
@@ -38,8 +40,8 @@ def test_any_table_is_served_as_it_was_trained_or_refused_with_a_sentence(table:
 
 @pytest.mark.faults
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("share", range(4))  # by several processes at once
-@settings(max_examples=1_250, **ANY)
+@pytest.mark.parametrize("share", range(SHARES))  # by several processes at once
+@settings(max_examples=MANY // SHARES, **ANY)
 @given(table=tables())
 def test_so_is_any_of_many_tables(share: int, table: Table) -> None:
     is_served_or_refused(table)
