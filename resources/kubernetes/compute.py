@@ -25,7 +25,9 @@ class Compute(Value):
     cpu: float = Field(default=1, gt=0, description="Cores that are requested; spare ones may be used too")
     memory: Quantity = Field(default="2Gi", description="Requested, and the limit")
     ephemeral_storage: Quantity = Field(default="10Gi", description="Disk for what the step fetches and writes")
-    start_within: Duration = Field(default=timedelta(minutes=15), description="Fail when the pod has not started then")
+    start_within: Duration = Field(
+        default=timedelta(minutes=15), description="Longest wait for the pod; no room by then counts as an interruption"
+    )
     retries: Retries = Field(default=Retries(), description="How often a step that died may start again")
 
 

@@ -5,6 +5,7 @@ All objects are dicts as the API gives them in JSON. Nothing here talks to a clu
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,11 +14,22 @@ from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE
 
 Objects = list[dict[str, Any]]
 
-# How long a state may last before it is taken for final: each of them may be met for a moment in a healthy start.
+# How long an error may last, from when it was first met, before it is final: each may be met in a healthy start.
 UNKNOWN_NODE_S = 60
 IMAGE_S = 45
 CONFIG_S = 20
 ADMISSION_S = 20
+# Kubelet tries again by itself what may have been the network, the registry or a driver that was not up yet
+START_TRIES, START_S = 3, 60
+# What registries and containerd say of an image that another try does not bring
+NO_SUCH_IMAGE = re.compile(
+    r"not ?found|manifest unknown|denied|unauthorized|forbidden|authorization failed|invalid reference format"
+    r"|no match for platform|never pull",
+    re.IGNORECASE,
+)
+# What Karpenter says when capacity, an AWS quota or a NodePool's limit is used up for now: it tries again, after three
+# minutes where AWS had none. "Offering" is its word for an instance type in a zone, spot or on demand
+NONE_FOR_NOW = re.compile(r"offering|limits|exceed", re.IGNORECASE)
 KILLED, TERMINATED = 137, 143
 # Kubelet's reasons not to take a pod that the scheduler has bound to it: OutOfcpu, OutOfnvidia.com/gpu, ...
 REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
@@ -36,10 +48,14 @@ class Diagnosis(Value):
 
 
 class Waiting(Diagnosis):
-    """A pod that has not started. `about` stands for a cause whose words change from look to look."""
+    """A pod that has not started. `about` stands for a cause whose words change from look to look.
+
+    `for_capacity` tells a wait for room in the cluster: a step that has waited in vain may try again later.
+    """
 
     final: bool = False
     about: str = ""
+    for_capacity: bool = False
 
     @property
     def topic(self) -> str:
@@ -53,7 +69,7 @@ class Waiting(Diagnosis):
 
 
 class Death(Diagnosis):
-    """How a pod ended, and whose budget that costs."""
+    """How a pod ended, or that it found no room in time, and whose budget that costs."""
 
     budget: Literal["infrastructure", "code"]
     pod: str = ""
@@ -83,6 +99,7 @@ def _not_created(events: Objects) -> Waiting:
         return Waiting(
             cause=f"waiting for quota: {message}",
             remedy="Wait until other runs end, ask for less in the YAML's compute, or raise the ResourceQuota",
+            for_capacity=True,
         )
     final = _age(failed) >= ADMISSION_S
     remedy = "Correct what it names in k8s/, apply that, and run again"
@@ -93,26 +110,42 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
     nominated = _latest(events, "Nominated")
     refused = _latest(events, "FailedScheduling", "karpenter")
     if nominated and (refused is None or _time(nominated) >= _time(refused)):
-        by_name = {claim["metadata"]["name"]: claim for claim in claims}
-        names = [part.strip(",") for part in nominated["message"].replace("nodeclaim/", " ").split()]
-        claim = next((by_name[name] for name in names if name in by_name), None)
-        if claim is None:
-            return Waiting(cause=f"waiting for {needs}: {nominated['message']}")
-        return Waiting(cause=f"waiting for {needs}: Karpenter is launching {_kind(claim)}")
-    if refused:
-        message: str = refused["message"]
-        if "limits" in message or "exceed" in message:
-            remedy = "Wait until other runs end, or raise spec.limits of the NodePool"
-            return Waiting(cause=f"waiting for {needs}: {message}", remedy=remedy)
-        first = refused.get("firstTimestamp") or scheduled.get("lastTransitionTime")
+        return Waiting(cause=f"waiting for {needs}: {_launching(nominated, claims)}", for_capacity=True)
+    if refused is None:
+        reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
+        return Waiting(cause=f"waiting for {needs}: {reason}", for_capacity=True)
+    message: str = refused["message"]
+    if "offering" in message.lower():
         return Waiting(
-            cause=f"no node type offers {needs}: {message}",
-            remedy="Ask for another train.compute.gpu or instance_family in the YAML, or add the type to the NodePool",
-            final=seconds_since(first) >= UNKNOWN_NODE_S,
-            about=f"no node type offers {needs}",
+            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota: {message}",
+            remedy="Karpenter tries again every few minutes. Allow more instance families, zones or on-demand nodes in "
+            "the NodePool, or raise the account's quota of vCPUs",
+            for_capacity=True,
+            about=f"no capacity for {needs}",
         )
-    reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
-    return Waiting(cause=f"waiting for {needs}: {reason}")
+    if NONE_FOR_NOW.search(message):
+        remedy = "Wait until other runs end, or raise spec.limits of the NodePool"
+        return Waiting(cause=f"waiting for {needs}: {message}", remedy=remedy, for_capacity=True)
+    first = refused.get("firstTimestamp") or scheduled.get("lastTransitionTime")
+    return Waiting(
+        cause=f"no node type offers {needs}: {message}",
+        remedy="Ask for another train.compute.gpu or instance_family in the YAML, or add the type to the NodePool",
+        final=seconds_since(first) >= UNKNOWN_NODE_S,
+        about=f"no node type offers {needs}",
+    )
+
+
+def _launching(nominated: dict[str, Any], claims: Objects) -> str:
+    """What is known of the node that Karpenter has found for a pod."""
+    by_name = {claim["metadata"]["name"]: claim for claim in claims}
+    names = [part.strip(",") for part in nominated["message"].replace("nodeclaim/", " ").split()]
+    claim = next((by_name[name] for name in names if name in by_name), None)
+    if claim is None:
+        return nominated["message"]
+    launched = _condition(claim, "Launched")
+    if launched.get("status") != "True" and launched.get("message"):
+        return f"Karpenter cannot launch {_kind(claim)} yet: {launched['message']}"
+    return f"Karpenter is launching {_kind(claim)}"
 
 
 def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiting:
@@ -120,16 +153,21 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
     launched = [_kind(claim) for claim in claims if claim.get("status", {}).get("nodeName") == node]
     node = f"{node} ({launched[0]})" if launched else node
     status = pod.get("status", {})
-    since = seconds_since(_condition(pod, "PodScheduled").get("lastTransitionTime"))
+    failed = [event for event in events if event.get("reason") in ("Failed", "BackOff", "InspectFailed")]
+    since = _age(min(failed, key=_first_time)) if failed else 0.0
+    tries = max((event.get("count") or 1 for event in failed), default=0)
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         held = container.get("state", {}).get("waiting") or {}
         reason, message = held.get("reason", ""), held.get("message", "")
         image = container.get("image") or pod["spec"]["containers"][0]["image"]
-        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"):
+            told = [message, *(event.get("message", "") for event in failed)]
+            no_such = any(map(NO_SUCH_IMAGE.search, told))
+            remedy = "Push the image, or correct its name and the node's rights to pull it" if no_such else ""
             return Waiting(
-                cause=f"the image {image} cannot be pulled on {node} ({reason}: {message})",
-                remedy="Push the image, or correct its name and the node's rights to pull it",
-                final=reason == "InvalidImageName" or since >= IMAGE_S,
+                cause=f"the image {image} cannot be pulled on {node} ({reason}: {_cause_of_pull(told)})",
+                remedy=remedy,
+                final=reason == "InvalidImageName" or (no_such and since >= IMAGE_S),
                 about=f"the image {image}",
             )
         if reason == "CreateContainerConfigError":
@@ -142,15 +180,26 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
             return Waiting(
                 cause=f"the container cannot be started ({reason}: {message})",
                 remedy="Correct what the message names, and run again",
-                final=since >= CONFIG_S,
+                final=since >= START_S and tries >= START_TRIES,
                 about="the container cannot be started",
             )
-    failed = _latest(events, "FailedMount")
-    if failed:
-        remedy = "Create what it names" if "not found" in failed["message"] else ""
-        final = bool(remedy) and since >= UNKNOWN_NODE_S
-        return Waiting(cause=f"a volume cannot be mounted: {failed['message']}", remedy=remedy, final=final)
+    unmounted = _latest(events, "FailedMount")
+    if unmounted:
+        remedy = "Create what it names" if "not found" in unmounted["message"] else ""
+        final = bool(remedy) and _age(unmounted) >= UNKNOWN_NODE_S
+        return Waiting(cause=f"a volume cannot be mounted: {unmounted['message']}", remedy=remedy, final=final)
+    no_sandbox = _latest(events, "FailedCreatePodSandBox")
+    if no_sandbox:
+        return Waiting(cause=f"starting on {node}: {no_sandbox['message']}", about=f"no sandbox on {node}")
     return Waiting(cause=f"starting on {node}: the image is being pulled or the container made")
+
+
+def _cause_of_pull(messages: list[str]) -> str:
+    """What the registry says of an image, which neither "Back-off pulling" nor "Error: ErrImagePull" tells."""
+    told = [
+        text for text in messages if text and not re.search(r"back-?off|^Error: ErrImagePull$", text, re.IGNORECASE)
+    ]
+    return told[-1] if told else messages[0]
 
 
 def _kind(claim: dict[str, Any]) -> str:
@@ -205,6 +254,11 @@ def lost_with_node(pod: dict[str, Any]) -> Death:
     """The end of a pod whose node is not heard of any more, told before Kubernetes tells it."""
     cause, name = "its node is not heard of any more", pod["metadata"]["name"]
     return Death(budget="infrastructure", cause=cause, pod=name, node=pod["spec"].get("nodeName", ""))
+
+
+def no_room(found: Waiting, waited_s: float) -> Death:
+    """The end of a wait for capacity that has lasted as long as it may."""
+    return Death(budget="infrastructure", cause=f"no room within {waited_s:.0f} s ({found.cause})", remedy=found.remedy)
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -262,8 +316,12 @@ def _time(event: dict[str, Any]) -> str:
     return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
 
 
+def _first_time(event: dict[str, Any]) -> str:
+    return event.get("firstTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
+
+
 def _age(event: dict[str, Any]) -> float:
-    return seconds_since(event.get("firstTimestamp") or event.get("eventTime"))
+    return seconds_since(_first_time(event))
 
 
 def seconds_since(time: str | None) -> float:

@@ -38,6 +38,7 @@ from resources.kubernetes.pod_diagnosis import (
     ended,
     event_line,
     holds,
+    no_room,
     seconds_since,
     started,
     waiting,
@@ -152,7 +153,8 @@ class PodStepHandler(K8sStepHandler):
         waited = pods.age_s(job)
         if found.final or waited > start_within_s:
             pods.delete_job(job["metadata"]["name"])
-            return self._ended(step_key, found)
+            in_vain = found.for_capacity and not found.final
+            return self._ended(step_key, no_room(found, waited) if in_vain else found)
         if self._explained.get(step_key) != found.topic:
             self._explained[step_key] = found.topic
             text = found.text(waited, start_within_s)

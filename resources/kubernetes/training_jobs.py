@@ -13,7 +13,7 @@ import dagster as dg
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.values import Value
 from resources.kubernetes.labels import COMPONENT, DO_NOT_DISRUPT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
-from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, started, waiting
+from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, no_room, started, waiting
 from resources.kubernetes.pods import Pods, in_cluster
 from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now
 
@@ -124,8 +124,9 @@ class _Job:
                 return 0
             if job is None or holds(job, "Failed") or self._lost(now):
                 return self._diagnose(job)
-            if len(now) < self.workers.count or not all(map(started, now.values())):
-                self._explain(job, now)
+            waits = len(now) < self.workers.count or not all(map(started, now.values()))
+            if waits and not self._may_wait(job, now):
+                return EXIT_TERMINATED
             time.sleep(LOOK_EVERY_S)
 
     def delete(self) -> None:
@@ -172,23 +173,32 @@ class _Job:
         self.context.log.warning(f"worker {first.pod} on node {first.node or '?'}: {first.advice}")
         return EXIT_TERMINATED if first.budget == "infrastructure" else 1
 
-    def _explain(self, job: dict[str, Any], now: dict[str, dict[str, Any]]) -> None:
-        """Say what the workers wait for, once, and give up when that is final or has lasted too long."""
+    def _may_wait(self, job: dict[str, Any], now: dict[str, dict[str, Any]]) -> bool:
+        """Say what the workers wait for, once; false when they have waited for room in vain, and may try again later.
+
+        Raises:
+            TrainingError: what they wait for does not come, or has not come in time.
+        """
         waits = next((pod for pod in now.values() if not started(pod)), None)
         # A worker waits in its init container until the master's name can be resolved
         if waits and waits["metadata"]["name"] != f"{self.name}-master-0" and _scheduled(waits):
             waits = now.get(f"{self.name}-master-0", waits)
             if started(waits):
-                return
+                return True
         events = self.pods.events(waits["metadata"]["name"] if waits else job["metadata"]["name"])
         claims = self.pods.node_claims()
         found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
         waited = time.monotonic() - self.created
-        if found.final or waited > self.workers.start_within_s:
+        in_vain = waited > self.workers.start_within_s
+        if in_vain and found.for_capacity and not found.final:
+            self.context.log.warning(f"The workers did not start: {no_room(found, waited).advice}")
+            return False
+        if found.final or in_vain:
             raise TrainingError(f"The workers did not start: {found.cause}", remedy=found.remedy)
         if found.topic != self.explained:
             self.explained = found.topic
             self.context.log.info(found.text(waited, self.workers.start_within_s))
+        return True
 
     def _manifest(self, variables: Mapping[str, str]) -> dict[str, Any]:
         owner = {key: self.me["metadata"][key] for key in ("name", "uid")} | {"apiVersion": "v1", "kind": "Pod"}

@@ -13,13 +13,14 @@ LONG_AGO = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
 NOW = datetime.now(UTC).isoformat()
 
 
-def event(reason: str, message: str, source: str = "kubelet", time: str = NOW) -> dict[str, Any]:
+def event(reason: str, message: str, source: str = "kubelet", first: str = LONG_AGO, count: int = 1) -> dict[str, Any]:
     return {
         "reason": reason,
         "message": message,
         "source": {"component": source},
-        "firstTimestamp": LONG_AGO,
-        "lastTimestamp": time,
+        "firstTimestamp": first,
+        "lastTimestamp": NOW,
+        "count": count,
         "metadata": {},
     }
 
@@ -76,11 +77,18 @@ REFUSED = 'incompatible with nodepool "gpu", no instance type met the requiremen
             False,
         ),
         ([], pending(False), [], "0/1 nodes", "", False),
-        ([], pending(True, {"reason": "ImagePullBackOff", "message": "not found"}), [], "shop/nope:1", "Push", True),
+        (
+            [],
+            pending(True, {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}),
+            [event("Failed", 'Failed to pull image "shop/nope:1": not found'), event("Failed", "Error: ErrImagePull")],
+            "shop/nope:1 cannot be pulled on node-7 (g5.xlarge spot) (ImagePullBackOff: Failed to pull image",
+            "Push",
+            True,
+        ),
         (
             [],
             pending(True, {"reason": "CreateContainerConfigError", "message": 'secret "s"'}),
-            [],
+            [event("Failed", 'Error: secret "s" not found')],
             "secret",
             "Secret",
             True,
@@ -107,6 +115,83 @@ def test_a_cause_that_is_worded_anew_is_the_same_topic() -> None:
     first, second = (waiting("a cpu node", [], pod, [], []) for pod in pods)
     assert first.cause != second.cause
     assert first.topic == second.topic
+
+
+# As they stand in Karpenter 1.14 and in kubelet's and containerd's answers
+CAPACITY = (
+    "no instance type which met the scheduling requirements and had enough resources, had a required offering",
+    "no instance type has the required offering",
+    "no instance type which had enough resources and the required offering met the scheduling requirements",
+    "no instance type met the requirements/resources/offering tuple",
+)
+IMPOSSIBLE = (
+    "no instance type met all requirements",
+    "no instance type has enough resources",
+    "no instance type met the scheduling requirements or had enough resources",
+    "incompatible requirements, key karpenter.k8s.aws/instance-family, [p9] not in [g5 g6]",
+    "did not tolerate taint (taint=nvidia.com/gpu:NoSchedule)",
+)
+LIMITS = ('all available instance types exceed limits for nodepool: "gpu"', "limits exceeded for nodepool")
+
+
+@pytest.mark.parametrize("text", CAPACITY)
+def test_a_shortage_of_nodes_is_waited_for_and_names_capacity_and_quota(text: str) -> None:
+    told = event("FailedScheduling", f'Failed to schedule pod, incompatible with nodepool "gpu", {text}', "karpenter")
+    found = waiting("a gpu node (1 GPU)", [], pending(False), [told], [])
+    assert not found.final
+    assert found.for_capacity
+    assert "capacity" in found.cause
+    assert "quota" in found.remedy
+    assert "YAML" not in found.remedy
+
+
+@pytest.mark.parametrize("text", LIMITS)
+def test_a_limit_of_the_pool_is_waited_for(text: str) -> None:
+    found = waiting("a gpu node", [], pending(False), [event("FailedScheduling", text, "karpenter")], [])
+    assert (found.final, found.for_capacity) == (False, True)
+    assert "spec.limits" in found.remedy
+
+
+@pytest.mark.parametrize("text", IMPOSSIBLE)
+def test_what_no_node_type_has_is_final(text: str) -> None:
+    told = event("FailedScheduling", f'Failed to schedule pod, incompatible with nodepool "gpu", {text}', "karpenter")
+    found = waiting("a gpu node", [], pending(False), [told], [])
+    assert found.final
+    assert "YAML" in found.remedy
+
+
+def test_a_node_that_cannot_be_launched_says_why() -> None:
+    condition = {"type": "Launched", "status": "Unknown", "message": "creating instance, insufficient capacity"}
+    claim = CLAIM | {"status": {"conditions": [condition]}}
+    nominated = event("Nominated", "Pod should schedule on: nodeclaim/gpu-x7", "karpenter")
+    found = waiting("a gpu node", [], pending(False), [nominated], [claim])
+    assert "cannot launch g5.xlarge spot yet: creating instance, insufficient capacity" in found.cause
+    assert (found.final, found.for_capacity) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "final"),
+    [
+        ("ErrImagePull", "failed to do request: read tcp 10.0.0.1: connection reset by peer", False),
+        ("ErrImagePull", "unexpected status from GET request: 429 Too Many Requests", False),
+        ("ErrImagePull", "rpc error: code = NotFound desc = shop/nope:1: not found", True),
+        ("ErrImagePull", "pull access denied, repository does not exist or may require authorization", True),
+        ("InvalidImageName", 'couldn\'t parse image name "A:b:c"', True),
+        ("CreateContainerError", "context deadline exceeded", False),
+        ("RunContainerError", "nvidia-container-cli: initialization error: nvml error: driver not loaded", False),
+    ],
+)
+def test_an_error_of_one_moment_after_a_slow_pull_is_tried_again(reason: str, message: str, final: bool) -> None:
+    pod, told = pending(True, {"reason": reason, "message": message}), f"Error: {message}"
+    assert waiting("a gpu node", [], pod, [event("Failed", told, first=NOW)], []).final is (
+        reason == "InvalidImageName"
+    )
+    assert waiting("a gpu node", [], pod, [event("Failed", told, count=2)], []).final is final
+
+
+def test_what_cannot_be_started_again_and_again_is_final() -> None:
+    pod = pending(True, {"reason": "RunContainerError", "message": "exec: python: not found"})
+    assert waiting("a cpu node", [], pod, [event("Failed", "Error: exec: python", count=3)], []).final
 
 
 def dead(code: int | None, reason: str = "Error", conditions: tuple[Any, ...] = ()) -> dict[str, Any]:
