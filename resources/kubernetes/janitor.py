@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from resources.kubernetes.pods import Pods, in_cluster
+from resources.kubernetes.api import in_cluster
+from resources.kubernetes.pods import Pods
 
 EVERY_S = 30
 

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from mlops_assets.ml.errors import DeploymentError, TrainingError
+from mlops_assets.ml.errors import TrainingError
+from resources.kubernetes.api import api_client, created
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
 from resources.kubernetes.pod_diagnosis import holds
 
-NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 LOG_LINES = 30
-
-
-def in_cluster() -> str:
-    """Talk to the API server as this pod's service account; its namespace.
-
-    Raises:
-        DeploymentError: this is no pod, or one without a token.
-    """
-    from kubernetes.config import ConfigException, load_incluster_config
-
-    try:
-        load_incluster_config()
-    except ConfigException as error:
-        what = "This process is in no pod of the cluster, so it cannot ask Kubernetes"
-        raise DeploymentError(what, remedy="start the job in Dagster's UI, whose steps are pods") from error
-    return Path(NAMESPACE_FILE).read_text().strip()
 
 
 class Pods:
@@ -39,10 +22,11 @@ class Pods:
 
         client: Any = untyped
         self.namespace = namespace
-        self.core, self._batch, self._apps = client.CoreV1Api(), client.BatchV1Api(), client.AppsV1Api()
-        self._custom = client.CustomObjectsApi()
+        connection = api_client()
+        self.core, self._batch = client.CoreV1Api(connection), client.BatchV1Api(connection)
+        self._apps, self._custom = client.AppsV1Api(connection), client.CustomObjectsApi(connection)
         self._training_jobs = ("kubeflow.org", "v1", namespace, "pytorchjobs")
-        self._plain = client.ApiClient().sanitize_for_serialization
+        self._plain = connection.sanitize_for_serialization
 
     def job(self, name: str) -> dict[str, Any] | None:
         """A Job, or None when there is none."""
@@ -125,7 +109,10 @@ class Pods:
         from kubernetes.client import ApiException
 
         try:
-            self._custom.create_namespaced_custom_object(*self._training_jobs, manifest)
+            created(
+                lambda: self._custom.create_namespaced_custom_object(*self._training_jobs, manifest),
+                lambda: self.training_job(manifest["metadata"]["name"]),
+            )
         except ApiException as error:
             cause = "it knows no PyTorchJob" if error.status == 404 else f"it refuses the PyTorchJob: {error.body}"
             raise TrainingError(

@@ -12,9 +12,10 @@ import dagster as dg
 
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.values import Value
+from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import COMPONENT, DO_NOT_DISRUPT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
 from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, no_room, started, waiting
-from resources.kubernetes.pods import Pods, in_cluster
+from resources.kubernetes.pods import Pods
 from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now
 
 if TYPE_CHECKING:

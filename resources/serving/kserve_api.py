@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from mlops_assets.ml.errors import DeploymentError
+from resources.kubernetes.api import api_client, created
 from resources.kubernetes.labels import MODEL
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
@@ -21,7 +22,7 @@ class InferenceServices:
 
         client: Any = untyped
         self.namespace = namespace
-        self._api = client.CustomObjectsApi()
+        self._api = client.CustomObjectsApi(api_client())
         self._services = (*API_VERSION.split("/"), namespace, "inferenceservices")
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -51,12 +52,18 @@ class InferenceServices:
         try:
             present = self.read(name)
             if present is None:
-                self._api.create_namespaced_custom_object(*self._services, service)
+                created(
+                    lambda: self._api.create_namespaced_custom_object(*self._services, service),
+                    lambda: self.read(name),
+                )
             elif present["spec"] != service["spec"]:
                 version = {"resourceVersion": present["metadata"]["resourceVersion"]}
                 replacement = service | {"metadata": service["metadata"] | version}
                 self._api.replace_namespaced_custom_object(*self._services, name, replacement)
         except ApiException as error:
+            now = self.read(name) if error.status == 409 else None
+            if now is not None and now["spec"] == service["spec"]:
+                return  # the answer to the first try was lost
             reason = json.loads(error.body or "{}").get("message", error.reason)
             raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason}") from error
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
+from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import MODEL, SHA256, VERSION
-from resources.kubernetes.pods import in_cluster
 from resources.lake.lake import Lake
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_api import InferenceServices

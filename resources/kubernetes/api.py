@@ -1,0 +1,76 @@
+"""This process's one connection to the Kubernetes API, which outlasts an API server that is away for a while."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.errors import DeploymentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+# EKS takes its API server away for up to a minute when it scales or upgrades it: 0, 2, 4, 8 s, then 10 s each, 124 s
+TRIES, LONGEST_PAUSE_S = 15, 10
+AWAY = (429, 500, 502, 503, 504)
+
+
+def in_cluster() -> str:
+    """Talk to the API server as this pod's service account; its namespace.
+
+    Raises:
+        DeploymentError: this is no pod, or one without a token.
+    """
+    from kubernetes.config import ConfigException, load_incluster_config
+
+    try:
+        load_incluster_config()
+    except ConfigException as error:
+        what = "This process is in no pod of the cluster, so it cannot ask Kubernetes"
+        raise DeploymentError(what, remedy="start the job in Dagster's UI, whose steps are pods") from error
+    return Path(NAMESPACE_FILE).read_text().strip()
+
+
+@cache
+def api_client() -> Any:
+    """The client of the API server that this process is configured for, with its pool of connections.
+
+    A request that an API server which is away or overloaded did not answer is sent again, for about two minutes. One
+    that creates something is so only when it did not get there: see `created`.
+    """
+    from kubernetes import client as untyped
+    from urllib3 import Retry
+
+    client: Any = untyped
+    configuration = client.Configuration.get_default_copy()
+    configuration.retries = Retry(
+        total=TRIES, backoff_factor=1, backoff_max=LONGEST_PAUSE_S, status_forcelist=AWAY, raise_on_status=False
+    )
+    return client.ApiClient(configuration)
+
+
+def created(create: Callable[[], object], present: Callable[[], Any]) -> None:
+    """Create something, though answers are lost: what is `present` after a failed try is what that try has made.
+
+    Raises:
+        ApiException: the API server refuses it, or it was there before.
+        urllib3.exceptions.HTTPError: the API server was away all the time.
+    """
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    for number in range(TRIES):
+        try:
+            create()
+        except (ApiException, HTTPError) as error:
+            status = error.status if isinstance(error, ApiException) else None
+            if status == 409 and number > 0 and present() is not None:
+                return
+            if (status is not None and status not in AWAY) or number == TRIES - 1:
+                raise
+            time.sleep(min(2.0**number, LONGEST_PAUSE_S))
+        else:
+            return
