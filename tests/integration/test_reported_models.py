@@ -27,6 +27,8 @@ SERVED: dict[str, dict[str, Any]] = {
     "batch norm with one row left": {"network": f"{NETWORK}Normed", **TORCH, "batch_size": 41},
     "tied weights": {"network": f"{NETWORK}Tied", **TORCH},
     "lazy layers": {"network": f"{NETWORK}Lazy", **TORCH},
+    "support vectors": {"network": "sklearn.svm.SVC", "params": {"probability": True}},
+    "support vectors by share": {"network": "sklearn.svm.NuSVC", "params": {"probability": True, "nu": 0.3}},
     "voting": {
         "network": "sklearn.ensemble.VotingClassifier",
         "params": {"estimators": [["a", BAYES]], "voting": "soft"},

@@ -187,7 +187,9 @@ def _bounded(graph: Any, probabilities: str, classes: int) -> Any:
     nodes = [
         constant("zero", np.array(0, np.float32)),
         constant("one", np.array(1, np.float32)),
-        helper.make_node("Clip", [probabilities, "zero", "one"], ["clipped" if classes == 2 else "probabilities"]),
+        # Not Clip: a graph of skl2onnx names the oldest operators that do, among which its bounds are no inputs yet
+        helper.make_node("Max", [probabilities, "zero"], ["not_negative"]),
+        helper.make_node("Min", ["not_negative", "one"], ["clipped" if classes == 2 else "probabilities"]),
     ]
     if classes == 2:
         nodes += [
