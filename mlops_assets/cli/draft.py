@@ -105,6 +105,10 @@ def draft(name: str, facts: FileFacts, target: str, uri: str, head: str = "") ->
             raise SpecError(f"{target} cannot be the target: {facts.left_out[target]}", remedy="choose another one")
         hint = did_you_mean(target, columns)
         remedy = "correct --target" if hint else f"choose one of {', '.join(columns)}"
+        if len(columns) == 1 and not hint:
+            remedy = "the names of the columns must stand in its first line, with the delimiter of the other lines"
+            what = f"{target} cannot be the target, the file has one column alone, {next(iter(columns))!r}"
+            raise SpecError(what, remedy=remedy)
         raise SpecError(f"{target} cannot be the target, there is no such column{hint}", remedy=remedy)
     if columns[target].no_feature.startswith("it is infinite"):
         raise SpecError(f"{target} cannot be the target: {columns[target].no_feature}", remedy="choose another one")

@@ -101,6 +101,9 @@ class _Inspection:
 
         failed: Exception | None = None
         for encoding in self._encodings():
+            if not self.is_parquet and self._first_line(encoding).casefold().startswith("sep="):
+                what = f"the first line of {self.file.name} says to spreadsheets what the delimiter is"
+                raise DataError(what, remedy="remove that line, for the header must be the first")
             try:
                 formats = list[str]()
                 if not self.is_parquet:
@@ -122,6 +125,11 @@ class _Inspection:
             raise failed
         what = f"{self.file.name} cannot be read ({cause_of(failed)})"
         raise DataError(what, remedy="correct the file") from failed
+
+    def _first_line(self, encoding: Encoding) -> str:
+        opened: Any = gzip.open if self.file.suffix == ".gz" else open
+        with opened(self.file, "rt", encoding=encoding, errors="replace") as file:
+            return file.readline(1_000).lstrip("\ufeff")
 
     def _encodings(self) -> tuple[Encoding, ...]:
         """Those that the file may have, the likeliest first: any bytes are text in latin-1."""

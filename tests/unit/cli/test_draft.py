@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mlops_assets.cli.draft import init
 from mlops_assets.cli.program import main
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.errors import DataError, SpecError
 from mlops_assets.spec.json_schema import schema
 from mlops_assets.spec.load_spec import load_spec
 from resources.lake.lake import Lake
@@ -141,6 +141,15 @@ def test_what_cannot_be_is_told_and_nothing_is_written(
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "lake").exists() or not any((tmp_path / "lake").rglob("*.csv"))
+
+
+def test_a_file_whose_first_line_is_no_header_is_told(tmp_path: Path, lake: Lake) -> None:
+    rows = "".join(f"{row},{row % 2}\n" for row in range(40))
+    (tmp_path / "a.csv").write_text(f"Report created 2024-01-01\n\nx,y\n{rows}")
+    with pytest.raises(
+        (SpecError, DataError), match="one column alone, 'Report created 2024-01-01'.*first line|line 3"
+    ):
+        list(init("churn", tmp_path / "a.csv", "y", tmp_path / "out", lake))
 
 
 def test_more_classes_than_can_be_are_told(tmp_path: Path, lake: Lake) -> None:

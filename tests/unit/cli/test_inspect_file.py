@@ -153,3 +153,9 @@ def test_a_line_that_is_too_short_is_told_with_its_number(tmp_path: Path, mark: 
     lines = ["a,b,y", *(f"{row},{row * 2},1" for row in range(40)), "7,8"]
     with pytest.raises(DataError, match=r"a\.csv cannot be read as CSV \(line 42 has 2 fields, and the header 3\)"):
         inspect_file(csv(tmp_path, "\n".join(lines).replace(",", mark) + "\n"))
+
+
+def test_the_line_in_which_spreadsheets_look_for_the_delimiter_is_told(tmp_path: Path) -> None:
+    lines = ["sep=;", "a;y", *(f"{row};1" for row in range(40))]
+    with pytest.raises(DataError, match=r"says to spreadsheets what the delimiter is; remove that line"):
+        inspect_file(csv(tmp_path, "\n".join(lines) + "\n"))
