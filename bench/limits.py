@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
-from bench.preparation import watched_peak_mib
+from bench.preparation import POD_MIB, watched_peak_mib
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
 from mlops_assets.ml.data.prepare import PreparationPlan, prepare
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
@@ -24,7 +24,6 @@ NUMBERS = tuple(NamedColumn(name=f"n{index}", type="number") for index in range(
 FLAG = NamedColumn(name="y", type="boolean")
 LEVELS, WIDE_ROWS = 50_000, 500_000
 WIDE = tuple(NamedColumn(name=f"c{index}", type="category") for index in range(20))
-POD_MIB = 2048  # compute.memory where the YAML says nothing
 SKIPPED_BYTES = 2 << 30
 
 
