@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlops_assets.ml.data.contract import PARQUET, RFC_4180, ColumnType, CsvDialect, NamedColumn
 from mlops_assets.ml.data.machine import cores, memory_limit_mib
 from mlops_assets.ml.data.sources import (
+    EXACT_IN_FLOAT64,
     PANDAS_INDEX,
     TIMES,
     base_type,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 MANY_CATEGORIES = 1_000
 DELIMITERS = re.compile(r"[,;|\t]")
-EXACT = 2**53  # whole numbers up to it are what they are in float64
 
 
 class ColumnFacts(Value):
@@ -191,12 +191,11 @@ class _Inspection:
             given = is_given(column, kind, csv)
             value = typed(column, kind, csv)
             wrong = f"({value}) IS NULL"
-            if (
-                wanted == "number"
-            ):  # 01234 is a name made of digits, and so is what float64 does not tell from its neighbour
+            if wanted == "number":
+                # 01234 is a name made of digits, and so is what float64 does not tell from its neighbour
                 digits = f"regexp_matches({identifier(name)}, '^\\s*[+-]?[0-9]+\\s*$')"
                 wrong += f" OR regexp_matches({identifier(name)}, '^\\s*0[0-9]+\\s*$')"
-                wrong += f" OR ({digits} AND abs({value}) > {EXACT})"
+                wrong += f" OR ({digits} AND abs({value}) > {EXACT_IN_FLOAT64})"
             given_rows, wrong_rows = self._one(f"count(*) FILTER ({given}), count(*) FILTER ({given} AND ({wrong}))")
             if given_rows and not wrong_rows:
                 return wanted

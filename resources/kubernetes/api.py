@@ -60,11 +60,13 @@ def created(create: Callable[[], object], present: Callable[[], Any]) -> None:
         urllib3.exceptions.HTTPError: the API server was away all the time.
     """
     from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, MaxRetryError
 
     for number in range(TRIES):
         try:
             create()
+        except MaxRetryError:
+            raise  # the connection has tried for as long as it may already
         except (ApiException, HTTPError) as error:
             status = error.status if isinstance(error, ApiException) else None
             if status == 409 and number > 0 and present() is not None:

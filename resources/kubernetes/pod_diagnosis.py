@@ -27,9 +27,10 @@ NO_SUCH_IMAGE = re.compile(
     r"|no match for platform|never pull",
     re.IGNORECASE,
 )
-# What Karpenter says when capacity, an AWS quota or a NodePool's limit is used up for now: it tries again, after three
-# minutes where AWS had none. "Offering" is its word for an instance type in a zone, spot or on demand
-NONE_FOR_NOW = re.compile(r"offering|limits|exceed", re.IGNORECASE)
+# Karpenter's words for what is used up for now, after which it tries again: an instance type in a zone, spot or on
+# demand, which the cloud has none of; and a NodePool's limit
+OFFERING = re.compile("offering", re.IGNORECASE)
+LIMIT = re.compile("limits|exceed", re.IGNORECASE)
 KILLED, TERMINATED = 137, 143
 # Kubelet's reasons not to take a pod that the scheduler has bound to it: OutOfcpu, OutOfnvidia.com/gpu, ...
 REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
@@ -115,7 +116,7 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
         reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
         return Waiting(cause=f"waiting for {needs}: {reason}", for_capacity=True)
     message: str = refused["message"]
-    if "offering" in message.lower():
+    if OFFERING.search(message):
         return Waiting(
             cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota: {message}",
             remedy="Karpenter tries again every few minutes. Allow more instance families, zones or on-demand nodes in "
@@ -123,7 +124,7 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
             for_capacity=True,
             about=f"no capacity for {needs}",
         )
-    if NONE_FOR_NOW.search(message):
+    if LIMIT.search(message):
         remedy = "Wait until other runs end, or raise spec.limits of the NodePool"
         return Waiting(cause=f"waiting for {needs}: {message}", remedy=remedy, for_capacity=True)
     first = refused.get("firstTimestamp") or scheduled.get("lastTransitionTime")
