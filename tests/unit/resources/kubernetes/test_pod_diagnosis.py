@@ -183,7 +183,8 @@ def test_a_node_that_cannot_be_launched_says_why() -> None:
 )
 def test_an_error_of_one_moment_after_a_slow_pull_is_tried_again(reason: str, message: str, final: bool) -> None:
     pod, told = pending(True, {"reason": reason, "message": message}), f"Error: {message}"
-    assert waiting("a gpu node", [], pod, [event("Failed", told, first=NOW)], []).final is (
+    just_now = datetime.now(UTC).isoformat()  # NOW is when the tests were collected, which may be minutes ago
+    assert waiting("a gpu node", [], pod, [event("Failed", told, first=just_now)], []).final is (
         reason == "InvalidImageName"
     )
     assert waiting("a gpu node", [], pod, [event("Failed", told, count=2)], []).final is final
