@@ -30,8 +30,9 @@ def main(chosen: list[str]) -> int:
         if measured:
             figures[part] = measured
         missed += sum(not row.ok for row in measured)
-    file.write_bytes(RESULTS.dump_json(figures, indent=1) + b"\n")
-    (FOLDER / "results.md").write_text(table([row for part in PARTS for row in figures.get(part, [])]))
+        # After each part: a run that ends half-way has measured something
+        file.write_bytes(RESULTS.dump_json(figures, indent=1) + b"\n")
+        (FOLDER / "results.md").write_text(table([row for part in PARTS for row in figures.get(part, [])]))
     return missed
 
 

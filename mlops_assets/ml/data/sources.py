@@ -51,6 +51,7 @@ def session(folders: Iterable[Path], scratch: Path, memory_limit_mib: int, threa
         f"temp_directory = {quoted(str(scratch))}",
         "TimeZone = 'UTC'",
         "preserve_insertion_order = false",
+        "enable_progress_bar = false",
         f"allowed_directories = [{allowed}]",
         "enable_external_access = false",
         "lock_configuration = true",
