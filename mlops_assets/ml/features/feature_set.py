@@ -85,7 +85,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
     made_of = feature_names(plan.use, categories)
-    rows, bad = dict[str, int](), np.zeros(len(made_of), dtype=np.int64)
+    rows, bad = dict[str, int](), np.zeros(len(numbers), dtype=np.int64)
     batch = max(1_024, min(BATCH_ROWS, BATCH_BYTES // (4 * len(made_of))))
     moments = np.zeros(2)
     for part in ("train", "test"):
@@ -98,9 +98,8 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         for frame in _frames(file, [*names, target], batch):
             end = position + len(frame)
             values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
-            finite = np.isfinite(values)
-            if not finite.all():
-                bad += (~finite).sum(axis=0)
+            # What stands for a category is 0 or 1
+            bad += (~np.isfinite(values[:, : len(numbers)])).sum(axis=0)
             x[position:end], y[position:end] = values, frame[target].to_numpy()
             position = end
         if part == "train" and plan.task == "regression":
@@ -117,7 +116,7 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         classes=plan.classes,
         target_mean=float(moments[0]),
         target_std=float(moments[1]) or 1.0,
-        non_finite={name: int(count) for name, count in zip(made_of, bad, strict=True) if count},
+        non_finite={name: int(count) for name, count in zip(numbers, bad, strict=True) if count},
         rare=rare,
     )
     made.write(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.features.sklearn_to_onnx import to_onnx, with_single_output
@@ -55,8 +56,14 @@ def fit_preprocessing(sample: pd.DataFrame, use: Sequence[NamedColumn], categori
     transformer = ColumnTransformer(parts, verbose_feature_names_out=False).fit(any_rows)
     if numbers:
         _, pipeline, columns = transformer.transformers_[0]
-        rows = sample[[column.name for column in use if column.type != "category"]].set_axis(numbers, axis=1)
-        transformer.transformers_[0] = ("number", pipeline.fit(rows.astype("float32")), columns)
+        rows = sample[[column.name for column in use if column.type != "category"]].to_numpy("float32")
+        missing = np.isnan(rows)
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a column of missing values alone
+            medians = np.nan_to_num(np.nanmedian(rows, axis=0))
+        # The imputer's own median, by masked arrays, takes three times as long
+        pipeline.named_steps["missing"].statistics_ = medians
+        pipeline.named_steps["scale"].fit(np.where(missing, medians, rows))
+        transformer.transformers_[0] = ("number", pipeline, columns)
         # A spread whose reciprocal float32 does not have is none, as scikit-learn says of a constant
         scale = pipeline.named_steps["scale"].scale_
         scale[scale < 1 / np.finfo(np.float32).max] = 1.0
