@@ -10,9 +10,9 @@ import numpy as np
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.features.preprocessing import FEATURES
-from mlops_assets.ml.features.target_scale import is_far
 from mlops_assets.ml.inference.artifact import GRAPH, INSIDE, GoldenRows, InputColumn, ModelSignature
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
+from mlops_assets.ml.training.agreement import largest_difference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,8 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
     inputs = inputs_of(features.inputs)
     rows = read_rows(folder / "reference.parquet", inputs, COMPARED_ROWS)
     outputs = OnnxModel(content).predict(to_model_inputs(rows, inputs))
-    _check_rows_alone(OnnxModel(content), rows.head(GOLDEN_ROWS), outputs, inputs, features)
+    answers = outputs["prediction" if features.task == "regression" else "probabilities"]
+    _check_rows_alone(OnnxModel(content), rows.head(GOLDEN_ROWS), answers, inputs, features)
     x, _ = load_arrays(folder, "train")
     signature = ModelSignature(
         model=model,
@@ -54,7 +55,7 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
         classes=features.classes,
         sha256=hashlib.sha256(content).hexdigest(),
         golden=_golden_rows(rows, outputs, inputs),
-        export_difference=_difference(outputs, learner.predict(np.array(x[: len(rows)])), features),
+        export_difference=largest_difference(answers, learner.predict(np.array(x[: len(rows)])), features),
     )
     signature.write(out)
     return signature
@@ -113,13 +114,12 @@ def _label_nodes(classes: tuple[Any, ...]) -> tuple[list[Any], int]:
 
 
 def _check_rows_alone(
-    graph: OnnxModel, rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...], features: FeatureSet
+    graph: OnnxModel, rows: Any, answers: NDArray[Any], inputs: tuple[InputColumn, ...], features: FeatureSet
 ) -> None:
     """A predictor is asked for any number of rows at once."""
-    one_by_one = [graph.predict(to_model_inputs(rows.iloc[[row]], inputs)) for row in range(len(rows))]
-    alone = {name: np.concatenate([answer[name] for answer in one_by_one]) for name in outputs}
     name = "prediction" if features.task == "regression" else "probabilities"
-    difference = _difference(alone, outputs[name][: len(rows)], features)
+    alone = [graph.predict(to_model_inputs(rows.iloc[[row]], inputs))[name] for row in range(len(rows))]
+    difference = largest_difference(np.concatenate(alone), answers[: len(rows)], features)
     if not difference <= ROW_ALONE:
         what = f"the graph answers a row differently when others are beside it, by {difference:.3g}"
         raise TrainingError(what, where="train.network", remedy="compute each row's answer from that row alone")
@@ -139,12 +139,3 @@ def _as_json(value: Any, column: InputColumn) -> float | str | None:
     if column.dtype == "string":
         return str(value)
     return None if np.isnan(value) else float(value)
-
-
-def _difference(outputs: dict[str, NDArray[Any]], trained: NDArray[Any], features: FeatureSet) -> float:
-    """Largest absolute difference between the graph's answers and the trained model's; for regression, relative to the
-    largest answer or the target's standard deviation, which float32 can resolve, or did where it was standardised."""
-    if features.task != "regression":
-        return float(np.max(np.abs(outputs["probabilities"] - trained)))
-    size = max(features.target_std, np.max(np.abs(trained - (features.target_mean if is_far(features) else 0))))
-    return float(np.max(np.abs(outputs["prediction"] - trained)) / size)

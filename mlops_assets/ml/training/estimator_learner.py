@@ -18,6 +18,7 @@ from mlops_assets.ml.features.target_scale import in_own_unit, is_far, own_unit_
 from mlops_assets.ml.import_paths import construct, import_class
 from mlops_assets.ml.inference.artifact import GRAPH, MAX_BYTES
 from mlops_assets.ml.inference.onnx_model import OnnxModel
+from mlops_assets.ml.training.agreement import largest_difference
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, is_estimator
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 TRIED_ROWS, TRIED_ROWS_OF_CLASS, TRIED_TREES = 100, 10, 10
 MANY_ROWS = 10_000_000  # rows times trees above which it pays to fit one tree to see how large the whole will be
+# Beyond it, the ONNX form means something else. What is closer may be float32's doing, which with few rows can be more
+# than with all; whether it is too much is checked when all are fitted
+ANOTHER_ANSWER = 1e-2
 WHERE, REMEDY = "train.network", "choose another estimator"
 
 
@@ -101,9 +105,12 @@ class EstimatorLearner:
         """Fit a copy on a few rows of each class, and run its graph, so that it is known before the fit that it can.
 
         Raises:
-            TrainingError: the estimator has no ONNX form.
+            TrainingError: the estimator has no ONNX form, or one that answers otherwise.
         """
         rows = _few_rows(y, self.features)
+        asked = np.array(
+            x[np.union1d(rows, np.arange(min(2 * TRIED_ROWS, len(x))))]
+        )  # also some that it was not fitted on
         learner = self._unfitted(TRIED_TREES)
         with warnings.catch_warnings(), _seeded(self.config.seed):
             warnings.simplefilter("ignore")
@@ -113,12 +120,20 @@ class EstimatorLearner:
                 return
             learner._check_that_it_answers()
             try:
-                OnnxModel(learner.to_onnx().SerializeToString()).predict({"features": np.array(x[rows])})
+                [answers] = OnnxModel(learner.to_onnx().SerializeToString()).predict({"features": asked}).values()
             except (OSError, MemoryError):
                 raise
             except Exception as error:
                 what = f"{self.config.network} has no ONNX form, which serving needs ({_first_line(error)})"
                 raise TrainingError(what, where=WHERE, remedy=REMEDY) from error
+            trained = learner.predict(asked)
+            if not np.isfinite(trained).all():  # few rows may be too few for it
+                return
+            difference = largest_difference(answers, trained, self.features)
+        if not difference <= ANOTHER_ANSWER:
+            what = f"{self.config.network} answers otherwise with these params in its ONNX form, which serving needs"
+            remedy = "choose other params, or another estimator"
+            raise TrainingError(f"{what} (by {difference:.2g} on a few rows)", where="train.params", remedy=remedy)
 
     def _check_size(self, x: NDArray[np.float32], y: NDArray[Any]) -> None:
         """Fit one tree where there are many, and refuse what will be too large to store.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
 from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.training import estimator_learner
 from mlops_assets.ml.training.estimator_learner import EstimatorLearner
+from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.testing import check_learner
+from resources.lake.folder_store import FolderStore
+from resources.lake.lake_checkpoints import LakeCheckpoints
 from tests.preparation import TARGETS, prepare_and_build_features
 from tests.support import fit, weather
 
@@ -35,6 +39,21 @@ NO_ONNX_FORM = {
         "voting": "soft",
     },
 }
+ANOTHER_ANSWER: list[tuple[Task, str, dict[str, Any]]] = [
+    ("binary_classification", "sklearn.neighbors.KNeighborsClassifier", {"weights": "distance"}),
+    ("regression", "sklearn.neighbors.KNeighborsRegressor", {"weights": "distance", "metric": "cosine"}),
+    ("binary_classification", "sklearn.discriminant_analysis.LinearDiscriminantAnalysis", {}),
+    (
+        "binary_classification",
+        "sklearn.calibration.CalibratedClassifierCV",
+        {"estimator": {"class": "sklearn.svm.LinearSVC"}, "method": "isotonic"},
+    ),
+    (  # its graph answers with so many rows as there are estimators
+        "binary_classification",
+        "sklearn.ensemble.BaggingClassifier",
+        {"estimator": {"class": "sklearn.svm.LinearSVC"}},
+    ),
+]
 NESTED: list[tuple[Task, str, dict[str, Any]]] = [
     (
         "binary_classification",
@@ -115,6 +134,22 @@ def test_it_is_refused_before_all_rows_are_fitted(features: Path, tmp_path: Path
     with pytest.raises(TrainingError, match="has no ONNX form"):
         fit(features, tmp_path / "out", config)
     assert 0 < Slow.seen <= 100
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "params"), ANOTHER_ANSWER, ids=[row[1].rpartition(".")[2] for row in ANOTHER_ANSWER]
+)
+def test_params_whose_onnx_form_answers_otherwise_are_refused_before_all_rows_are_fitted(
+    tmp_path: Path, task: Task, network: str, params: dict[str, Any]
+) -> None:
+    rows = weather() if task == "binary_classification" else weather().drop(columns="rain")
+    prepare_and_build_features(tmp_path, rows, task, TARGETS[task])
+    learner = EstimatorLearner(TrainingConfig(network=network, params=params), FeatureSet.read(tmp_path / "features"))
+    run = TrainingRun(LakeCheckpoints(FolderStore(tmp_path), "checkpoints"), timedelta(minutes=1))
+    message = rf"^train\.params: {network} answers otherwise with these params in its ONNX form.*; choose other params"
+    with pytest.raises(TrainingError, match=message):
+        learner.fit(tmp_path / "features", tmp_path, run)
+    assert not hasattr(learner.estimator, "classes_" if task == "binary_classification" else "n_features_in_")
 
 
 def test_probabilities_that_depend_on_params_are_told(features: Path, tmp_path: Path) -> None:
