@@ -101,7 +101,7 @@ def stop() -> None:
 
 @servers.command()
 def status() -> None:
-    """Say whether they run and answer, and where."""
+    """Say whether they run and answer, and where; and which models are not served, and why."""
     _servers("status")
 
 

@@ -17,8 +17,12 @@ def local_servers(environment: Environment) -> list[BackgroundServer]:
     """Those that this environment runs here: a shared MLflow server and KServe run elsewhere."""
     servers = [] if environment.mlflow_uri else [environment.mlflow_server()]
     if not environment.production:
-        servers.append(LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server)
+        servers.append(_serving(environment).server)
     return servers
+
+
+def _serving(environment: Environment) -> LocalServing:
+    return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
 
 
 def start(environment: Environment) -> Iterator[str]:
@@ -27,7 +31,7 @@ def start(environment: Environment) -> Iterator[str]:
     Raises:
         ServerError: another program holds a port.
     """
-    models = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).models
+    models = _serving(environment).models
     for server in local_servers(environment):
         if server.name == "serving" and not models.exists():
             yield f"{server.name}: not started, nothing is deployed yet"
@@ -45,9 +49,12 @@ def stop(environment: Environment) -> Iterator[str]:
 
 
 def status(environment: Environment) -> Iterator[str]:
-    """Whether they run and answer, and where."""
+    """Whether they run and answer, and where; and which models the model server refuses, and why."""
     for server in local_servers(environment):
         yield f"{server.name}: {state_of(server)}"
+    if not environment.production:
+        for name, reason in _serving(environment).refused().items():
+            yield f"serving: {name} is not served as it was deployed: {reason}"
     yield from _elsewhere(environment)
 
 

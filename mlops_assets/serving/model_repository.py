@@ -24,6 +24,8 @@ class Repository(ModelRepository):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.folder = folder.resolve()
+        self.refused: dict[str, str] = {}
+        """Why what is declared under a name is not served; an earlier version may answer in its place."""
 
     def load_all(self) -> None:
         """Load everything that is declared; what is refused is logged, and the others are served."""
@@ -42,7 +44,11 @@ class Repository(ModelRepository):
         folder = self.folder / name
         if not re.fullmatch(MODEL_NAME, name) or not (folder / Declaration.FILE).is_file():
             raise ArtifactError(f"there is no model {name[:63]!r} in this server")
-        declared = Declaration.read(folder)
+        try:
+            declared = Declaration.read(folder)
+        except ArtifactError as error:
+            self.refused[name] = str(error)
+            raise
         try:
             self._serve(name, folder, declared.champion)
         except ArtifactError as error:
@@ -52,8 +58,34 @@ class Repository(ModelRepository):
         self._serve(name + CANDIDATE, folder, declared.candidate)
         return True
 
+    def index(self) -> list[dict[str, str]]:
+        """Each model by the name under which it is served or should be, in the words of Triton's repository index.
+
+        `state` is READY where a version answers, and UNAVAILABLE where none does; `reason` says why the version that is
+        declared is refused, and is empty where none is.
+        """
+        return [
+            {
+                "name": name,
+                "version": running.served.version if isinstance(running, Predictor) else "",
+                "state": "UNAVAILABLE" if running is None else "READY",
+                "reason": self.refused.get(name, ""),
+            }
+            for name in sorted({*self.models, *self.refused})
+            for running in [self.models.get(name)]
+        ]
+
     def _serve(self, name: str, folder: Path, wanted: ServedVersion | None) -> None:
-        """Serve a version as `name`, or nothing; one that is served already is not loaded again."""
+        """Serve a version as `name`, or nothing, and keep the reason where it is refused."""
+        try:
+            self._bring(name, folder, wanted)
+        except ArtifactError as error:
+            self.refused[name] = str(error)
+            raise
+        self.refused.pop(name, None)
+
+    def _bring(self, name: str, folder: Path, wanted: ServedVersion | None) -> None:
+        """As `_serve`; what is served already is not loaded again."""
         if wanted is None:
             self.models.pop(name, None)
             return

@@ -1,4 +1,4 @@
-"""The hot routes of the model server, in front of KServe's own: predict (V1), infer (V2) and load.
+"""The hot routes of the model server, in front of KServe's own: predict (V1), infer (V2) and load, and the index.
 
 KServe's handlers pass every request through FastAPI, pydantic models and header copies; here a request is parsed once,
 checked against the model's signature and answered. All other routes are KServe's.
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 V1 = re.compile(r"^/v1/models/([^/:]+):predict$")
 V2 = re.compile(r"^/v2/models/([^/]+)/infer$")
 LOAD = re.compile(r"^/v2/repository/models/([^/]+)/load$")
+INDEX = "/v2/repository/index"
 MAX_BODY = 64 << 20
 LARGE_BODY = 64 << 10
 JSON = (b"content-type", b"application/json")
@@ -98,6 +99,9 @@ class PredictionRoutes:
                 return
         if match := LOAD.match(path):
             await self.load(match[1], receive, send)
+        elif path == INDEX:
+            await read_body(receive)
+            await send_json(send, 200, self.repository.index())
         else:
             await self.app(scope, receive, send)
 
@@ -166,7 +170,7 @@ async def read_body(receive: Receive) -> bytes | None:
     return None if size > MAX_BODY else b"".join(parts)
 
 
-async def send_json(send: Send, code: int, content: dict[str, Any]) -> None:
+async def send_json(send: Send, code: int, content: dict[str, Any] | list[dict[str, str]]) -> None:
     """Send a response of plain values."""
     await send_bytes(send, code, orjson.dumps(content))
 

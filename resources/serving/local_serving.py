@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import sys
+import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+INDEX_TIMEOUT_S = 5
 
 
 class LocalServing(ServingTarget):
@@ -91,6 +95,16 @@ class LocalServing(ServingTarget):
 
     def served(self) -> list[str]:
         return [path.parent.name for path in sorted(self.models.glob(f"*/{Declaration.FILE}")) if _serves(path.parent)]
+
+    def refused(self) -> dict[str, str]:
+        """The models that the running server does not serve as declared, with the reason; empty when none answers."""
+        request = urllib.request.Request(f"{self.server.url}/v2/repository/index", b"{}")
+        try:
+            with urllib.request.urlopen(request, timeout=INDEX_TIMEOUT_S) as answer:
+                index: list[dict[str, str]] = json.load(answer)
+        except (OSError, ValueError):
+            return {}
+        return {entry["name"]: entry["reason"] for entry in index if entry["reason"]}
 
     def delete_all_but(self, model: str, versions: list[ServedVersion]) -> None:
         kept = {version.folder for version in versions}

@@ -9,7 +9,9 @@ import pytest
 
 from mlops_assets.cli.servers import local_servers, start, status, stop
 from mlops_assets.ml.errors import ServerError
+from mlops_assets.serving.declaration import Declaration, ServedVersion
 from resources.environment import Environment
+from tests.artifacts import write_artifact
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -51,6 +53,24 @@ def test_a_server_is_started_once_and_stopped(tmp_path: Path) -> None:
         assert url in next(iter(status(here)))
     finally:
         assert "mlflow: stopped" in list(stop(here))
+
+
+def test_the_status_says_which_model_is_refused_and_why(tmp_path: Path) -> None:
+    here = environment(tmp_path)
+    models = tmp_path / "serving" / "models"
+    for name, sha256 in (("sound", None), ("damaged", "0" * 64)):
+        signature = write_artifact(models / name / "1")
+        version = ServedVersion(folder="1", sha256=sha256 or signature.sha256, version="1")
+        Declaration(champion=version).write(models / name)
+    [server] = [server for server in local_servers(here) if server.name == "serving"]
+    try:
+        server.ensure_running()
+        [state, refused] = [line for line in status(here) if line.startswith("serving: ")]
+    finally:
+        server.stop()
+    assert "answers at" in state
+    assert refused.startswith("serving: damaged is not served as it was deployed: ")
+    assert "digest" in refused
 
 
 def test_a_port_that_another_program_holds_is_told(tmp_path: Path) -> None:

@@ -116,3 +116,40 @@ def test_a_damaged_declaration_says_what_to_do(repository: Repository, content: 
         repository.load("m")
     assert str(caught.value).startswith(f"{path}: ")
     assert str(caught.value).endswith("; delete it and deploy the model again.")
+
+
+def test_the_index_says_which_version_answers_and_which_is_refused_and_why(repository: Repository) -> None:
+    one, two = stored(repository, 1), stored(repository, 2)
+    declare(repository, one)
+    repository.load("m")
+    damage(repository, two)
+    declare(repository, two)
+    damaged = stored(repository, 1, "other")
+    Declaration(champion=damaged.model_copy(update={"sha256": "0" * 64})).write(repository.folder / "other")
+    repository.load_all()
+    [m, other] = repository.index()
+    assert (m["name"], m["version"], m["state"]) == ("m", "1", "READY")
+    assert (other["name"], other["version"], other["state"]) == ("other", "", "UNAVAILABLE")
+    assert all("digest" in entry["reason"] for entry in (m, other))
+
+
+def test_the_index_forgets_what_is_mended_or_not_declared_any_more(repository: Repository) -> None:
+    one, two = stored(repository, 1), stored(repository, 2)
+    damage(repository, one)
+    declare(repository, one)
+    repository.load_all()
+    assert [entry["state"] for entry in repository.index()] == ["UNAVAILABLE"]
+    declare(repository, two)
+    repository.load("m")
+    assert repository.index() == [{"name": "m", "version": "2", "state": "READY", "reason": ""}]
+    declare(repository)
+    repository.load("m")
+    assert repository.index() == []
+
+
+def test_a_damaged_declaration_is_in_the_index_and_what_nobody_declares_is_not(repository: Repository) -> None:
+    (repository.folder / "m" / Declaration.FILE).write_text("{")
+    for name in ("m", "none"):
+        with pytest.raises(ArtifactError):
+            repository.load(name)
+    assert [(entry["name"], entry["state"]) for entry in repository.index()] == [("m", "UNAVAILABLE")]

@@ -103,6 +103,11 @@ def test_every_other_route_is_kserves(client: Client, method: str, path: str) ->
     assert client.passed_on == [path]
 
 
+def test_the_index_names_what_is_served(client: Client) -> None:
+    entry = {"name": "m", "version": "1", "state": "READY", "reason": ""}
+    assert client.post("/v2/repository/index", b"{}") == (200, [entry])
+
+
 def test_a_compressed_body_is_refused_and_not_taken_for_json(client: Client) -> None:
     body = gzip.compress(b'{"instances": [{"x": 1}]}')
     status, answer = client.post("/v1/models/m:predict", body, headers=[(b"content-encoding", b"gzip")])
