@@ -36,7 +36,7 @@ TRIED_ROWS, TRIED_ROWS_OF_CLASS, TRIED_TREES = 100, 10, 10
 MANY_ROWS = 10_000_000  # rows times trees above which it pays to fit one tree to see how large the whole will be
 # Beyond it, the ONNX form means something else. What is closer may be float32's doing, which with few rows can be more
 # than with all; whether it is too much is checked when all are fitted
-ANOTHER_ANSWER = 1e-2
+ANOTHER_ANSWER = 1e-3
 WHERE, REMEDY = "train.network", "choose another estimator"
 
 
