@@ -110,7 +110,7 @@ def draft(name: str, facts: FileFacts, target: str, uri: str, head: str = "") ->
             what = f"{target} cannot be the target, the file has one column alone, {next(iter(columns))!r}"
             raise SpecError(what, remedy=remedy)
         raise SpecError(f"{target} cannot be the target, there is no such column{hint}", remedy=remedy)
-    if columns[target].no_feature.startswith("it is infinite"):
+    if columns[target].infinite_rows:
         raise SpecError(f"{target} cannot be the target: {columns[target].no_feature}", remedy="choose another one")
     task, reason = _task(columns[target], facts.rows)
     features = [column for column in facts.columns if not column.no_feature and column.name != target]
@@ -185,7 +185,8 @@ def _csv(facts: FileFacts) -> list[str]:
         if value != getattr(RFC_4180, field) and value is not None
     }
     shown = ", ".join(f"{field}: {json.dumps(value, ensure_ascii=False)}" for field, value in given.items())
-    return [f"    csv: {{{shown}}}"] if given else []
+    comment = f" # guessed: 1{facts.csv.thousands}234 is more than a thousand" if "thousands" in given else ""
+    return [f"    csv: {{{shown}}}{comment}"] if given else []
 
 
 def _column(column: ColumnFacts, *, is_target: bool) -> str:

@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     Encoding = Literal["utf-8", "utf-16", "latin-1"]
+    Decimal = Literal[".", ","]
+    Thousands = Literal[",", ".", "'", " "]
 
 MANY_CATEGORIES = 1_000
 DELIMITERS = re.compile(r"[,;|\t]")
+# Of a number: decimal, and between thousands
+MARKS: tuple[tuple[Decimal, Thousands], ...] = ((".", ","), (",", "."), (".", "'"), (",", "'"), (".", " "), (",", " "))
 
 
 class ColumnFacts(Value):
@@ -51,6 +55,7 @@ class ColumnFacts(Value):
     commonest: str
     commonest_rows: int
     rarest_rows: int
+    infinite_rows: int
     no_feature: str
 
 
@@ -156,16 +161,33 @@ class _Inspection:
         return CsvDialect(encoding=encoding, **given), [form for form in formats if form]
 
     def _best(self, found: dict[str, str], formats: Iterable[str]) -> CsvDialect:
-        """The dialect with the decimal mark and the date format with which most columns are more than text."""
+        """The dialect with the marks of numbers and the date format with which most columns are more than text."""
         candidates = [self.csv]
         if self.csv.delimiter:
             candidates.append(self.csv.model_copy(update={"decimal": ","}))
+        candidates += [
+            self.csv.model_copy(update={"decimal": decimal, "thousands": thousands})
+            for decimal, thousands in MARKS
+            if self._has_thousands(found, decimal, thousands)
+        ]
         candidates += [csv.model_copy(update={"date_format": form}) for form in formats for csv in candidates]
 
         def more_than_text(csv: CsvDialect) -> int:
             return sum(self._type(name, kind, csv) != "category" for name, kind in found.items())
 
         return max(candidates, key=more_than_text)  # the first of equal ones
+
+    def _has_thousands(self, found: dict[str, str], decimal: Decimal, thousands: Thousands) -> bool:
+        """Whether a value has these marks and can mean nothing else: 1,234 alone could also be a little over 1."""
+        # Where the comma separates fields, few write it into numbers as their decimal mark
+        can_be_decimal = thousands != "'" and not (thousands == "," and not self.csv.delimiter)
+        pattern = grouped(decimal, thousands, sure=can_be_decimal)
+        tests = [
+            f"regexp_matches({identifier(name)}, {quoted(pattern)})"
+            for name, kind in found.items()
+            if kind == "VARCHAR"
+        ]
+        return bool(tests) and bool(self._one(f"count(*) FILTER ({' OR '.join(tests)})")[0])
 
     def _left_out(self) -> Iterable[tuple[str, str]]:
         for name, kind in self.found.items():
@@ -196,6 +218,10 @@ class _Inspection:
                 digits = f"regexp_matches({identifier(name)}, '^\\s*[+-]?[0-9]+\\s*$')"
                 wrong += f" OR regexp_matches({identifier(name)}, '^\\s*0[0-9]+\\s*$')"
                 wrong += f" OR ({digits} AND abs({value}) > {EXACT_IN_FLOAT64})"
+                if csv.thousands:
+                    plain = rf"^\s*[+-]?[0-9]*([{csv.decimal}][0-9]*)?([eE][+-]?[0-9]+)?\s*$"
+                    either = f"{plain}|{grouped(csv.decimal, csv.thousands)}"
+                    wrong += f" OR NOT regexp_matches({identifier(name)}, {quoted(either)})"
             given_rows, wrong_rows = self._one(f"count(*) FILTER ({given}), count(*) FILTER ({given} AND ({wrong}))")
             if given_rows and not wrong_rows:
                 return wanted
@@ -231,11 +257,20 @@ class _Inspection:
             commonest=str(commonest),
             commonest_rows=most if there else 0,
             rarest_rows=rarest or 0,
+            infinite_rows=endless,
             no_feature=no_feature or _no_feature(wanted, there, distinct, numbers_rows=numbers_rows),
         )
 
     def _one(self, selected: str, table: str = "raw") -> Any:
         return self.connection.execute(f"SELECT {selected} FROM {table}").fetchone()
+
+
+def grouped(decimal: str, thousands: str, *, sure: bool = False) -> str:
+    """The pattern of a number whose thousands are marked; `sure`: twice, or before a decimal mark."""
+    group = f"[{thousands}][0-9]{{3}}"
+    fraction = f"[{decimal}][0-9]+"
+    rest = f"({group}({group})+({fraction})?|{group}{fraction})" if sure else f"({group})+({fraction})?"
+    return rf"^\s*[+-]?[1-9][0-9]{{0,2}}{rest}\s*$"
 
 
 def _no_feature(kind: ColumnType, there: int, distinct: int, *, numbers_rows: bool) -> str:

@@ -188,3 +188,11 @@ def test_it_says_what_was_done_and_what_comes_next(tmp_path: Path, monkeypatch: 
     head = (tmp_path / "out/defs.yaml").read_text().splitlines()[0]
     named = head.removeprefix("# yaml-language-server: $schema=")
     assert (tmp_path / "out" / named).resolve() == Path(__file__).parents[3] / "docs/model.schema.json"
+
+
+def test_a_guessed_mark_of_thousands_is_said_to_be_a_guess(tmp_path: Path, lake: Lake) -> None:
+    table = TABLE.assign(turnover=[f"{1_000 + 7 * row:,}.50" for row in range(100)])
+    spec, text = made(lake, written(tmp_path, table=table), "turnover")
+    assert spec.source.csv.thousands == ","
+    assert spec.task == "regression"
+    assert 'csv: {thousands: ","} # guessed: 1,234 is more than a thousand' in text

@@ -76,6 +76,53 @@ def test_the_dialect_is_found(tmp_path: Path, name: str) -> None:
     assert facts.rows == 40
 
 
+@pytest.mark.parametrize(
+    ("delimiter", "values", "decimal", "thousands"),
+    [
+        (",", ["1,234.50", "17.25", "-12,345,678"], ".", ","),
+        (",", ["1,234", "987", "12,500"], ".", ","),
+        (",", ["1.234,50", "17,25"], ",", "."),
+        (";", ["1.234,50", "17,25", "2.345.678"], ",", "."),
+        (";", ["1,234,567", "12"], ".", ","),
+        (";", ["1'234.5", "12"], ".", "'"),
+        (";", ["1 234,5", "12", ""], ",", " "),
+        (";", ["1,234", "2,500"], ",", ""),  # a little over 1, as everywhere with such a delimiter
+    ],
+)
+def test_the_marks_of_numbers_are_found(
+    tmp_path: Path, delimiter: str, values: list[str], decimal: str, thousands: str
+) -> None:
+    shown = [f'"{value}"' if delimiter in value else value for value in values * 20]
+    rows = "".join(f"{value}{delimiter}text {row}\n" for row, value in enumerate(shown))
+    facts = inspect_file(csv(tmp_path, f"amount{delimiter}text\n{rows}"))
+    assert (facts.csv.decimal, facts.csv.thousands) == (decimal, thousands)
+    assert [column.type for column in facts.columns] == ["number", "category"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1,234.50", "12,34.5"],
+        ["0,123", "1,500"],
+        ["192.168.100.200", "10.0.0.1"],
+        ["079 123 456", "079 456 789"],
+        ["1,234.50", "on request"],
+    ],
+)
+def test_what_one_value_does_not_fit_are_no_thousands(tmp_path: Path, values: list[str]) -> None:
+    rows = "".join(f'"{value}",{row}.5\n' for row, value in enumerate(values * 20))
+    facts = inspect_file(csv(tmp_path, f"amount,share\n{rows}"))
+    assert facts.csv == RFC_4180
+    assert [column.type for column in facts.columns] == ["category", "number"]
+
+
+def test_thousands_in_one_column_leave_no_other_number_a_thousandfold(tmp_path: Path) -> None:
+    rows = "".join(f"1.234,50;2.345,75;{row % 10}.{row}\n" for row in range(40))
+    facts = inspect_file(csv(tmp_path, f"net;gross;share\n{rows}"))
+    assert (facts.csv.decimal, facts.csv.thousands) == (",", ".")
+    assert [column.type for column in facts.columns] == ["number", "number", "category"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
 def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
     file = csv(tmp_path, "place,x\n" + "Zürich,1\nGenève,2\n" * 30, encoding=encoding)
