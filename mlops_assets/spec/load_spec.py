@@ -97,7 +97,8 @@ def _message(details: ErrorDetails, path: Path) -> str:
         case "tuple_type":
             message = f"{shown}: give a list, such as [a, b]"
         case "dict_type" | "model_type" | "model_attributes_type":
-            message = f"{shown}: give fields, such as {{name: value}}"
+            found = "it is empty" if details["input"] is None else f"{shown} is no set of fields"
+            message = f"{found}; give fields: {_wanted_fields(path) or 'name: value'}"
         case "spec":
             pass  # our own, about several fields
         case _:
@@ -112,11 +113,26 @@ def _shown(value: object) -> str:
 
 def _allowed_fields(path: Path) -> list[str]:
     """The field names that are allowed at `path`, as the JSON schema has them."""
+    return list(_schema_at(path).get("properties", ()))
+
+
+def _wanted_fields(path: Path) -> str:
+    """The fields that must be given at `path`, with what they are, and those that can be; empty where any can."""
+    here = _schema_at(path)
+    fields: dict[str, Any] = here.get("properties", {})
+    needed = [f"{name} ({fields[name].get('description', 'see its own fields')})" for name in here.get("required", ())]
+    others = ", ".join(name for name in fields if name not in here.get("required", ()))
+    if not needed:
+        return others
+    return f"{', '.join(needed)}{f'; and of {others} what is needed' if others else ''}"
+
+
+def _schema_at(path: Path) -> dict[str, Any]:
     schema = ModelSpec.model_json_schema()
-    here = schema
+    here: dict[str, Any] = schema
     for part in path:
         here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
         for option in (here, *here.get("anyOf", ())):
             if "$ref" in option:
                 here = schema["$defs"][option["$ref"].rpartition("/")[2]]
-    return list(here.get("properties", ()))
+    return here

@@ -16,6 +16,25 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"train": None},
+            "train: it is empty; give fields: network (torch.nn.Module or scikit-learn estimator, by import path); "
+            "and of params, epochs,",
+        ),
+        ({"train": "sklearn"}, "train: 'sklearn' is no set of fields; give fields: network (torch.nn.Module"),
+        ({"prepare": None}, "prepare: it is empty; give fields: drop_nulls, drop_duplicates,"),
+        ({"columns": None}, "columns: it is empty; give fields: name: value."),
+    ],
+)
+def test_a_field_without_its_own_fields_is_told_with_those_that_it_needs(changed: dict[str, object], told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(attributes(**changed), None, "defs.yaml")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("changed", "hint"),
     [
         ({"train__epoch": 20}, "there is no such field (did you mean epochs?)"),
