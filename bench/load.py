@@ -20,7 +20,10 @@ import uvloop
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
+
+PATIENCE_S = 30  # after the end, for answers that are still to come
 
 
 class Load(BaseModel):
@@ -74,6 +77,11 @@ class Connection(asyncio.Protocol):
             self.refused.append(f"the connection was closed: {exc}")
         self.done.set_result(None)
 
+    def give_up(self) -> None:
+        """End a connection whose answer does not come."""
+        self.refused.append("no answer came")
+        self.transport.abort()
+
 
 async def load(url: str, body: bytes, seconds: float, connections: int) -> Load:
     """Post a body over so many connections for so long."""
@@ -86,10 +94,19 @@ async def load(url: str, body: bytes, seconds: float, connections: int) -> Load:
     host, port = str(address.hostname), address.port or 80
     for connection in made:
         await loop.create_connection(lambda connection=connection: connection, host, port)
-    await asyncio.gather(*(connection.done for connection in made))
+    ends = [connection.done for connection in made]
+    await asyncio.wait(ends, timeout=seconds + PATIENCE_S)
+    for connection in made:
+        if not connection.done.done():
+            connection.give_up()
+    await asyncio.gather(*ends)
     took = time.perf_counter() - start
     latencies = [second for connection in made for second in connection.latencies]
-    refused = [text for connection in made for text in connection.refused]
+    return summary(latencies, [text for connection in made for text in connection.refused], took)
+
+
+def summary(latencies: Sequence[float], refused: Sequence[str], took: float) -> Load:
+    """The figures of a load: the seconds of each answer, what each error was, and the seconds of all."""
     cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [0.0] * 99
     return Load(
         requests_per_s=len(latencies) / took,
