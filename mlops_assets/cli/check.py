@@ -14,6 +14,7 @@ from dagster_shared.yaml_utils import parse_yamls_with_source_position
 from pydantic import ValidationError
 
 from mlops_assets.cli.check_classes import example_problems, training_problems
+from mlops_assets.components.defined_models import DEFS, model_files
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import did_you_mean
 from mlops_assets.spec.json_schema import schema
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec
 
 PIPELINE = "mlops_assets.ModelPipeline"
-DEFS = Path(__file__).parent.parent / "defs"
 
 
 class Checked(NamedTuple):
@@ -58,7 +58,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise SpecError(f"there is no {path}", remedy="give a defs.yaml, or a folder that holds some")
-    found = sorted(path.rglob("defs.yaml"))
+    found = model_files(path)
     if not found:
         raise SpecError(
             f"there is no defs.yaml in {path}", remedy="give another folder, or write one: mlops-assets init"

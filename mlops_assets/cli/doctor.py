@@ -215,7 +215,7 @@ def _mlflow(environment: Environment) -> Finding:
 
 
 def _models(environment: Environment) -> Finding:
-    from mlops_assets.components.retirement import defined_models
+    from mlops_assets.components.defined_models import defined_models
     from resources.serving.choose_target import serving_target
 
     if environment.production:

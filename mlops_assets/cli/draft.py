@@ -10,8 +10,9 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from mlops_assets.cli.check import DEFS, check
+from mlops_assets.cli.check import check
 from mlops_assets.cli.inspect_file import inspect_file
+from mlops_assets.components.defined_models import DEFS
 from mlops_assets.components.scaffold import modeline
 from mlops_assets.ml.data.contract import RFC_4180, Prepare
 from mlops_assets.ml.data.prepare import MAX_CLASSES

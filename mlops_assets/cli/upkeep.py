@@ -43,7 +43,8 @@ def retention(
 
 def models() -> Iterator[str]:
     """A line for each model: whether a YAML defines it, what is served, and which versions have an alias."""
-    from mlops_assets.components.retirement import defined_models, model_states
+    from mlops_assets.components.defined_models import defined_models
+    from mlops_assets.components.retirement import model_states
 
     serving, tracking, _ = _outside_world()
     found = model_states(serving, tracking, defined_models())
@@ -63,11 +64,11 @@ def retire(name: str, reason: str, *, even_if_defined: bool) -> Iterator[str]:
         SpecError: there is no such model, or a YAML still defines it.
     """
     from mlops_assets.components import retirement
+    from mlops_assets.components.defined_models import defined_models
 
     serving, tracking, lake = _outside_world()
-    defined = retirement.defined_models()
     yield from retirement.retire(
-        name, reason, _user(), serving, tracking, lake, defined=defined, even_if_defined=even_if_defined
+        name, reason, _user(), serving, tracking, lake, defined=defined_models(), even_if_defined=even_if_defined
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlops_assets.components.defined_models import FILE, model_files
 from mlops_assets.components.model_pipeline import ModelPipeline
 from mlops_assets.ml.errors import SpecError
 
@@ -43,7 +44,7 @@ def _folder(tree: dg.ComponentTree, path: Path, files: dict[str, str], broken: d
 
     `files` gets the file of each model, and `broken` the reason for each folder that cannot be loaded.
     """
-    if path.is_dir() and not (path / "defs.yaml").exists() and any(path.rglob("defs.yaml")):
+    if path.is_dir() and not (path / FILE).exists() and model_files(path):
         return dg.Definitions.merge(
             *(_folder(tree, inner, files, broken) for inner in sorted(path.iterdir()) if _holds_definitions(inner))
         )

@@ -23,6 +23,7 @@ from resources.lake.retention import (
     Unneeded,
     clean_cache,
     delete,
+    handles_of,
     size_of,
     survey,
     unneeded,
@@ -222,9 +223,8 @@ def _without_partition(job: str) -> list[str]:
 def used_since(lake: Lake, name: str, model: ModelObjects) -> str | None:
     """Whether a run, of another Dagster instance perhaps, has made something of a model since the survey."""
     known = {(item.key, item.modified) for item in model.handles}
-    for stage in model.stages:
-        if any((item.key, item.modified) not in known for item in lake.store.stored(f"{name}/{stage}/handles")):
-            return "a run has made something of it meanwhile"
+    if any((item.key, item.modified) not in known for item in handles_of(lake.store, name)):
+        return "a run has made something of it meanwhile"
     return None
 
 

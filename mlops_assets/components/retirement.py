@@ -5,17 +5,15 @@ down, its aliases are taken off, and the ledger says why. Its versions stay in M
 what nothing needs.
 """
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 from pydantic import Field
 
 from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S
 from mlops_assets.assets.stage import as_dagster_failure
+from mlops_assets.components.defined_models import defined_models
 from mlops_assets.ml.errors import MlopsError, SpecError
 from mlops_assets.ml.values import Value, did_you_mean
 from mlops_assets.spec.model_spec import RETIREMENT_JOB
@@ -23,7 +21,6 @@ from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_tracking import Tracking, actor
 
-DEFS = Path(__file__).parent.parent / "defs"
 JOB = RETIREMENT_JOB
 ALIASES = (CHAMPION, "challenger")
 # The step pod's account may change what KServe serves
@@ -49,25 +46,6 @@ class ModelState(Value):
     def state(self) -> str:
         """In a word: orphaned, served or defined."""
         return "orphaned" if self.file is None else "served" if self.served else "defined"
-
-
-def defined_models(root: Path = DEFS) -> dict[str, str]:
-    """The models that YAMLs define, with their files; one that cannot be read defines what it seems to."""
-    found = dict[str, str]()
-    for file in sorted(root.rglob("defs.yaml")):
-        for name in _names(file):
-            found.setdefault(name, str(file))
-    return found
-
-
-def _names(file: Path) -> list[str]:
-    text = file.read_text(errors="replace")
-    try:
-        documents: list[Any] = list(yaml.safe_load_all(text))
-    except yaml.YAMLError:
-        return [*re.findall(r"^\s+model:\s*[\"']?(\w+)", text, re.MULTILINE), file.parent.name]
-    attributes = [document.get("attributes") for document in documents if isinstance(document, dict)]
-    return [str(given["model"]) for given in attributes if isinstance(given, dict) and "model" in given]
 
 
 def model_states(serving: ServingTarget, tracking: Tracking, defined: Mapping[str, str]) -> list[ModelState]:

@@ -87,6 +87,11 @@ def survey(store: ObjectStore) -> dict[str, ModelObjects]:
     return {name: model for name, model in sorted(found.items()) if model.handles}
 
 
+def handles_of(store: ObjectStore, name: str) -> list[StoredObject]:
+    """The handles of a model as they are now, of all its stages."""
+    return [item for item in store.stored(name) if HANDLE.fullmatch(item.key)]
+
+
 def versions_in(texts: Iterable[str]) -> set[str]:
     """Every version that stands in these documents, in whatever field.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -10,7 +10,6 @@ import pytest
 from mlops_assets.components import retirement
 from mlops_assets.components.retirement import (
     JOB,
-    defined_models,
     model_states,
     retire,
     retire_model,
@@ -18,9 +17,6 @@ from mlops_assets.components.retirement import (
 from mlops_assets.ml.errors import SpecError
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, failure, messages, post, weather
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -127,16 +123,3 @@ def test_the_job_does_the_same_and_refuses_what_does_not_exist(
     assert run(trained.model).success
     assert trained.lake.entries(f"{trained.model}/ledger")[-1]["actor"].startswith("run ")
     assert status(trained) == 404
-
-
-def test_a_broken_yaml_still_defines_its_model(tmp_path: Path) -> None:
-    files = {
-        "a": "type: x\nattributes:\n  model: first\n---\ntype: x\nattributes: {model: second}\n",
-        "b": "type: x\nattributes:\n  model: third\n  typo: [\n",
-        "c": "[]\n",
-    }
-    for folder, text in files.items():
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "defs.yaml").write_text(text)
-    assert defined_models(tmp_path).keys() == {"first", "second", "third", "b"}
-    assert defined_models().keys() >= {"iris", "flight_delay", "fraud_detection"}

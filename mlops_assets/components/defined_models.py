@@ -1,0 +1,36 @@
+"""The models that the YAMLs of a project define: which files there are, and the names in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEFS = Path(__file__).parent.parent / "defs"
+FILE = "defs.yaml"
+
+
+def model_files(root: Path) -> list[Path]:
+    """The YAMLs in a folder and below it."""
+    return sorted(root.rglob(FILE))
+
+
+def defined_models(root: Path = DEFS) -> dict[str, str]:
+    """The models that YAMLs define, with their files; one that cannot be read defines what it seems to."""
+    found = dict[str, str]()
+    for file in model_files(root):
+        for name in _names(file):
+            found.setdefault(name, str(file))
+    return found
+
+
+def _names(file: Path) -> list[str]:
+    text = file.read_text(errors="replace")
+    try:
+        documents: list[Any] = list(yaml.safe_load_all(text))
+    except yaml.YAMLError:
+        return [*re.findall(r"^\s+model:\s*[\"']?(\w+)", text, re.MULTILINE), file.parent.name]
+    attributes = [document.get("attributes") for document in documents if isinstance(document, dict)]
+    return [str(given["model"]) for given in attributes if isinstance(given, dict) and "model" in given]

@@ -1,0 +1,32 @@
+"""Which models the YAMLs of a project define, broken ones among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_assets.components.defined_models import defined_models, model_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_files_are_found_at_any_depth_in_one_order(tmp_path: Path) -> None:
+    files = [tmp_path / "a" / "b" / "defs.yaml", tmp_path / "c" / "defs.yaml"]
+    for file in reversed(files):
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+    (tmp_path / "c" / "other.yaml").write_text("")
+    assert model_files(tmp_path) == files
+
+
+def test_a_broken_yaml_still_defines_its_model(tmp_path: Path) -> None:
+    files = {
+        "a": "type: x\nattributes:\n  model: first\n---\ntype: x\nattributes: {model: second}\n",
+        "b": "type: x\nattributes:\n  model: third\n  typo: [\n",
+        "c": "[]\n",
+    }
+    for folder, text in files.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "defs.yaml").write_text(text)
+    assert defined_models(tmp_path).keys() == {"first", "second", "third", "b"}
+    assert defined_models().keys() >= {"iris", "flight_delay", "fraud_detection"}
