@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets import ModelPipeline
-from mlops_assets.assets.handles import HandleIOManager
+from mlops_assets.assets.handles import HandleIOManager, PreparedData
 from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
@@ -92,6 +92,21 @@ def weather(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     humidity[generator.random(rows) < 0.05] = np.nan
     place = generator.choice(["Bern", "Genève", "Zürich"], rows)
     return pd.DataFrame({"place": place, "pressure": pressure, "humidity": humidity, "rain": wet})
+
+
+def prepared(**changed: Any) -> PreparedData:
+    """The handle of prepared rows of the base YAML, with fields changed."""
+    made: dict[str, Any] = {
+        "prefix": "weather/prepared_data",
+        "version": "v1",
+        "train_rows": 8,
+        "validation_rows": 1,
+        "test_rows": 2,
+        "classes": (False, True),
+        "target": "rain",
+        "split_id": "i",
+    }
+    return PreparedData(**made | changed)
 
 
 def fit(features: Path, out: Path, config: TrainingConfig, checkpoint_every_s: float = 60, **run: Any) -> Learner:

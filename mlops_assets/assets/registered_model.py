@@ -55,7 +55,8 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             if version is None:
                 tags = version_tags(spec, raw_data, features, trained_model, evaluation, ModelSignature.read(artifact))
                 version = register(spec, context, artifact, tags | {"dagster_run_id": context.run.run_id}, tracking)
-            reloads = reload_check(version, tracking)
+            # A known one was read back to know that it holds the artifact
+            reloads = reload_check(version, known.sha256 if known else digest_of(version, tracking))
             older = older_than_champion(spec.model, version, evaluation, tracking)
             if reloads.passed and older is None:
                 evidence = {"metrics": evaluation.metrics, "overridden": evaluation.lineage.overridden}
@@ -105,10 +106,14 @@ def register(
         return tracking.register(spec.model, run, "model", tags, spec.description)
 
 
-def reload_check(version: RegisteredVersion, tracking: Tracking) -> dg.AssetCheckResult:
-    """Reads the artifact back through the server and compares its digest."""
+def digest_of(version: RegisteredVersion, tracking: Tracking) -> str:
+    """The digest of a version's graph, read back through the server."""
     with tempfile.TemporaryDirectory() as draft:
-        found = sha256(tracking.download(version, Path(draft)) / GRAPH)
+        return sha256(tracking.download(version, Path(draft)) / GRAPH)
+
+
+def reload_check(version: RegisteredVersion, found: str) -> dg.AssetCheckResult:
+    """Whether the digest that was read back is the version's."""
     return dg.AssetCheckResult(
         check_name="reloads",
         passed=found == version.sha256,

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_assets.assets.deployment import Verdict, ledger_evidence, version_to_serve
-from mlops_assets.assets.handles import Comparison, Evaluation, Lineage, PreparedData, RegisteredModel
+from mlops_assets.assets.handles import Comparison, Evaluation, Lineage, RegisteredModel
 from resources.serving.golden_rows import Proof
 from resources.tracking.mlflow_tracking import RegisteredVersion
+from tests.support import prepared
 
 CHAMPION = RegisteredVersion(model="weather", version=3, sha256="c" * 64, run_id="r3")
 NEW = RegisteredVersion(model="weather", version=4, sha256="d" * 64, run_id="r4")
@@ -21,16 +22,7 @@ REGISTERED = RegisteredModel(
         prefix="w/evaluation",
         version="e",
         sha256="d" * 64,
-        prepared=PreparedData(
-            prefix="w/p",
-            version="p",
-            train_rows=8,
-            validation_rows=1,
-            test_rows=2,
-            classes=(False, True),
-            target="rain",
-            split_id="i",
-        ),
+        prepared=prepared(),
         metrics={"accuracy": 0.9},
         comparison=WINS,
     ),

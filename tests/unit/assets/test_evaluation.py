@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from mlops_assets.assets.evaluation import check_question, gate_check, slices_table
-from mlops_assets.assets.handles import PreparedData
 from mlops_assets.ml.data.contract import Target
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.evaluate import EvaluationReport, Slice
 from mlops_assets.spec.model_spec import Gate
-from tests.support import spec
+from tests.support import prepared, spec
 
 ACCURACY, RMSE = Gate(metric="accuracy", at_least=0.9), Gate(metric="rmse", at_most=2.0)
 
@@ -82,16 +81,7 @@ def test_slices_are_a_table_of_the_gates_metric() -> None:
     ],
 )
 def test_a_model_is_not_judged_by_a_question_that_it_was_not_made_for(changed: dict[str, Any], message: str) -> None:
-    prepared = PreparedData(
-        prefix="p",
-        version="v",
-        train_rows=8,
-        validation_rows=1,
-        test_rows=2,
-        classes=(False, True),
-        target="rain",
-        split_id="i",
-    )
-    check_question(spec(), prepared)
+    rows = prepared()
+    check_question(spec(), rows)
     with pytest.raises(DataError, match=message):
-        check_question(spec().model_copy(update=changed), prepared)
+        check_question(spec().model_copy(update=changed), rows)

@@ -10,20 +10,11 @@ import pytest
 
 from mlops_assets.assets.handles import HandleIOManager, Lineage, PreparedData, Snapshot, handle_key, partition_of_run
 from resources.lake.lake import Lake
+from tests.support import prepared
 
 KEY = dg.AssetKey(["weather", "prepared_data"])
 LINEAGE = Lineage(versions={"prepared_data": "v1"})
-PREPARED = PreparedData(
-    lineage=LINEAGE,
-    prefix="weather/prepared_data",
-    version="v1",
-    train_rows=8,
-    validation_rows=1,
-    test_rows=2,
-    classes=(False, True),
-    target="rain",
-    split_id="i",
-)
+PREPARED = prepared(lineage=LINEAGE)
 
 
 @dg.asset(key=KEY, dagster_type=PreparedData)
@@ -31,9 +22,9 @@ def prepared_data() -> PreparedData:
     return PREPARED
 
 
-@dg.asset(key=["weather", "train_rows"], ins={"prepared": dg.AssetIn(key=KEY)})
-def train_rows(prepared: PreparedData) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata={"rows": prepared.train_rows})
+@dg.asset(key=["weather", "train_rows"], ins={"rows": dg.AssetIn(key=KEY)})
+def train_rows(rows: PreparedData) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"rows": rows.train_rows})
 
 
 @pytest.fixture
@@ -103,11 +94,11 @@ def put(lake: Lake, rows: int, run_id: str = "latest", **lineage: Any) -> None:
     lake.store.replace(handle_key("weather/prepared_data", run_id), content)
 
 
-@dg.asset(key=["weather", "train_rows"], ins={"prepared": dg.AssetIn(key=KEY)})
-def fails_at_first(context: dg.AssetExecutionContext, prepared: PreparedData) -> dg.MaterializeResult:
+@dg.asset(key=["weather", "train_rows"], ins={"rows": dg.AssetIn(key=KEY)})
+def fails_at_first(context: dg.AssetExecutionContext, rows: PreparedData) -> dg.MaterializeResult:
     if not context.run.parent_run_id or context.run.tags.get("fail"):
         raise dg.Failure("not now")
-    return dg.MaterializeResult(metadata={"rows": prepared.train_rows})
+    return dg.MaterializeResult(metadata={"rows": rows.train_rows})
 
 
 def failing_job() -> dg.JobDefinition:

@@ -9,14 +9,13 @@ from mlops_assets.assets.handles import (
     Evaluation,
     Features,
     Lineage,
-    PreparedData,
     RawData,
     TrainedModel,
 )
 from mlops_assets.assets.registered_model import version_tags
 from mlops_assets.ml.inference.artifact import GoldenRows, ModelSignature
 from resources.environment import git_commit
-from tests.support import spec
+from tests.support import prepared, spec
 
 SIGNATURE = ModelSignature(
     model="weather",
@@ -29,28 +28,18 @@ SIGNATURE = ModelSignature(
 
 
 def test_a_version_leads_back_to_every_stage_and_the_code_and_says_how_it_was_judged() -> None:
-    prepared = PreparedData(
-        lineage=Lineage(until=datetime(2025, 3, 1, tzinfo=UTC)),
-        prefix="w/prepared_data",
-        version="p",
-        train_rows=8,
-        validation_rows=1,
-        test_rows=2,
-        classes=(True, False),
-        target="rain",
-        split_id="i",
-    )
+    rows = prepared(lineage=Lineage(until=datetime(2025, 3, 1, tzinfo=UTC)))
     found = version_tags(
         spec(),
         RawData(version="r", uri="w/*.csv", objects=()),
-        Features(prefix="w/features", version="f", prepared=prepared),
+        Features(prefix="w/features", version="f", prepared=rows),
         TrainedModel(prefix="w/trained_model", version="t", sha256="s"),
         Evaluation(
             lineage=Lineage(overridden={"evaluation.gate": "a holiday"}),
             prefix="w/evaluation",
             version="e",
             sha256="s",
-            prepared=prepared,
+            prepared=rows,
             metrics={"accuracy": 0.875},
             comparison=Comparison(champion=None, wins=True, reason=""),
         ),
@@ -60,7 +49,7 @@ def test_a_version_leads_back_to_every_stage_and_the_code_and_says_how_it_was_ju
         "sha256": "s",
         "snapshot": "w/trained_model/t",
         "raw_data_version": "r",
-        "prepared_data_version": "p",
+        "prepared_data_version": "v1",
         "features_version": "f",
         "evaluation_version": "e",
         "source": "w/*.csv",

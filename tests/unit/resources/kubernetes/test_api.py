@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from urllib3.exceptions import MaxRetryError
 
 from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
@@ -137,6 +138,32 @@ def test_what_was_there_before_is_no_creation(server: ApiServer) -> None:
     Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 2}})
     with pytest.raises(TrainingError, match="already exists"):
         Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 3}})
+
+
+def test_a_creation_is_given_up_where_the_server_stays_away(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from urllib3 import Retry
+
+    server.shutdown()
+    server.server_close()
+    tries, pauses = list[str](), list[int]()
+    monkeypatch.setattr(Retry, "get_backoff_time", lambda retry: pauses.append(len(retry.history)) or 0)
+
+    def create() -> None:
+        tries.append("create")
+        api.api_client().call_api("/jobs", "POST", body={}, auth_settings=[])
+
+    with pytest.raises(MaxRetryError, match="Connection refused"):
+        api.created(create, lambda: None)
+    assert tries == ["create"], "the connection has tried already"
+    assert len(pauses) == api.TRIES
+
+
+def test_a_creation_is_given_up_where_the_server_stays_overloaded(server: ApiServer) -> None:
+    server.faults = [503] * 100
+    with pytest.raises(TrainingError, match="not now"):
+        Pods("mlops").create_training_job({"metadata": {"name": "t"}})
+    assert server.requests.count("POST") == api.TRIES
+    assert server.objects == {}
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])
