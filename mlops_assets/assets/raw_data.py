@@ -20,7 +20,7 @@ from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec, Source
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
-from resources.lake.stores import split_glob
+from resources.lake.stores import scheme_of, split_glob
 from resources.tracking.mlflow_tracking import Tracking
 
 CODE_VERSION = "1"
@@ -52,7 +52,7 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         name,
         CODE_VERSION,
         RawData,
-        kinds={"s3"},
+        kinds=source_kinds(spec.source.uri),
         description="Source objects, pinned by ETag",
         checks=checks,
         is_table=True,
@@ -81,6 +81,15 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         return report(handle, sources, table)
 
     return raw_data
+
+
+def source_kinds(uri: str) -> set[str]:
+    """What the UI shows as the kind of a source: its store, where the address names one; a lake may be anywhere.
+
+    >>> source_kinds("s3://bucket/a/*.csv"), source_kinds("a/*.csv"), source_kinds("/data/a.csv")
+    ({'s3'}, set(), set())
+    """
+    return {scheme_of(uri)} - {"", "file"}
 
 
 def report(handle: RawData, sources: SourceReport, table: Mapping[str, Any]) -> StageReport:

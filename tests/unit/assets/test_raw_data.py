@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.assets import raw_data
-from mlops_assets.assets.raw_data import data_until, in_window, inspect, last_partition, list_objects, used_window
+from mlops_assets.assets.raw_data import (
+    data_until,
+    in_window,
+    inspect,
+    last_partition,
+    list_objects,
+    raw_data_asset,
+    used_window,
+)
 from mlops_assets.ml.data.source_checks import FileReport, check_sources
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.model_spec import Source
@@ -38,6 +46,14 @@ def test_the_example_is_written_where_the_source_has_no_objects(lake: Lake) -> N
 def test_the_example_of_a_source_at_the_root_lies_in_the_lake(lake: Lake) -> None:
     source = Source(uri="*.csv", example="mlops_assets.datasets.iris")
     assert [item.key for item in list_objects(source, lake, lambda _: None)] == ["iris.csv"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "kinds"), [("s3://bucket/w/*.csv", {"s3"}), ("w/*.csv", set()), ("/data/w.csv", set())]
+)
+def test_the_asset_has_the_kind_of_the_store_that_its_address_names(uri: str, kinds: set[str]) -> None:
+    [asset] = raw_data_asset(spec(source={"uri": uri})).specs
+    assert asset.kinds == kinds
 
 
 def test_a_source_of_nothing_is_told(lake: Lake) -> None:
