@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from bench.preparation import POD_MIB, watched_peak_mib
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.prepare import PreparationPlan, prepare
+from mlops_assets.ml.data.preparation import PreparationPlan
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pandas as pd
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.data import machine
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.prepare import PreparationPlan, prepare
+from mlops_assets.ml.data.preparation import PreparationPlan
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features, load_arrays
 

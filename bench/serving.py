@@ -19,7 +19,8 @@ import pandas as pd
 from bench.load import Load
 from bench.measure import PROJECT, Result, in_turn, result, scratch, seconds
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.prepare import PreparationPlan, prepare
+from mlops_assets.ml.data.preparation import PreparationPlan
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.data.simulate import write_transactions
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
 from mlops_assets.ml.inference.onnx_model import OnnxModel

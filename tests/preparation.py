@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
-from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
+from mlops_assets.ml.data.preparation import Preparation, PreparationPlan
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.features.feature_set import FeaturePlan, build_features
 
 if TYPE_CHECKING:

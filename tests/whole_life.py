@@ -13,7 +13,7 @@ from mlops_assets.assets import features as features_stage
 from mlops_assets.assets import prepared_data as prepared_stage
 from mlops_assets.assets import raw_data as raw_stage
 from mlops_assets.assets.handles import PreparedData
-from mlops_assets.ml.data.prepare import Preparation, prepare
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.data.source_checks import source_report
 from mlops_assets.ml.errors import DataError, MlopsError
 from mlops_assets.ml.evaluation.evaluate import evaluate
@@ -32,6 +32,7 @@ from resources.lake.lake_checkpoints import LakeCheckpoints
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlops_assets.ml.data.preparation import Preparation
     from mlops_assets.spec.model_spec import ModelSpec
 
 REQUEST_ROWS = 20

@@ -11,7 +11,8 @@ from mlops_assets.assets.handles import PreparedData, RawData
 from mlops_assets.assets.stage import StageReport, asset_key, check, snapshot, stage, version_of
 from mlops_assets.assets.table_metadata import address, columns_read_by, contract_columns, listed, table_metadata
 from mlops_assets.ml.data.contract import Prepare
-from mlops_assets.ml.data.prepare import Preparation, PreparationPlan, prepare
+from mlops_assets.ml.data.preparation import Preparation, PreparationPlan
+from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.data.split import split_id
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake

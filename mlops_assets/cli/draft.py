@@ -14,8 +14,8 @@ from mlops_assets.cli.check import check
 from mlops_assets.cli.inspect_file import inspect_file
 from mlops_assets.components.defined_models import DEFS
 from mlops_assets.components.scaffold import modeline
+from mlops_assets.ml.data.classes import MAX_CLASSES
 from mlops_assets.ml.data.contract import RFC_4180, Prepare
-from mlops_assets.ml.data.prepare import MAX_CLASSES
 from mlops_assets.ml.errors import DataError, SpecError
 from mlops_assets.ml.values import MODEL_NAME, did_you_mean
 

@@ -6,18 +6,16 @@ Inside, columns have names of our own (`c0`, `c1`, ...), so that those of the us
 
 from __future__ import annotations
 
-import re
 import tempfile
-from datetime import datetime  # noqa: TC003 - pydantic reads it
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.data.contract import RFC_4180, CsvDialect, NamedColumn, Prepare, Target
+from mlops_assets.ml.data.classes import MAX_CLASSES, classes_of
+from mlops_assets.ml.data.contract_rules import rules_of
 from mlops_assets.ml.data.machine import memory_limit_mib, threads_for
+from mlops_assets.ml.data.preparation import ColumnStatistics, Preparation, Violation
 from mlops_assets.ml.data.sources import (
     FLOATS,
-    INTEGERS,
-    LARGEST_FLOAT32,
     NUMBERS,
     base_type,
     cause_of,
@@ -32,69 +30,18 @@ from mlops_assets.ml.data.sources import (
 )
 from mlops_assets.ml.data.split import PARTS, assign_parts
 from mlops_assets.ml.errors import DataError
-from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+    from datetime import datetime
 
-MAX_CLASSES = 100
-WHOLE = re.compile(r"-?\d+\.0")
+    from mlops_assets.ml.data.contract import NamedColumn
+    from mlops_assets.ml.data.preparation import PreparationPlan
+    from mlops_assets.ml.values import Classes
+
 ROW_GROUP_BYTES = 16 << 20
 KEY = "\x01key"  # names that no column can have
 GROUP = "\x01group"
-
-
-class PreparationPlan(Value):
-    """Everything that decides the prepared rows."""
-
-    columns: tuple[NamedColumn, ...]
-    target: Target
-    task: Task
-    prepare: Prepare
-    event_time: str | None
-    csv: CsvDialect = RFC_4180
-
-
-class Violation(Value):
-    """Rows that break a rule of the contract."""
-
-    column: str
-    rule: str
-    count: int
-    example: str
-
-
-class ColumnStatistics(Value):
-    """A column over all rows that were read."""
-
-    nulls: int
-    min: str | None
-    max: str | None
-
-
-class Preparation(Document):
-    """What was read, what was dropped and what came out.
-
-    Rows that are read are outside the window, or dropped for a null or as a duplicate, or in one of the two parts. The
-    last `validation_rows` of the train part were held out from it as the test part was from all. `repeated_rows` of the
-    test part are equal to one of the train part. `test_from` is when the test part begins, in a split by time.
-    """
-
-    FILE = "report.json"
-
-    rows_read: int
-    rows_outside_window: int
-    rows_with_nulls: int
-    duplicates: int
-    train_rows: int
-    validation_rows: int
-    test_rows: int
-    repeated_rows: int
-    classes: Classes | None
-    label_rates: dict[str, dict[str, float]]
-    columns: dict[str, ColumnStatistics]
-    violations: tuple[Violation, ...]
-    test_from: datetime | None
 
 
 def prepare(
@@ -217,7 +164,13 @@ class _Rows:
     def _inspect(self) -> tuple[dict[str, ColumnStatistics], list[Violation], int, int]:
         """Statistics of every column, the rows that break a rule, the number of rows and the mean bytes of one."""
         plan = self.plan
-        rules = [(column, rule, condition) for column in plan.columns for rule, condition in self._rules(column)]
+        rules = [
+            (column, rule, condition)
+            for column in plan.columns
+            for rule, condition in rules_of(
+                column, self.names[column.name], self.types[self.names[column.name]], drop_nulls=plan.prepare.drop_nulls
+            )
+        ]
         selected = {"rows": "count(*)", "width": f"avg({' + '.join(map(self._bytes, self.names.values()))})"}
         for name in self.names.values():
             selected[f"count_{name}"] = f"count({name})"
@@ -243,6 +196,10 @@ class _Rows:
         ]
         return statistics, violations, found["rows"], int(found["width"] or 0)
 
+    def _rules(self, column: NamedColumn) -> list[tuple[str, str]]:
+        name = self.names[column.name]
+        return rules_of(column, name, self.types[name], drop_nulls=self.plan.prepare.drop_nulls)
+
     def _example(self, column: NamedColumn, condition: str) -> str:
         """The smallest of the values that break a rule."""
         name = self.names[column.name]
@@ -254,27 +211,6 @@ class _Rows:
 
     def _bytes(self, name: str) -> str:
         return f"coalesce(strlen({name}), 0)" if self.types[name] == "VARCHAR" else "8"
-
-    def _rules(self, column: NamedColumn) -> list[tuple[str, str]]:
-        """Each rule of the contract in words, and the SQL of the rows that break it."""
-        name = self.names[column.name]
-        rules = list[tuple[str, str]]()
-        if column.type == "number":
-            finite = f"abs({name}) <= CAST({LARGEST_FLOAT32} AS DOUBLE)" if self.types[name] in FLOATS else "true"
-            if finite != "true":
-                rules.append(("finite", f"NOT ({finite})"))
-            # A limit is compared as what the column holds: as float64, 0.1 is above 0.1 as float32
-            kind = "FLOAT" if self.types[name] == "FLOAT" else "DOUBLE"
-            if column.min is not None:
-                rules.append((f"min {column.min:g}", f"{name} < CAST({column.min!r} AS {kind}) AND {finite}"))
-            if column.max is not None:
-                rules.append((f"max {column.max:g}", f"{name} > CAST({column.max!r} AS {kind}) AND {finite}"))
-        if column.values is not None:
-            allowed = ", ".join(quoted(value) for value in column.values)
-            rules.append((f"values {', '.join(column.values)}", f"{name} NOT IN ({allowed})"))
-        if not column.nullable and not self.plan.prepare.drop_nulls:
-            rules.append(("nullable: false", f"{name} IS NULL"))
-        return rules
 
     def _encode_target(self) -> tuple[Classes | None, list[Violation]]:
         """Find the target's classes, or what breaks a number; `encoded` is the SQL of the target as it is learnt."""
@@ -301,7 +237,7 @@ class _Rows:
             f"ORDER BY 1 LIMIT {MAX_CLASSES + 1}"
         )
         found = self.connection.execute("SELECT label, index FROM classes ORDER BY index").fetchall()
-        classes = _classes([value for value, _ in found], kind, self.plan)
+        classes = classes_of([value for value, _ in found], kind, self.plan)
         # The positive class of two is the last one
         if target.positive is not None and classes[0] == target.positive:
             self.connection.execute("UPDATE classes SET index = 1 - index")
@@ -410,44 +346,3 @@ def _inside(event_time: str | None, window: tuple[datetime | None, datetime | No
 
 def _group_digest(seed: int, group: str | None) -> str:
     return f"md5_number(concat('{seed}:', CAST({identifier(group)} AS VARCHAR)))" if group else "0::UHUGEINT"
-
-
-def check_spelling(column: str, values: Iterable[Any]) -> None:
-    """Texts such as 1 and 1.0 beside each other are one value that files write in two ways, as pandas writes whole
-    numbers where others are missing.
-
-    Raises:
-        DataError: there are such texts.
-    """
-    texts = {value for value in values if isinstance(value, str)}
-    for text in sorted(texts):
-        other = (
-            text.removesuffix(".0") if WHOLE.fullmatch(text) else text.lower() if text in ("True", "False") else text
-        )
-        if other != text and other in texts:
-            what = f"{column} has both {other!r} and {text!r}, one value that is written in two ways"
-            raise DataError(what, remedy="write it alike everywhere, or make it a number or boolean under columns")
-
-
-def _classes(values: list[Any], kind: str, plan: PreparationPlan) -> Classes:
-    if kind in {*FLOATS, "DECIMAL"}:
-        whole = all(float(value).is_integer() for value in values)
-        values = [int(value) if whole else float(value) for value in values]
-    name, shown = plan.target.column, ", ".join(str(value) for value in values[:5])
-    check_spelling(name, values)
-    if len(values) < 2:
-        raise DataError(
-            f"{name} has only the class {shown or 'NULL'}", remedy="a classifier needs rows of at least two classes"
-        )
-    if len(values) > MAX_CLASSES:
-        numbers = kind in {*INTEGERS, *FLOATS, "DECIMAL"}
-        remedy = "did you mean task: regression?" if numbers else "put rare ones together, such as by target.from"
-        raise DataError(f"{name} has more than {MAX_CLASSES} classes ({shown}, ...)", remedy=remedy)
-    if plan.task == "binary_classification" and len(values) != 2:
-        raise DataError(f"{name} has {len(values)} classes ({shown})", remedy="use task: multiclass_classification")
-    if kind in INTEGERS and not all(-(2**63) <= value < 2**63 for value in values):
-        raise DataError(f"{name} has classes beyond 64 bits ({shown})", remedy="make texts of them")
-    positive = plan.target.positive
-    if positive is not None and positive not in values:
-        raise DataError(f"{positive!r} is none of its classes: {shown}", where="target.positive", remedy="correct it")
-    return tuple(values)

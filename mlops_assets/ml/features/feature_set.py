@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.data.classes import check_spelling
 from mlops_assets.ml.data.contract import NamedColumn, Target
 from mlops_assets.ml.data.machine import cores, memory_limit_mib
-from mlops_assets.ml.data.prepare import check_spelling
 from mlops_assets.ml.data.sources import identifier, quoted, session
 from mlops_assets.ml.features.preprocessing import (
     FEATURES,

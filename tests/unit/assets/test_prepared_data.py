@@ -16,7 +16,7 @@ from mlops_assets.assets.prepared_data import (
     rows_before,
 )
 from mlops_assets.ml.data.contract import Prepare
-from mlops_assets.ml.data.prepare import ColumnStatistics, Preparation, Violation
+from mlops_assets.ml.data.preparation import ColumnStatistics, Preparation, Violation
 from tests.support import spec
 
 MARCH, APRIL = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 4, 1, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from mlops_assets.ml.data.contract import NamedColumn, Prepare, Target
+from mlops_assets.ml.data.contract import Prepare, Target
 from mlops_assets.ml.errors import DataError
-from tests.preparation import COLUMNS, part, plan, prepare_frames
+from tests.preparation import part, plan, prepare_frames
 from tests.support import weather
 
 if TYPE_CHECKING:
@@ -54,38 +54,6 @@ def test_a_target_expression_and_its_classes(tmp_path: Path) -> None:
     assert ((train.pressure < 1013).astype(int) == train.low).all()
 
 
-BROKEN_ROWS = {
-    "above max": ({"pressure": 1500.0}, "pressure", "max 1100"),
-    "below min": ({"pressure": 3.0}, "pressure", "min 900"),
-    "infinity": ({"pressure": np.inf}, "pressure", "finite"),
-    "minus infinity": ({"humidity": -np.inf}, "humidity", "finite"),
-}
-
-
-@pytest.mark.parametrize(("change", "column", "rule"), BROKEN_ROWS.values(), ids=BROKEN_ROWS)
-def test_a_row_that_breaks_the_contract_is_counted(
-    tmp_path: Path, change: dict[str, Any], column: str, rule: str
-) -> None:
-    frame = weather()
-    for name, value in change.items():
-        frame.loc[7, name] = value
-    [violation] = prepare_frames(tmp_path, [frame]).violations
-    assert (violation.column, violation.rule, violation.count) == (column, rule, 1)
-
-
-def test_a_category_that_is_not_allowed(tmp_path: Path) -> None:
-    allowed = NamedColumn(name="place", type="category", values=("Bern", "Zürich"))
-    [violation] = prepare_frames(tmp_path, [weather()], plan(columns=(allowed, *COLUMNS[1:]))).violations
-    assert (violation.rule, violation.example) == ("values Bern, Zürich", "Genève")
-
-
-def test_nulls_that_are_not_to_be_dropped_break_the_contract(tmp_path: Path) -> None:
-    frame = weather()
-    frame.loc[:4, "place"] = None
-    [violation] = prepare_frames(tmp_path, [frame], plan(prepare=Prepare(drop_nulls=False))).violations
-    assert (violation.column, violation.rule, violation.count) == ("place", "nullable: false", 5)
-
-
 UNUSABLE = {
     "all null": (lambda frame: frame.assign(humidity=np.nan), "humidity has no value in any of 400 rows"),
     "one class": (lambda frame: frame.assign(rain=True), "has only the class True"),
@@ -101,12 +69,6 @@ UNUSABLE = {
 def test_data_that_cannot_be_learnt_from_is_refused(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare_frames(tmp_path, [change(weather())])
-
-
-def test_three_classes_for_a_binary_task(tmp_path: Path) -> None:
-    used = plan(target=Target(column="where", from_="place"))
-    with pytest.raises(DataError, match="3 classes .*multiclass_classification"):
-        prepare_frames(tmp_path, [weather()], used)
 
 
 def test_a_target_that_cannot_be_computed(tmp_path: Path) -> None:
