@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
-from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
+from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, attributes, spec
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.spec.model_spec import ModelSpec
     from resources.serving.golden_rows import Proof
+    from resources.tracking.model_registry import RegisteredVersion
 
 STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 THRESHOLD = 0.8  # no model of coin flips reaches it on rows that it has not learned

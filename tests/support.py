@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -116,6 +117,11 @@ def fit(features: Path, out: Path, config: TrainingConfig, checkpoint_every_s: f
     checkpoints = LakeCheckpoints(FolderStore(out), "checkpoints")
     learner.fit(features, out, TrainingRun(checkpoints, timedelta(seconds=checkpoint_every_s), **run)).write(out)
     return learner
+
+
+def dagster_run(run_id: str | None = None) -> Any:
+    """The part of Dagster's context that is read."""
+    return SimpleNamespace(run=SimpleNamespace(run_id=run_id or uuid.uuid4().hex, job_name="job"))
 
 
 def free_port() -> int:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mlops_assets.ml.inference.artifact import ModelSignature
     from mlops_assets.spec.model_spec import ModelSpec
     from resources.lake.lake import Lake
-    from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking
+    from resources.tracking.mlflow_tracking import Tracking
+    from resources.tracking.model_registry import RegisteredVersion
 
 CHAMPION = "champion"
 LOCK_WAIT_S = 1_800  # longer than another run of the model takes for a rollout, which it makes under the lock

@@ -18,7 +18,8 @@ from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 from resources.serving.serving_target import Proof, ServingTarget
-from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import RegisteredVersion, actor
 
 CODE_VERSION = "2"
 

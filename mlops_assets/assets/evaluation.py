@@ -16,7 +16,8 @@ from mlops_assets.ml.evaluation.plots import render
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.spec.model_spec import Gate, ModelSpec
 from resources.lake.lake import Lake
-from resources.tracking.mlflow_tracking import TrackedRun, Tracking
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.tracked_run import TrackedRun
 
 CODE_VERSION = "3"
 

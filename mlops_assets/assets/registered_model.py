@@ -15,7 +15,8 @@ from resources.lake.digests import sha256
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_model import save_onnx
-from resources.tracking.mlflow_tracking import RegisteredVersion, Tracking, actor
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import RegisteredVersion, actor
 
 CODE_VERSION = "2"
 

@@ -24,7 +24,8 @@ from resources.kubernetes.training_jobs import TrainingJobs
 from resources.kubernetes.training_worker import TrainingOrder
 from resources.lake.lake import Lake
 from resources.lake.lake_checkpoints import LakeCheckpoints
-from resources.tracking.mlflow_tracking import TrackedRun, Tracking
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.tracked_run import TrackedRun
 
 CODE_VERSION = "3"
 

@@ -32,7 +32,8 @@ from resources.lake.retention import (
     versions_in_handles,
 )
 from resources.lake.source_cache import SourceCache
-from resources.tracking.mlflow_tracking import Tracking, VersionTags
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import VersionTags
 
 JOB = RETENTION_JOB
 LOCK_WAIT_S = 10

@@ -8,7 +8,7 @@ from typing import Any
 from mlops_assets.assets.deployment import Verdict, ledger_evidence, version_to_serve
 from mlops_assets.assets.handles import Comparison, Evaluation, Lineage, RegisteredModel
 from resources.serving.golden_rows import Proof
-from resources.tracking.mlflow_tracking import RegisteredVersion
+from resources.tracking.model_registry import RegisteredVersion
 from tests.support import prepared
 
 CHAMPION = RegisteredVersion(model="weather", version=3, sha256="c" * 64, run_id="r3")

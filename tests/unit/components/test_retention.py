@@ -24,7 +24,8 @@ from mlops_assets.ml.errors import LakeError, TrackingError
 from resources.lake.lake import Lake
 from resources.lake.lake_lock import lake_lock
 from resources.lake.retention import survey
-from resources.tracking.mlflow_tracking import Tracking, VersionTags
+from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import VersionTags
 from tests.support import Platform, failure, free_port, messages, weather
 
 if TYPE_CHECKING:

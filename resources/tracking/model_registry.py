@@ -1,0 +1,272 @@
+"""MLflow's model registry: versions of artifacts, and aliases whose moves the ledger has in their order."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_assets.ml.errors import TrackingRefused
+from mlops_assets.ml.inference.artifact import GRAPH, MAX_BYTES
+from mlops_assets.ml.values import Value
+from resources.environment import Environment
+from resources.lake.digests import sha256
+from resources.lake.lake import Lake
+from resources.tracking.mlflow_errors import translate_errors
+from resources.tracking.tracked_run import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
+CLIENT_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+class RegisteredVersion(Value):
+    """A version in the model registry."""
+
+    model: str
+    version: int
+    sha256: str
+    run_id: str
+
+
+class VersionTags(Value):
+    """A version in the model registry as it was found there."""
+
+    version: int
+    tags: dict[str, str]
+    aliases: tuple[str, ...]
+
+
+class ModelRegistry(dg.ConfigurableResource[Any]):
+    """Model versions. Without `uri` the embedded server is used, and started when it does not run."""
+
+    uri: str | None
+    lake: dg.ResourceDependency[Lake]
+
+    @cached_property
+    def address(self) -> str:
+        """The tracking server's URL."""
+        return self.uri.rstrip("/") if self.uri else Environment.read().mlflow_server().ensure_running()
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """A client that soon gives up when the server cannot be reached."""
+        for name, value in CLIENT_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.address, self.address)
+
+    @translate_errors
+    def version_of(self, model: str, sha256: str) -> RegisteredVersion | None:
+        """The newest version that holds the artifact with this digest, or None; a tag that says so is not believed."""
+        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        candidates = filter(None, map(_registered, sorted(found, key=lambda version: -int(version.version))))
+        return next((version for version in candidates if self._holds_its_artifact(version)), None)
+
+    def _holds_its_artifact(self, version: RegisteredVersion) -> bool:
+        with tempfile.TemporaryDirectory() as draft:
+            try:
+                return sha256(self.download(version, Path(draft)) / GRAPH) == version.sha256
+            except TrackingRefused:
+                return False
+
+    @translate_errors
+    def by_alias(self, model: str, alias: str) -> RegisteredVersion | None:
+        """The version an alias points to, or None.
+
+        Raises:
+            TrackingRefused: the version was not registered by this platform, so that nothing is known of it.
+        """
+        found = self._aliased(model, alias)
+        version = _registered(found) if found else None
+        if found and version is None:
+            what = f"Version {found.version} of {model}, which has the alias {alias} in MLflow, was not registered here"
+            detail = "it has no run, or no tag sha256 with the digest of an artifact"
+            remedy = f"take the alias {alias} off in MLflow, or point it at a version of this platform"
+            raise TrackingRefused(f"{what}: {detail}", remedy=remedy)
+        return version
+
+    def _aliased(self, model: str, alias: str) -> "ModelVersion | None":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(model, alias)
+        except MlflowException as error:
+            if error.error_code in NO_SUCH_THING:
+                return None
+            raise
+
+    @translate_errors
+    def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
+        """The tags of a version, which say what it was made from."""
+        return dict(self.client.get_model_version(version.model, str(version.version)).tags)
+
+    @translate_errors
+    def versions(self, model: str) -> "list[VersionTags]":
+        """All versions that MLflow has under a model's name, ours or not, the newest first; none where it has no such
+        model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            aliases = self.client.get_registered_model(model).aliases
+        except MlflowException as error:
+            if error.error_code in NO_SUCH_THING:
+                return []
+            raise
+        found, token = list[VersionTags](), None
+        while token != "":
+            page = self.client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+            for version in page:
+                number = int(version.version)
+                named = tuple(alias for alias, of in aliases.items() if int(of) == number)
+                found.append(VersionTags(version=number, tags=dict(version.tags), aliases=named))
+            token = page.token or ""
+        return sorted(found, key=lambda version: -version.version)
+
+    @translate_errors
+    def models(self) -> "dict[str, list[VersionTags]]":
+        """The models that have a version of this platform, each with all its versions, the newest first."""
+        names, token = list[str](), None
+        while token != "":
+            page = self.client.search_registered_models(max_results=1000, page_token=token)
+            names += [model.name for model in page]
+            token = page.token or ""
+        found = {name: self.versions(name) for name in names}
+        return {name: versions for name, versions in found.items() if any("snapshot" in one.tags for one in versions)}
+
+    @translate_errors
+    def register(
+        self, model: str, run: TrackedRun, artifact: str, tags: Mapping[str, str], description: str
+    ) -> RegisteredVersion:
+        """Register an artifact folder of the run as the next version of the model.
+
+        The version that holds the artifact already is taken where there is one: of several runs that register the same
+        digest one does. `tags` has that digest as `sha256`.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self.lake.lock(model) as held:
+            known = self.version_of(model, tags["sha256"])
+            if known:
+                return known
+            try:
+                self.client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
+            held.check()
+            self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
+            return self._only_version(model, tags["sha256"], run.run_id)
+
+    def _only_version(self, model: str, sha256: str, run_id: str) -> RegisteredVersion:
+        """The version that was just made; MLflow's client makes it again when the answer was lost."""
+        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        made = sorted(int(version.version) for version in found if version.run_id == run_id)
+        for repeated in made[1:]:
+            self.client.delete_model_version(model, str(repeated))
+        return RegisteredVersion(model=model, version=made[0], sha256=sha256, run_id=run_id)
+
+    @translate_errors
+    def move_alias(
+        self, version: RegisteredVersion, alias: str, reason: str, actor: str, evidence: dict[str, Any]
+    ) -> None:
+        """Point an alias at a version and write that to the append-only ledger, unless it points there already.
+
+        Both happen under the model's lock, so that the ledger has the moves in the order in which they were made.
+        """
+        with self.lake.lock(version.model) as held:
+            written = self._last_written(version.model, alias)
+            before = self._aliased(version.model, alias)
+            if before is None or int(before.version) != version.version:
+                held.check()
+                self.client.set_registered_model_alias(version.model, alias, str(version.version))
+                written = int(before.version) if before else None
+            elif written == version.version:
+                return
+            # An alias that was moved by a run that died before it wrote so is written down by the next one
+            entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason}
+            entry |= {"actor": actor, "previous_version": written, "evidence": evidence}
+            self.lake.append(f"{version.model}/ledger", entry)
+
+    @translate_errors
+    def remove_alias(self, model: str, alias: str, reason: str, actor: str) -> int | None:
+        """Take an alias off and write that to the ledger; the version that had it, None where it was off already."""
+        with self.lake.lock(model) as held:
+            before = self._aliased(model, alias)
+            written = self._last_written(model, alias)
+            if before is not None:
+                held.check()
+                self.client.delete_registered_model_alias(model, alias)
+                written = int(before.version)
+            # One that was taken off by a process that died before it wrote so is written down by the next one
+            if written is not None:
+                self.write_removal(model, alias, reason, actor, written)
+            return written
+
+    def write_removal(self, model: str, alias: str, reason: str, actor: str, previous: int | None) -> None:
+        """Write to the ledger that no version has an alias any more."""
+        entry = {"alias": alias, "version": None, "sha256": None, "reason": reason}
+        self.lake.append(f"{model}/ledger", entry | {"actor": actor, "previous_version": previous, "evidence": {}})
+
+    def _last_written(self, model: str, alias: str) -> int | None:
+        """The version that has an alias as the ledger says."""
+        entries = self.lake.entries(f"{model}/ledger")
+        return next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
+
+    @translate_errors
+    def download(self, version: RegisteredVersion, folder: Path) -> Path:
+        """A folder with exactly the two files of a version that a predictor reads: model.onnx and model.json.
+
+        Raises:
+            TrackingRefused: the version does not have them.
+        """
+        target = folder / "artifact"
+        target.mkdir()
+        for name in MAX_BYTES:
+            path = self._download_file(version, f"model/{name}", folder)
+            path.rename(target / name)
+        return target
+
+    def _download_file(self, version: RegisteredVersion, path: str, folder: Path) -> Path:
+        names = {item.path for item in self.client.list_artifacts(version.run_id, path.rpartition("/")[0])}
+        if path not in names:
+            what = f"Version {version.version} of {version.model} in MLflow has no file {path} in its run"
+            remedy = "take its aliases off, or restore the artifacts of the run"
+            raise TrackingRefused(what, remedy=remedy)
+        return Path(self.client.download_artifacts(version.run_id, path, str(folder)))
+
+    def version_url(self, version: RegisteredVersion) -> str:
+        """The version's page in MLflow."""
+        return f"{self.address}/#/models/{version.model}/versions/{version.version}"
+
+
+def _registered(version: "ModelVersion") -> RegisteredVersion | None:
+    """A version that this platform has registered, None for any other."""
+    digest = version.tags.get("sha256", "")
+    if not version.run_id or not re.fullmatch("[0-9a-f]{64}", digest):
+        return None
+    return RegisteredVersion(model=version.name, version=int(version.version), sha256=digest, run_id=version.run_id)
+
+
+def actor(run: dg.DagsterRun) -> str:
+    """Who moves an alias: the user of the run, or the automation that started it."""
+    for tag in ("user", "dagster/schedule_name", "dagster/sensor_name"):
+        if tag in run.tags:
+            return f"{tag.removeprefix('dagster/')} {run.tags[tag]}"
+    return f"run {run.run_id}"
