@@ -11,6 +11,7 @@ POD_POLICY = "mlops.dev/pod"  # op tag: a PodPolicy for the executor
 RUN_ID = "dagster/run-id"
 OP = "dagster/op"
 COMPONENT = "app.kubernetes.io/component"
+RUN_WORKER = "run_worker"
 STEP_WORKER = "step_worker"
 TRAINING_WORKER = "training_worker"
 
