@@ -52,6 +52,23 @@ def api_client() -> Any:
     return client.ApiClient(configuration)
 
 
+def dagster_apis() -> dict[str, Any]:
+    """The APIs of Jobs and pods for dagster-k8s, over the same connection.
+
+    dagster-k8s takes a Job whose creation was done and not answered for one that was there before, and gives up.
+    """
+    from kubernetes import client as untyped
+
+    client: Any = untyped
+
+    class Jobs(client.BatchV1Api):
+        def create_namespaced_job(self, namespace: str, body: Any, **options: Any) -> None:
+            make, read = super().create_namespaced_job, self.read_namespaced_job
+            created(lambda: make(namespace, body, **options), lambda: read(body.metadata.name, namespace))
+
+    return {"k8s_client_batch_api": Jobs(api_client()), "k8s_client_core_api": client.CoreV1Api(api_client())}
+
+
 def created(create: Callable[[], object], present: Callable[[], Any]) -> None:
     """Create something, though answers are lost: what is `present` after a failed try is what that try has made.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from resources.kubernetes.api import in_cluster
-from resources.kubernetes.labels import RUN_ID, RUN_WORKER, STEP_WORKER, COMPONENT
+from resources.kubernetes.labels import COMPONENT, RUN_ID, RUN_WORKER, STEP_WORKER
 from resources.kubernetes.pod_diagnosis import job_ended
 from resources.kubernetes.pods import Pods
 
@@ -42,7 +42,7 @@ def delete_pods_of_dead_runs(context: dg.SensorEvaluationContext) -> Iterator[dg
         if record.dagster_run.status not in DEAD
         and (record.end_time is None or time.time() - record.end_time < SETTLED_S)
     }
-    # Of a run that Dagster does not know, as after its database was restored, nothing is deleted while a worker is at it
+    # Of a run that Dagster does not know, as after its database was restored, nothing is deleted while it has a worker
     unknown = jobs.keys() - {record.dagster_run.run_id for record in known}
     deleted: list[str] = []
     for run_id in sorted(jobs.keys() - alive - (unknown & has_worker)):

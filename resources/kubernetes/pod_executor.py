@@ -16,11 +16,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster as dg
-
-from kubernetes.client import ApiException, BatchV1Api, CoreV1Api
+from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from resources.kubernetes.api import api_client, in_cluster
+from resources.kubernetes.api import dagster_apis, in_cluster
 from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.dagster_internals import (
     USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
@@ -66,19 +65,12 @@ SILENT_S = 30
 GONE_WITHIN_S = 60
 EXIT_AWAY = 75  # EX_TEMPFAIL of sysexits.h
 INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
-# Kubernetes gives a node that is not heard of five minutes; a training goes on elsewhere after two
-NODE_AWAY_S = 120
 
 STEP_POD: dict[str, Any] = {
     # Dagster's own process, with SIGTERM kept from it
     "container_config": {"command": ["python", "-m", "resources.kubernetes.step_pod"]},
-    "pod_spec_config": {
-        "tolerations": [
-            {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute"}
-            | {"toleration_seconds": NODE_AWAY_S}
-            for state in ("unreachable", "not-ready")
-        ]
-    },
+    # The rest is what run pods have
+    "pod_spec_config": {"priority_class_name": "mlops-training"},
     "job_spec_config": {
         "backoff_limit": 0,
         # The Job remembers that its pod was disrupted, also when the pod has gone with its node
@@ -117,8 +109,7 @@ class PodStepHandler(K8sStepHandler):
             container_context=_context(STEP_POD).merge(_context(step_k8s_config)),
             load_incluster_config=True,
             kubeconfig_file=None,
-            k8s_client_batch_api=BatchV1Api(api_client()),
-            k8s_client_core_api=CoreV1Api(api_client()),
+            **dagster_apis(),
             # Steps outlive the run's pod: the run that resumes goes on with them. What is left of a run that does not
             # resume the janitor deletes.
             enable_owner_references=False,
@@ -239,7 +230,7 @@ class PodExecutor(StepDelegatingExecutor):
         )
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Generator[dg.DagsterEvent]:
-        """Execute a run. A run that is cancelled ends its steps; one whose pod is told to go leaves them to the next."""
+        """Execute a run. One that is cancelled ends its steps; one whose pod is told to go leaves them to the next."""
         from dagster_postgres.utils import DagsterPostgresException
         from sqlalchemy.exc import DBAPIError
 
@@ -291,7 +282,9 @@ def make_way_for_newer_worker(pods: Pods, run_id: str) -> None:
     mine = re.fullmatch(rf"{base}(?:-(\d+))?-[a-z0-9]+", os.uname().nodename)
     if mine is None:
         return  # this is no worker of run monitoring's
-    attempts = [int(job["metadata"]["name"].removeprefix(base).strip("-") or 0) for job in pods.jobs(RUN_WORKER, run_id=run_id)]
+    attempts = [
+        int(job["metadata"]["name"].removeprefix(base).strip("-") or 0) for job in pods.jobs(RUN_WORKER, run_id=run_id)
+    ]
     if max(attempts, default=0) > int(mine[1] or 0):
         print("Another worker goes on with this run", file=sys.stderr, flush=True)  # noqa: T201
         os._exit(0)

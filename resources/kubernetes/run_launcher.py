@@ -11,7 +11,7 @@ from typing import Any
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from resources.kubernetes.api import api_client
+from resources.kubernetes.api import dagster_apis
 from resources.kubernetes.dagster_internals import (
     CheckRunHealthResult,
     DagsterK8sAPIRetryLimitExceeded,
@@ -32,12 +32,11 @@ class RunLauncher(K8sRunLauncher):
     """Starts a run's worker in a Job, watches it, and starts another one when it has died."""
 
     def __init__(self, *args: Any, **config: Any) -> None:
-        from kubernetes import client as untyped
-
         super().__init__(*args, **config)
-        client: Any = untyped
+        # Not before, for this process is told there where its API server is
+        apis = dagster_apis()
         self._api_client = DagsterKubernetesClient.production_client(
-            batch_api_override=client.BatchV1Api(api_client()), core_api_override=client.CoreV1Api(api_client())
+            batch_api_override=apis["k8s_client_batch_api"], core_api_override=apis["k8s_client_core_api"]
         )
 
     def check_run_worker_health(self, run: Any) -> CheckRunHealthResult:
