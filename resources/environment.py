@@ -32,6 +32,7 @@ class Environment(Value):
     mlflow_port: int
     serving_port: int
     predictor_image: str | None = None
+    predictor_replicas: int = 2
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -55,6 +56,7 @@ class Environment(Value):
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
+            predictor_replicas=_replicas(variables),
         )
 
     @property
@@ -107,6 +109,13 @@ def _without_login(uri: str | None) -> str | None:
         what = "MLFLOW_TRACKING_URI holds a login, which every link to MLflow would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     return uri
+
+
+def _replicas(variables: Mapping[str, str]) -> int:
+    text = variables.get("MLOPS_PREDICTOR_REPLICAS") or "2"
+    if not text.isdigit() or int(text) < 1:
+        raise SpecError(f"MLOPS_PREDICTOR_REPLICAS is {text!r}", remedy="give how many pods serve a model, 1 or more")
+    return int(text)
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:

@@ -42,6 +42,9 @@ class Services:
         self.manifests[name] = copy.deepcopy(service)
         self.calls.append(f"apply {name} {self.version(name)}")
 
+    def keep_up(self, name: str) -> None:
+        self.calls.append(f"keep up {name}")
+
     def delete(self, name: str) -> None:
         self.manifests.pop(name, None)
         self.calls.append(f"delete {name}")
@@ -93,6 +96,7 @@ def test_the_candidate_is_gone_before_the_service_changes(
         "ask http://my-model-candidate-predictor.models/v2/models/my_model/infer",
         "delete my-model-candidate",
         "apply my-model 2",
+        "keep up my-model",
         "ask http://my-model-predictor.models/v2/models/my_model/infer",
     ]
     assert proof.url == "http://my-model-predictor.models"
