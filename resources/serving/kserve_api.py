@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created
 from resources.kubernetes.labels import MODEL
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_manifest import API_VERSION, OF_SERVICE, covers, disruption_budget
+
+MAX_RESTARTS = 3
 
 
 class InferenceServices:
@@ -126,9 +129,13 @@ def _why_not_ready(pods: Pods, name: str) -> Waiting:
         return Waiting(cause="it has no pod yet")
     pod = newest["metadata"]["name"]
     container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
-    if container.get("restartCount", 0) >= 1:
+    restarts = container.get("restartCount", 0)
+    if restarts:
+        # A role or a network that comes late ends a predictor once or twice
+        code = container.get("lastState", {}).get("terminated", {}).get("exitCode")
         lines = [line for line in pods.log(pod, previous=True).splitlines() if line.strip()]
-        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=True)
+        final = code == EXIT_REFUSED or restarts >= MAX_RESTARTS
+        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=final)
     if newest.get("status", {}).get("phase") == "Pending":
         return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
     return Waiting(cause=f"its pod {pod} runs, but the model is not ready")

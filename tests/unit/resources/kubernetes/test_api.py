@@ -94,3 +94,40 @@ def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
 def test_outside_of_a_cluster_that_is_said() -> None:
     with pytest.raises(DeploymentError, match="in no pod of the cluster"):
         api.in_cluster()
+
+
+def restarted(api_server: ApiServer, code: int, restarts: int) -> None:
+    """The predictor of `rain` has ended so often, the last time with this code."""
+    labels = {"serving.kserve.io/inferenceservice": "rain"}
+    last = {"restartCount": restarts, "lastState": {"terminated": {"exitCode": code}}}
+    last |= {"name": "kserve-container", "image": "i", "imageID": "i", "ready": False}
+    api_server.objects["/api/v1/namespaces/mlops/pods/rain-1"] = {
+        "metadata": {"name": "rain-1", "labels": labels, "creationTimestamp": "2026-11-25T10:00:00Z"},
+        "spec": {"containers": []},
+        "status": {"phase": "Running", "containerStatuses": [last]},
+    }
+
+
+@pytest.mark.parametrize(("code", "restarts", "at_once"), [(65, 1, True), (1, 1, False), (1, 3, True)])
+def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_does_not(
+    api_server: ApiServer, code: int, restarts: int, at_once: bool
+) -> None:
+    services = InferenceServices("mlops")
+    services.apply(SERVICE)
+    restarted(api_server, code, restarts)
+    looks: list[float] = []
+    with pytest.raises(DeploymentError, match="its pod rain-1 ended"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resources.serving.kserve_api.time.sleep", looks.append)
+        services.wait_until_ready("rain", 0.5)
+    assert bool(looks) != at_once
+
+
+def test_a_service_gets_one_disruption_budget(api_server: ApiServer) -> None:
+    services = InferenceServices("mlops")
+    services.keep_up("rain")  # nobody is there
+    services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
+    services.keep_up("rain")
+    services.keep_up("rain")
+    assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [
+        "/apis/policy/v1/namespaces/mlops/poddisruptionbudgets/rain"
+    ]
