@@ -17,8 +17,9 @@ from tests.cluster.faults import (
     need_this_machine,
     pause,
 )
-from tests.cluster.kubectl import NAMESPACE, create, kubectl, objects
+from tests.cluster.kubectl import NAMESPACE, create, kubectl, objects, run_script
 from tests.cluster.platform import INPUTS, of_run, step
+from tests.cluster.results import keys, training_keys
 from tests.cluster.waiting import POD_START_S, RUN_S, wait_until
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ TRAINING = step("disturbed", "trained_model")
 
 def training(platform: Platform) -> tuple[str, dict[str, Any]]:
     """A run that trains, and the pod that does."""
-    if not objects("jobs", "-n", NAMESPACE, "-l", "dagster/op=disturbed__features"):
+    if not keys("lake/disturbed/features/"):
         platform.materialize("disturbed", *INPUTS)
+    run_script("delete_keys", *training_keys("disturbed"))
     run_id = platform.launch("disturbed/trained_model")
     pod = platform.step_starts(run_id, TRAINING)
     wait_until(
