@@ -33,6 +33,7 @@ class Environment(Value):
     serving_port: int
     predictor_image: str | None = None
     predictor_replicas: int = 2
+    serving_url: str | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -57,6 +58,7 @@ class Environment(Value):
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
             predictor_replicas=_replicas(variables),
+            serving_url=_serving_url(variables.get("SERVING_URL") or None),
         )
 
     @property
@@ -109,6 +111,13 @@ def _without_login(uri: str | None) -> str | None:
         what = "MLFLOW_TRACKING_URI holds a login, which every link to MLflow would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     return uri
+
+
+def _serving_url(pattern: str | None) -> str | None:
+    if pattern and "{service}" not in pattern:
+        what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
+        raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
+    return pattern
 
 
 def _replicas(variables: Mapping[str, str]) -> int:

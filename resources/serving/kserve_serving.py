@@ -36,6 +36,7 @@ class KServe(ServingTarget):
     lake: Lake
     image: str
     replicas: int = 2
+    public_url: str | None = None
     ready_within_s: int = 300
 
     @property
@@ -105,7 +106,22 @@ class KServe(ServingTarget):
         services, name = self.services, manifest["metadata"]["name"]
         services.apply(manifest)
         services.wait_until_ready(name, self.ready_within_s)
-        return Endpoint(url=f"http://{name}-predictor.{services.namespace}", model=model)
+        namespace = services.namespace
+        return Endpoint(
+            url=f"http://{name}-predictor.{namespace}",
+            model=model,
+            public_url=self.public_url and public_address(self.public_url, name, namespace),
+            forward=f"kubectl port-forward -n {namespace} service/{name}-predictor 8080:80",
+        )
+
+
+def public_address(pattern: str, service: str, namespace: str) -> str:
+    """The address of a service in the world.
+
+    >>> public_address("https://{service}.{namespace}.example.com", "flight-delay", "mlops")
+    'https://flight-delay.mlops.example.com'
+    """
+    return pattern.replace("{service}", service).replace("{namespace}", namespace).rstrip("/")
 
 
 def _prefix(model: str, version: ServedVersion) -> str:
