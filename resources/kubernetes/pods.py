@@ -61,10 +61,13 @@ class Pods:
         plain: list[dict[str, Any]] = [self._plain(event) for event in found]
         return sorted(plain, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
-    def rolled_out(self, deployment: str) -> bool:
-        """Whether a Deployment has its newest pods, all available, and no others."""
+    def rolled_out(self, deployment: str, annotation: tuple[str, str | None]) -> bool:
+        """Whether a Deployment whose pods are to have this annotation has them, all available, and no others."""
         found = self._or_none(lambda: self._apps.read_namespaced_deployment(deployment, self.namespace))
         if found is None:
+            return False
+        name, value = annotation
+        if found["spec"]["template"]["metadata"].get("annotations", {}).get(name) != value:
             return False
         wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
         seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]

@@ -9,7 +9,7 @@ from typing import Any
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created
-from resources.kubernetes.labels import MODEL
+from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_manifest import API_VERSION, OF_SERVICE, covers, disruption_budget
@@ -110,9 +110,11 @@ class InferenceServices:
         while True:
             service = self.read(name) or {}
             status = service.get("status", {})
-            current = status.get("observedGeneration") == service.get("metadata", {}).get("generation")
+            # Not by status.observedGeneration: that is the Deployment's, which the autoscaler raises too
+            spec_sha256 = service.get("metadata", {}).get("annotations", {}).get(SPEC_SHA256)
             conditions = {item["type"]: item for item in status.get("conditions", [])}
-            if current and conditions.get("Ready", {}).get("status") == "True" and pods.rolled_out(f"{name}-predictor"):
+            ready = conditions.get("Ready", {}).get("status") == "True"
+            if ready and pods.rolled_out(f"{name}-predictor", (SPEC_SHA256, spec_sha256)):
                 return
             found = _why_not_ready(pods, name)
             if found.final or time.monotonic() > deadline:

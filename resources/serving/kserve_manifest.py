@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from resources.kubernetes.labels import ARTIFACT, MODEL, SHA256, STAGE, VERSION
+from resources.kubernetes.labels import ARTIFACT, MODEL, SHA256, SPEC_SHA256, STAGE, VERSION
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -117,15 +119,18 @@ def inference_service(
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
     }
+    spec = {"predictor": predictor}
+    # KServe gives its Deployment and the pods these, which tells when they are those of this specification
     annotations = {
         "serving.kserve.io/deploymentMode": "Standard",
         VERSION: version.version,
         SHA256: version.sha256,
         ARTIFACT: uri,
+        SPEC_SHA256: hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
     }
     return {
         "apiVersion": API_VERSION,
         "kind": "InferenceService",
         "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model}},
-        "spec": {"predictor": predictor},
+        "spec": spec,
     }

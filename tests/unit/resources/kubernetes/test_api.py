@@ -8,6 +8,7 @@ import pytest
 
 from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
+from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_api import InferenceServices
 
@@ -131,3 +132,43 @@ def test_a_service_gets_one_disruption_budget(api_server: ApiServer) -> None:
     assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [
         "/apis/policy/v1/namespaces/mlops/poddisruptionbudgets/rain"
     ]
+
+
+DEPLOYMENT = "/apis/apps/v1/namespaces/mlops/deployments/rain-predictor"
+
+
+@pytest.mark.parametrize(
+    ("change", "ready"),
+    [
+        ({}, True),
+        ({"of": "another specification"}, False),
+        ({"available": 1}, False),
+        ({"observed": 6}, False),
+        ({"Ready": "False"}, False),
+    ],
+    ids=["ready", "KServe has not looked yet", "a pod is not ready", "pods of before", "KServe says no"],
+)
+def test_a_service_is_ready_when_its_deployment_has_pods_of_this_specification_alone(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], ready: bool
+) -> None:
+    """Its own generation is 1, though the autoscaler has changed the Deployment since."""
+    found = {"of": "this", "available": 2, "observed": 7, "Ready": "True"} | change
+    services = InferenceServices("mlops")
+    services.apply(SERVICE | {"metadata": {"name": "rain", "annotations": {SPEC_SHA256: "this"}, "generation": 1}})
+    [service] = api_server.objects.values()
+    service["status"] = {"observedGeneration": 7, "conditions": [{"type": "Ready", "status": found["Ready"]}]}
+    pods = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": found["available"]}
+    api_server.objects[DEPLOYMENT] = {
+        "metadata": {"name": "rain-predictor", "generation": 7},
+        "spec": {
+            "replicas": 2,
+            "selector": {},
+            "template": {"metadata": {"annotations": {SPEC_SHA256: found["of"]}}, "spec": {"containers": []}},
+        },
+        "status": {**pods, "observedGeneration": found["observed"]},
+    }
+    if ready:
+        services.wait_until_ready("rain", 0.5)
+    else:
+        with pytest.raises(DeploymentError, match="rain is not ready"):
+            services.wait_until_ready("rain", 0.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +38,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
             "mlops.dev/version": "3",
             "mlops.dev/sha256": version.sha256,
             "mlops.dev/artifact": "s3://lake/served/flight_delay/3",
+            "mlops.dev/spec-sha256": hashlib.sha256(json.dumps(service["spec"], sort_keys=True).encode()).hexdigest(),
         },
     }
     predictor = service["spec"]["predictor"]
