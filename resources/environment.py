@@ -32,6 +32,8 @@ class Environment(Value):
     mlflow_port: int
     serving_port: int
     predictor_image: str | None = None
+    predictor_replicas: int = 2
+    serving_url: str | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -55,6 +57,8 @@ class Environment(Value):
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
+            predictor_replicas=_replicas(variables),
+            serving_url=_serving_url(variables.get("SERVING_URL") or None),
         )
 
     @property
@@ -107,6 +111,20 @@ def _without_login(uri: str | None) -> str | None:
         what = "MLFLOW_TRACKING_URI holds a login, which every link to MLflow would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     return uri
+
+
+def _serving_url(pattern: str | None) -> str | None:
+    if pattern and "{service}" not in pattern:
+        what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
+        raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
+    return pattern
+
+
+def _replicas(variables: Mapping[str, str]) -> int:
+    text = variables.get("MLOPS_PREDICTOR_REPLICAS") or "2"
+    if not text.isdigit() or int(text) < 1:
+        raise SpecError(f"MLOPS_PREDICTOR_REPLICAS is {text!r}", remedy="give how many pods serve a model, 1 or more")
+    return int(text)
 
 
 def _port(variables: Mapping[str, str], name: str, default: int) -> int:

@@ -146,7 +146,8 @@ def report(
         Deployment(model=version.model, version=version.version, sha256=version.sha256, url=proof.url),
         f"{version.version}-{version.sha256[:12]}",
         metadata={
-            "endpoint": dg.MetadataValue.url(f"{proof.url}/v2/models/{version.model}"),
+            # An address that browsers do not resolve is no link
+            "endpoint": dg.MetadataValue.url(proof.link) if proof.link else f"{proof.url}/v2/models/{version.model}",
             "version": version.version,
             "decision": verdict.reason,
             "example_request": dg.MetadataValue.md(f"```\n{proof.example}\n```"),

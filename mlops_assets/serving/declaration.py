@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CANDIDATE = "-candidate"  # follows the model's name in the name under which its candidate is served
+EXIT_REFUSED = 65  # of a server whose one model can never be served; EX_DATAERR of sysexits.h
 
 
 class ServedVersion(Value):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.serving.artifact_download import download_artifact
-from mlops_assets.serving.declaration import ServedVersion
+from mlops_assets.serving.declaration import EXIT_REFUSED, ServedVersion
 from mlops_assets.serving.kserve_patch import create_server
 from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.model_repository import Repository
@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
             repository.load(options.model)
         except MlopsError as error:
             # A pod without its one version ends, so that whoever deploys it need not wait for it
-            sys.exit(f"{options.model} is not served: {error}")
+            print(f"{options.model} is not served: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(EXIT_REFUSED)
     else:
         repository.load_all()
     server = create_server(repository, PredictionRoutes, options.host, options.port)

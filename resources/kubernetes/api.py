@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 # EKS takes its API server away for up to a minute when it scales or upgrades it: 0, 2, 4, 8 s, then 10 s each, 124 s
 TRIES, LONGEST_PAUSE_S = 15, 10
+ANSWER_WITHIN_S = (10, 60)  # to connect, and to answer
 AWAY = (429, 500, 502, 503, 504)
 
 
@@ -45,11 +46,38 @@ def api_client() -> Any:
     from urllib3 import Retry
 
     client: Any = untyped
+
+    class PatientClient(client.ApiClient):
+        """Waits for an answer, and not for ever; a log that is followed may be silent for hours."""
+
+        def request(
+            self, *args: Any, _preload_content: bool = True, _request_timeout: Any = None, **options: Any
+        ) -> Any:
+            timeout = _request_timeout or (ANSWER_WITHIN_S if _preload_content else None)
+            return super().request(*args, _preload_content=_preload_content, _request_timeout=timeout, **options)
+
     configuration = client.Configuration.get_default_copy()
     configuration.retries = Retry(
         total=TRIES, backoff_factor=1, backoff_max=LONGEST_PAUSE_S, status_forcelist=AWAY, raise_on_status=False
     )
-    return client.ApiClient(configuration)
+    return PatientClient(configuration)
+
+
+def dagster_apis() -> dict[str, Any]:
+    """The APIs of Jobs and pods for dagster-k8s, over the same connection.
+
+    dagster-k8s takes a Job whose creation was done and not answered for one that was there before, and gives up.
+    """
+    from kubernetes import client as untyped
+
+    client: Any = untyped
+
+    class Jobs(client.BatchV1Api):
+        def create_namespaced_job(self, namespace: str, body: Any, **options: Any) -> None:
+            make, read = super().create_namespaced_job, self.read_namespaced_job
+            created(lambda: make(namespace, body, **options), lambda: read(body.metadata.name, namespace))
+
+    return {"k8s_client_batch_api": Jobs(api_client()), "k8s_client_core_api": client.CoreV1Api(api_client())}
 
 
 def created(create: Callable[[], object], present: Callable[[], Any]) -> None:

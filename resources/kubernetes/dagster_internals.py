@@ -8,17 +8,35 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
+from dagster._core.launcher import ResumeRunContext, WorkerStatus
+from dagster._core.launcher.base import CheckRunHealthResult
+from dagster_k8s.client import (
+    DagsterK8sAPIRetryLimitExceeded,
+    DagsterK8sUnrecoverableAPIError,
+    DagsterKubernetesClient,
+)
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
-from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
+from dagster_k8s.job import (
+    USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
+    UserDefinedDagsterK8sConfig,
+    get_job_name_from_run_id,
+)
+from dagster_k8s.launcher import K8sRunLauncher
 from dagster_shared.error import SerializableErrorInfo
 
 __all__ = [
     "USER_DEFINED_K8S_JOB_CONFIG_SCHEMA",
+    "CheckRunHealthResult",
     "CheckStepHealthResult",
+    "DagsterK8sAPIRetryLimitExceeded",
+    "DagsterK8sUnrecoverableAPIError",
+    "DagsterKubernetesClient",
     "EngineEventData",
     "K8sContainerContext",
+    "K8sRunLauncher",
     "K8sStepHandler",
+    "ResumeRunContext",
     "RetryMode",
     "SerializableErrorInfo",
     "StepDelegatingExecutor",
@@ -27,4 +45,6 @@ __all__ = [
     "StepRetryData",
     "UserDefinedDagsterK8sConfig",
     "UserFailureData",
+    "WorkerStatus",
+    "get_job_name_from_run_id",
 ]

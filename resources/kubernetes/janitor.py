@@ -1,27 +1,52 @@
 """Removes what dead runs leave in the cluster."""
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 import dagster as dg
 
 from resources.kubernetes.api import in_cluster
+from resources.kubernetes.labels import COMPONENT, RUN_ID, RUN_WORKER, STEP_WORKER
+from resources.kubernetes.pod_diagnosis import job_ended
 from resources.kubernetes.pods import Pods
 
 EVERY_S = 30
+SETTLED_S = 300  # pods of a run that succeeded still write their logs
+DEAD = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dg.sensor(
     name="delete_pods_of_dead_runs",
-    description="Deletes step Jobs whose run has ended: those of a run that failed or was cancelled while they started",
+    description="Deletes the Jobs, of runs and of their steps, that still have pods when their run has ended",
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def delete_pods_of_dead_runs(context: dg.SensorEvaluationContext) -> Iterator[dg.SkipReason]:
-    """A step Job that Dagster could not delete, because the process that would have was killed, holds a node."""
+    """A Job that Dagster could not delete, because the process that would have was killed, holds a node."""
     pods = Pods(in_cluster())
+    jobs: dict[str, list[str]] = defaultdict(list)
+    has_worker: set[str] = set()
+    for job in pods.jobs(RUN_WORKER, STEP_WORKER):
+        labels: dict[str, str] = job["metadata"]["labels"]
+        is_worker = labels[COMPONENT] == RUN_WORKER
+        if job_ended(job):
+            # Ended Jobs hold nothing, and their time to live takes them away
+            continue
+        jobs[labels[RUN_ID]].append(job["metadata"]["name"])
+        has_worker |= {labels[RUN_ID]} if is_worker else set()
+    known = context.instance.get_run_records(dg.RunsFilter(run_ids=list(jobs))) if jobs else []
+    alive = {
+        record.dagster_run.run_id
+        for record in known
+        if record.dagster_run.status not in DEAD
+        and (record.end_time is None or time.time() - record.end_time < SETTLED_S)
+    }
+    # Of a run that Dagster does not know, as after its database was restored, nothing is deleted while it has a worker
+    unknown = jobs.keys() - {record.dagster_run.run_id for record in known}
     deleted: list[str] = []
-    for run_id in sorted(pods.run_ids()):
-        run = context.instance.get_run_by_id(run_id)
-        if run is None or run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
-            deleted += pods.delete_steps(run_id)
+    for run_id in sorted(jobs.keys() - alive - (unknown & has_worker)):
+        for name in jobs[run_id]:
+            pods.delete_job(name)
+        deleted += jobs[run_id]
     yield dg.SkipReason(f"deleted {', '.join(deleted)}" if deleted else "no dead run has pods")

@@ -6,11 +6,13 @@ OWNER = "mlops.dev/owner"
 VERSION = "mlops.dev/version"
 SHA256 = "mlops.dev/sha256"
 ARTIFACT = "mlops.dev/artifact"
+SPEC_SHA256 = "mlops.dev/spec-sha256"
 POD_POLICY = "mlops.dev/pod"  # op tag: a PodPolicy for the executor
 
 RUN_ID = "dagster/run-id"
 OP = "dagster/op"
 COMPONENT = "app.kubernetes.io/component"
+RUN_WORKER = "run_worker"
 STEP_WORKER = "step_worker"
 TRAINING_WORKER = "training_worker"
 

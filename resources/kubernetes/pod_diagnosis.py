@@ -32,6 +32,8 @@ NO_SUCH_IMAGE = re.compile(
 OFFERING = re.compile("offering", re.IGNORECASE)
 LIMIT = re.compile("limits|exceed", re.IGNORECASE)
 KILLED, TERMINATED = 137, 143
+# A kubelet ends a pod within its grace period; one that has not this long after it is hung, or cut off
+OVERDUE_S = 30
 # Kubelet's reasons not to take a pod that the scheduler has bound to it: OutOfcpu, OutOfnvidia.com/gpu, ...
 REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
 
@@ -275,6 +277,20 @@ def started(pod: dict[str, Any]) -> bool:
 def ended(pod: dict[str, Any]) -> bool:
     """Whether all of the pod's processes have ended."""
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def overdue(pod: dict[str, Any] | None) -> bool:
+    """Whether a pod that was deleted is still there well after its grace period: its kubelet does not answer.
+
+    The Job of such a pod counts it as active for as long as its node is there.
+    """
+    due = (pod or {"metadata": {}})["metadata"].get("deletionTimestamp")
+    return due is not None and seconds_since(due) > OVERDUE_S
+
+
+def job_ended(job: dict[str, Any]) -> bool:
+    """Whether all pods of a Job have ended."""
+    return holds(job, "Complete") or holds(job, "Failed")
 
 
 def holds(item: dict[str, Any], kind: str) -> bool:

@@ -7,17 +7,25 @@ asks for an on-demand node.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster as dg
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
 
+from resources.kubernetes.api import dagster_apis, in_cluster
 from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.dagster_internals import (
     USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
     CheckStepHealthResult,
+    DagsterK8sAPIRetryLimitExceeded,
+    DagsterK8sUnrecoverableAPIError,
     EngineEventData,
     K8sContainerContext,
     K8sStepHandler,
@@ -29,8 +37,9 @@ from resources.kubernetes.dagster_internals import (
     StepRetryData,
     UserDefinedDagsterK8sConfig,
     UserFailureData,
+    get_job_name_from_run_id,
 )
-from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY
+from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY, RUN_WORKER
 from resources.kubernetes.pod_diagnosis import (
     Death,
     Waiting,
@@ -38,7 +47,10 @@ from resources.kubernetes.pod_diagnosis import (
     ended,
     event_line,
     holds,
+    job_ended,
+    lost_with_node,
     no_room,
+    overdue,
     seconds_since,
     started,
     waiting,
@@ -51,12 +63,14 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 2
 SILENT_S = 30
 GONE_WITHIN_S = 60
-EXIT_DATABASE = 75  # EX_TEMPFAIL of sysexits.h
+EXIT_AWAY = 75  # EX_TEMPFAIL of sysexits.h
 INTERRUPTED, CRASHED = "PodInterrupted", "PodCrashed"
 
 STEP_POD: dict[str, Any] = {
     # Dagster's own process, with SIGTERM kept from it
     "container_config": {"command": ["python", "-m", "resources.kubernetes.step_pod"]},
+    # The rest is what run pods have
+    "pod_spec_config": {"priority_class_name": "mlops-training"},
     "job_spec_config": {
         "backoff_limit": 0,
         # The Job remembers that its pod was disrupted, also when the pod has gone with its node
@@ -89,15 +103,19 @@ class PodStepHandler(K8sStepHandler):
     """Starts and watches step pods."""
 
     def __init__(self, step_k8s_config: dict[str, Any]) -> None:
+        in_cluster()
         super().__init__(
             image=None,
             container_context=_context(STEP_POD).merge(_context(step_k8s_config)),
             load_incluster_config=True,
             kubeconfig_file=None,
-            # A run pod that is deleted takes its steps with it; the run that resumes starts them again
-            enable_owner_references=True,
+            **dagster_apis(),
+            # Steps outlive the run's pod: the run that resumes goes on with them. What is left of a run that does not
+            # resume the janitor deletes.
+            enable_owner_references=False,
         )
         self.ends: dict[str, Death | Waiting] = {}
+        self._refused: dict[str, Waiting] = {}
         self.details: dict[str, dict[str, str]] = {}
         self._explained: dict[str, str] = {}
         self._last: dict[str, dict[str, Any]] = {}
@@ -116,16 +134,32 @@ class PodStepHandler(K8sStepHandler):
         return context.merge(_context(on_demand))
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
-        # A run that resumes starts an attempt again whose Job may still be there
-        namespace = str(super()._get_container_context(step_handler_context).namespace)
-        Pods(namespace).delete_job(self._get_k8s_step_job_name(step_handler_context), wait_s=GONE_WITHIN_S)
-        yield from super().launch_step(step_handler_context)
+        step_key = self._get_step_key(step_handler_context)
+        job_name = self._get_k8s_step_job_name(step_handler_context)
+        pods = self._pods(step_handler_context)
+        try:
+            make_way_for_newer_worker(pods, step_handler_context.dagster_run.run_id)
+            job = pods.job(job_name)
+            if job is not None and not job_ended(job):
+                return  # another worker of this run has started it, and ended before it could say so
+            # A run that resumes starts an attempt again that died while nobody looked
+            if job is not None:
+                pods.delete_job(job_name, wait_s=GONE_WITHIN_S)
+            yield from super().launch_step(step_handler_context)
+        except DagsterK8sUnrecoverableAPIError as error:
+            # This step's end; raised, it would be that of all steps that run
+            self._refused[step_key] = _refusal(error.k8s_api_exception)
+        except (HTTPError, DagsterK8sAPIRetryLimitExceeded) as error:
+            end_until_back("The Kubernetes API", error)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         step_key = self._get_step_key(step_handler_context)
+        refused = self._refused.pop(step_key, None)
+        if refused is not None:
+            return self._ended(step_key, refused)
         job_name = self._get_k8s_step_job_name(step_handler_context)
-        namespace = super()._get_container_context(step_handler_context).namespace
-        pods = Pods(str(namespace))
+        pods = self._pods(step_handler_context)
+        make_way_for_newer_worker(pods, step_handler_context.dagster_run.run_id)
         job = pods.job(job_name)
         found = pods.of_job(job_name)
         if found is not None:
@@ -137,9 +171,15 @@ class PodStepHandler(K8sStepHandler):
             self._remember(step_key, pods, found)
         if failed or _silent(pod):
             return self._ended(step_key, death(job, pod, gone=found is None))
+        if found is not None and overdue(found):
+            pods.forget_pod(found["metadata"]["name"])
+            return self._ended(step_key, lost_with_node(found))
         if job is not None and (pod is None or not started(pod)):
             return self._check_waiting(step_handler_context, pods, job, pod)
         return CheckStepHealthResult.healthy()
+
+    def _pods(self, context: StepHandlerContext) -> Pods:
+        return Pods(str(super()._get_container_context(context).namespace))
 
     def _check_waiting(
         self, context: StepHandlerContext, pods: Pods, job: dict[str, Any], pod: dict[str, Any] | None
@@ -190,18 +230,17 @@ class PodExecutor(StepDelegatingExecutor):
         )
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Generator[dg.DagsterEvent]:
-        """Execute a run. When Dagster's database is away for long, this pod ends, and run monitoring starts another.
-
-        Recorded as an exception, the same would fail the run.
-        """
+        """Execute a run. One that is cancelled ends its steps; one whose pod is told to go leaves them to the next."""
         from dagster_postgres.utils import DagsterPostgresException
         from sqlalchemy.exc import DBAPIError
 
         try:
             yield from super().execute(plan_context, execution_plan)
+            run = plan_context.instance.get_run_by_id(plan_context.run_id)
+            if run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
+                Pods(in_cluster()).delete_steps(run.run_id)
         except (DagsterPostgresException, DBAPIError) as error:
-            print(f"The database of Dagster is away: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            os._exit(EXIT_DATABASE)
+            end_until_back("The database of Dagster", error)
 
     def log_failure_or_retry_event_after_error(
         self, step_context: Any, err_info: SerializableErrorInfo, known_state: Any
@@ -232,6 +271,44 @@ class PodExecutor(StepDelegatingExecutor):
 
 def _context(config: dict[str, Any]) -> K8sContainerContext:
     return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config))
+
+
+def make_way_for_newer_worker(pods: Pods, run_id: str) -> None:
+    """End this process when run monitoring has started another worker for the run, as when this one's node was silent.
+
+    Two would count each death of a step twice, and one of them would end the steps of the other.
+    """
+    base = get_job_name_from_run_id(run_id)
+    mine = re.fullmatch(rf"{base}(?:-(\d+))?-[a-z0-9]+", os.uname().nodename)
+    if mine is None:
+        return  # this is no worker of run monitoring's
+    attempts = [
+        int(job["metadata"]["name"].removeprefix(base).strip("-") or 0) for job in pods.jobs(RUN_WORKER, run_id=run_id)
+    ]
+    if max(attempts, default=0) > int(mine[1] or 0):
+        print("Another worker goes on with this run", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(0)
+
+
+def end_until_back(what: str, error: Exception) -> NoReturn:
+    """End this process, so that run monitoring starts another when what is away is back; the steps go on meanwhile.
+
+    Recorded as an exception, the same would fail the run and end its steps.
+    """
+    print(f"{what} is away: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(EXIT_AWAY)
+
+
+def _refusal(error: Exception) -> Waiting:
+    """What the API server says when it does not take a step's Job."""
+    said = str(error)
+    if isinstance(error, ApiException) and error.body:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = json.loads(error.body)["message"]
+    remedy = "Correct what it names in k8s/, apply that, and run again"
+    if "exceeded quota" in said:
+        remedy = "Delete Jobs that have ended, or raise the ResourceQuota, and run again"
+    return Waiting(cause=f"Kubernetes refuses its Job: {said}", remedy=remedy, final=True)
 
 
 def _silent(pod: dict[str, Any] | None) -> bool:

@@ -61,10 +61,13 @@ class Pods:
         plain: list[dict[str, Any]] = [self._plain(event) for event in found]
         return sorted(plain, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
-    def rolled_out(self, deployment: str) -> bool:
-        """Whether a Deployment has its newest pods, all available, and no others."""
+    def rolled_out(self, deployment: str, annotation: tuple[str, str | None]) -> bool:
+        """Whether a Deployment whose pods are to have this annotation has them, all available, and no others."""
         found = self._or_none(lambda: self._apps.read_namespaced_deployment(deployment, self.namespace))
         if found is None:
+            return False
+        name, value = annotation
+        if found["spec"]["template"]["metadata"].get("annotations", {}).get(name) != value:
             return False
         wanted, status = found["spec"].get("replicas", 1), found.get("status", {})
         seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
@@ -135,22 +138,26 @@ class Pods:
         return (datetime.now(UTC) - created).total_seconds()
 
     def delete_job(self, name: str, wait_s: float = 0) -> None:
-        """Delete a Job with its pods, if it is there, and wait until it has gone."""
+        """Delete a Job, if it is there, and wait until its pods have gone too."""
         deadline = time.monotonic() + wait_s
-        self._or_none(lambda: self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background"))
+        # In the foreground the Job stays until its last pod has gone
+        propagation = "Foreground" if wait_s else "Background"
+        self._or_none(lambda: self._batch.delete_namespaced_job(name, self.namespace, propagation_policy=propagation))
         while time.monotonic() < deadline and self.job(name) is not None:
             time.sleep(0.5)
 
-    def run_ids(self) -> set[str]:
-        """Dagster runs of which there are step Jobs."""
-        found = self._batch.list_namespaced_job(self.namespace, label_selector=f"{COMPONENT}={STEP_WORKER}")
-        return {job.metadata.labels[RUN_ID] for job in found.items}
+    def forget_pod(self, name: str) -> None:
+        """Remove a pod from the API although its kubelet does not say that it has ended."""
+        self._or_none(lambda: self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=0))
+
+    def jobs(self, *components: str, run_id: str | None = None) -> list[dict[str, Any]]:
+        """The Jobs that Dagster has made, of one run or of all."""
+        selector = f"{COMPONENT} in ({', '.join(components)})" + (f",{RUN_ID}={run_id}" if run_id else "")
+        return self._plain(self._batch.list_namespaced_job(self.namespace, label_selector=selector).items)
 
     def delete_steps(self, run_id: str) -> list[str]:
         """Delete the step Jobs of a run, and give their names."""
-        selector = f"{RUN_ID}={run_id},{COMPONENT}={STEP_WORKER}"
-        found = self._batch.list_namespaced_job(self.namespace, label_selector=selector).items
-        names: list[str] = [job.metadata.name for job in found]
+        names: list[str] = [job["metadata"]["name"] for job in self.jobs(STEP_WORKER, run_id=run_id)]
         for name in names:
             self.delete_job(name)
         return names

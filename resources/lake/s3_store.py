@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +155,11 @@ class S3Store:
             return None
 
     def replace(self, key: str, content: bytes) -> None:
-        self._repeated(key, lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content))
+        def send() -> None:
+            # In parts where it is large: one request takes no more than 5 GB, which checkpoints may have
+            self.client.upload_fileobj(io.BytesIO(content), self.bucket, self.prefix + key)
+
+        self._repeated(key, send)
 
     def delete(self, key: str) -> None:
         self._repeated(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key))

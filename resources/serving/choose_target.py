@@ -18,4 +18,9 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
         return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
     from resources.serving.kserve_serving import KServe
 
-    return KServe(lake=lake, image=environment.predictor_image)
+    return KServe(
+        lake=lake,
+        image=environment.predictor_image,
+        replicas=environment.predictor_replicas,
+        public_url=environment.serving_url,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -18,19 +19,30 @@ if TYPE_CHECKING:
     from mlops_assets.ml.inference.artifact import ModelSignature
 
 PATIENCE_S = 60
+FORWARDED = "http://127.0.0.1:8080"
 
 
 class Endpoint(Value):
-    """Where a version answers: the URL of its server, and its model's name there."""
+    """Where a version answers: the URL of its server, and its model's name there.
+
+    `public_url` is for people and their browsers, where that is another one; `forward` is the command that brings a
+    server nobody outside reaches to FORWARDED on their own machine.
+    """
 
     url: str
     model: str
+    public_url: str | None = None
+    forward: str | None = None
 
 
 class Proof(Value):
-    """Over HTTP the endpoint gave the answers the model gave offline; `difference` is the largest of a number."""
+    """Over HTTP the endpoint gave the answers the model gave offline; `difference` is the largest of a number.
+
+    `link` is the model's page for a browser, None where no browser reaches it; `example` a request for a shell.
+    """
 
     url: str
+    link: str | None
     rows: int
     difference: float
     example: str
@@ -61,9 +73,13 @@ def verify_golden_rows(
         raise DeploymentError(
             f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
         )
-    body = json.dumps({"instances": [dict(golden.rows[0])]})
-    example = f"curl {endpoint.url}/v1/models/{endpoint.model}:predict -d '{body}'"
-    return Proof(url=endpoint.url, rows=len(golden.rows), difference=difference, example=example)
+    body = shlex.quote(json.dumps({"instances": [dict(golden.rows[0])]}))
+    public = endpoint.public_url or (None if endpoint.forward else endpoint.url)
+    example = f"curl {public or FORWARDED}/v1/models/{endpoint.model}:predict -d {body}"
+    if public is None:
+        example = f"{endpoint.forward} &\n{example}"
+    link = public and f"{public}/v2/models/{endpoint.model}"
+    return Proof(url=endpoint.url, link=link, rows=len(golden.rows), difference=difference, example=example)
 
 
 def post_json(url: str, body: dict[str, Any], before_retry: Callable[[], object]) -> dict[str, Any]:

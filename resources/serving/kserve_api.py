@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created
-from resources.kubernetes.labels import MODEL
+from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
-from resources.serving.kserve_manifest import API_VERSION
+from resources.serving.kserve_manifest import API_VERSION, OF_SERVICE, covers, disruption_budget
+
+MAX_RESTARTS = 3
 
 
 class InferenceServices:
@@ -23,6 +26,7 @@ class InferenceServices:
         client: Any = untyped
         self.namespace = namespace
         self._api = client.CustomObjectsApi(api_client())
+        self._policy = client.PolicyV1Api(api_client())
         self._services = (*API_VERSION.split("/"), namespace, "inferenceservices")
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -41,7 +45,7 @@ class InferenceServices:
         return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
     def apply(self, service: dict[str, Any]) -> None:
-        """Create an InferenceService, or replace the one of its name unless it has the same spec already.
+        """Create an InferenceService, or replace the one of its name unless it is so already.
 
         Raises:
             DeploymentError: Kubernetes refuses it.
@@ -56,16 +60,34 @@ class InferenceServices:
                     lambda: self._api.create_namespaced_custom_object(*self._services, service),
                     lambda: self.read(name),
                 )
-            elif present["spec"] != service["spec"]:
+            elif not covers(present["spec"], service["spec"]):
                 version = {"resourceVersion": present["metadata"]["resourceVersion"]}
                 replacement = service | {"metadata": service["metadata"] | version}
                 self._api.replace_namespaced_custom_object(*self._services, name, replacement)
         except ApiException as error:
             now = self.read(name) if error.status == 409 else None
-            if now is not None and now["spec"] == service["spec"]:
+            if now is not None and covers(now["spec"], service["spec"]):
                 return  # the answer to the first try was lost
             reason = json.loads(error.body or "{}").get("message", error.reason)
             raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason}") from error
+
+    def keep_up(self, name: str) -> None:
+        """Give an InferenceService that is there its PodDisruptionBudget, once.
+
+        Raises:
+            DeploymentError: Kubernetes refuses it.
+        """
+        from kubernetes.client import ApiException
+
+        service = self.read(name)
+        if service is None:
+            return  # somebody has deleted it meanwhile
+        try:
+            self._policy.create_namespaced_pod_disruption_budget(self.namespace, disruption_budget(service))
+        except ApiException as error:
+            if error.status != 409:
+                reason = json.loads(error.body or "{}").get("message", error.reason)
+                raise DeploymentError(f"Kubernetes refuses the PodDisruptionBudget {name}: {reason}") from error
 
     def delete(self, name: str) -> None:
         """Delete an InferenceService, if it is there."""
@@ -88,9 +110,11 @@ class InferenceServices:
         while True:
             service = self.read(name) or {}
             status = service.get("status", {})
-            current = status.get("observedGeneration") == service.get("metadata", {}).get("generation")
+            # Not by status.observedGeneration: that is the Deployment's, which the autoscaler raises too
+            spec_sha256 = service.get("metadata", {}).get("annotations", {}).get(SPEC_SHA256)
             conditions = {item["type"]: item for item in status.get("conditions", [])}
-            if current and conditions.get("Ready", {}).get("status") == "True" and pods.rolled_out(f"{name}-predictor"):
+            ready = conditions.get("Ready", {}).get("status") == "True"
+            if ready and pods.rolled_out(f"{name}-predictor", (SPEC_SHA256, spec_sha256)):
                 return
             found = _why_not_ready(pods, name)
             if found.final or time.monotonic() > deadline:
@@ -102,14 +126,18 @@ class InferenceServices:
 
 def _why_not_ready(pods: Pods, name: str) -> Waiting:
     """What the newest pod waits for or died of."""
-    newest = pods.newest(f"serving.kserve.io/inferenceservice={name}")
+    newest = pods.newest(f"{OF_SERVICE}={name}")
     if newest is None:
         return Waiting(cause="it has no pod yet")
     pod = newest["metadata"]["name"]
     container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
-    if container.get("restartCount", 0) >= 1:
+    restarts = container.get("restartCount", 0)
+    if restarts:
+        # A role or a network that comes late ends a predictor once or twice
+        code = container.get("lastState", {}).get("terminated", {}).get("exitCode")
         lines = [line for line in pods.log(pod, previous=True).splitlines() if line.strip()]
-        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=True)
+        final = code == EXIT_REFUSED or restarts >= MAX_RESTARTS
+        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=final)
     if newest.get("status", {}).get("phase") == "Pending":
         return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
     return Waiting(cause=f"its pod {pod} runs, but the model is not ready")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from resources.kubernetes.labels import ARTIFACT, MODEL, SHA256, STAGE, VERSION
+from resources.kubernetes.labels import ARTIFACT, MODEL, SHA256, SPEC_SHA256, STAGE, VERSION
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -19,13 +21,58 @@ RESTRICTED: dict[str, Any] = {
 }
 
 
+# KServe's label of a predictor's pods
+OF_SERVICE = "serving.kserve.io/inferenceservice"
+STEP_MIB = 256
+
+
+def _mebibytes(base: int, more: int) -> str:
+    """Memory as Kubernetes writes it, in steps, so that a model of a few bytes more has the same."""
+    return f"{base + STEP_MIB * (more // (STEP_MIB << 20))}Mi"
+
+
+def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
+    """Of a service's pods, a drained node takes one at a time; it goes with the InferenceService, which is there."""
+    name = service["metadata"]["name"]
+    owner = {"apiVersion": API_VERSION, "kind": "InferenceService", "name": name, "uid": service["metadata"]["uid"]}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "labels": service["metadata"]["labels"], "ownerReferences": [owner]},
+        # A pod that is not ready protects nothing, and would keep its node for ever
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {OF_SERVICE: name}},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def covers(present: Any, wanted: Any) -> bool:
+    """Whether an object is as wanted, beside what admission has added to it.
+
+    >>> covers({"a": 1, "b": [{"c": 2, "default": 3}]}, {"b": [{"c": 2}]}), covers({"b": [1, 2]}, {"b": [1]})
+    (True, False)
+    """
+    if isinstance(wanted, dict) and isinstance(present, dict):
+        return all(key in present and covers(present[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(present, list):
+        return len(present) == len(wanted) and all(map(covers, present, wanted))
+    return present == wanted
+
+
 def service_name(model: str) -> str:
     """The InferenceService of a model; Kubernetes' names have no underscores."""
     return model.replace("_", "-")
 
 
-def inference_service(name: str, model: str, version: ServedVersion, uri: str, image: str) -> dict[str, Any]:
-    """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode."""
+def inference_service(
+    name: str, model: str, version: ServedVersion, uri: str, image: str, *, size: int, replicas: int
+) -> dict[str, Any]:
+    """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
+
+    `size` are the artifact's bytes, by which it has memory; of the `replicas` each is in another zone where it can be.
+    """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
     container = {
         "name": "kserve-container",
@@ -44,13 +91,16 @@ def inference_service(name: str, model: str, version: ServedVersion, uri: str, i
             "initialDelaySeconds": 60,
             "periodSeconds": 10,
         },
-        "resources": {"requests": {"cpu": "200m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {
+            "requests": {"cpu": "200m", "memory": _mebibytes(512, 2 * size)},
+            "limits": {"memory": _mebibytes(1024, 4 * size)},
+        },
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
     }
     predictor = {
-        "minReplicas": 1,
-        "maxReplicas": 3,
+        "minReplicas": replicas,
+        "maxReplicas": 3 * replicas,
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "serviceAccountName": "predictor",
         "automountServiceAccountToken": False,
@@ -59,16 +109,28 @@ def inference_service(name: str, model: str, version: ServedVersion, uri: str, i
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
         "labels": {MODEL: model, STAGE: "serving"},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {OF_SERVICE: name}},
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ],
     }
+    spec = {"predictor": predictor}
+    # KServe gives its Deployment and the pods these, which tells when they are those of this specification
     annotations = {
         "serving.kserve.io/deploymentMode": "Standard",
         VERSION: version.version,
         SHA256: version.sha256,
         ARTIFACT: uri,
+        SPEC_SHA256: hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
     }
     return {
         "apiVersion": API_VERSION,
         "kind": "InferenceService",
         "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model}},
-        "spec": {"predictor": predictor},
+        "spec": spec,
     }

@@ -12,7 +12,7 @@ from resources.kubernetes.labels import MODEL, SHA256, VERSION
 from resources.lake.lake import Lake
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_api import InferenceServices
-from resources.serving.kserve_manifest import inference_service, service_name
+from resources.serving.kserve_manifest import covers, inference_service, service_name
 from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class KServe(ServingTarget):
 
     lake: Lake
     image: str
+    replicas: int = 2
+    public_url: str | None = None
     ready_within_s: int = 300
 
     @property
@@ -62,12 +64,10 @@ class KServe(ServingTarget):
     def serves(self, model: str, version: ServedVersion) -> bool:
         """Whether the service would stay as it is: another image is another service, too."""
         running = self.current(model)
-        return running is not None and running.manifest["spec"] == self._manifest(model, version)["spec"]
+        return running is not None and covers(running.manifest["spec"], self._manifest(model, version)["spec"])
 
     def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
-        manifest = self._manifest(model, version)
-        manifest["metadata"]["name"] += CANDIDATE
-        return self._applied(model, manifest)
+        return self._applied(model, self._manifest(model, version, CANDIDATE))
 
     def retire_candidate(self, model: str) -> None:
         self.services.delete(service_name(model) + CANDIDATE)
@@ -75,7 +75,9 @@ class KServe(ServingTarget):
     def make_champion(self, model: str, version: ServedVersion) -> Endpoint:
         """The candidate goes first, so that there need not be room for three."""
         self.retire_candidate(model)
-        return self._applied(model, self._manifest(model, version))
+        endpoint = self._applied(model, self._manifest(model, version))
+        self.services.keep_up(service_name(model))
+        return endpoint
 
     def rollback(self, model: str, before: ServedVersion | None) -> None:
         if before is None:
@@ -92,16 +94,34 @@ class KServe(ServingTarget):
         keys = [item.key for item in self.lake.store.stored(f"served/{model}")]
         self.lake.store.delete_many([key for key in keys if not key.startswith(kept)])
 
-    def _manifest(self, model: str, version: ServedVersion) -> dict[str, Any]:
-        uri = f"{self.lake.uri}/{_prefix(model, version)}"
-        return inference_service(service_name(model), model, version, uri, self.image)
+    def _manifest(self, model: str, version: ServedVersion, suffix: str = "") -> dict[str, Any]:
+        prefix, name = _prefix(model, version), service_name(model) + suffix
+        size = sum(item.size for item in self.lake.store.stored(prefix))
+        replicas = 1 if suffix else self.replicas
+        uri = f"{self.lake.uri}/{prefix}"
+        return inference_service(name, model, version, uri, self.image, size=size, replicas=replicas)
 
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:
         """Where a service answers, once it does with the pods of this manifest alone."""
         services, name = self.services, manifest["metadata"]["name"]
         services.apply(manifest)
         services.wait_until_ready(name, self.ready_within_s)
-        return Endpoint(url=f"http://{name}-predictor.{services.namespace}", model=model)
+        namespace = services.namespace
+        return Endpoint(
+            url=f"http://{name}-predictor.{namespace}",
+            model=model,
+            public_url=self.public_url and public_address(self.public_url, name, namespace),
+            forward=f"kubectl port-forward -n {namespace} service/{name}-predictor 8080:80",
+        )
+
+
+def public_address(pattern: str, service: str, namespace: str) -> str:
+    """The address of a service in the world.
+
+    >>> public_address("https://{service}.{namespace}.example.com", "flight-delay", "mlops")
+    'https://flight-delay.mlops.example.com'
+    """
+    return pattern.replace("{service}", service).replace("{namespace}", namespace).rstrip("/")
 
 
 def _prefix(model: str, version: ServedVersion) -> str:

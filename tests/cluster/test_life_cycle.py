@@ -108,6 +108,20 @@ def unchanged() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("life_cycle")
+def test_a_deployment_that_changes_nothing_rolls_nothing(platform: Platform) -> None:
+    def pods() -> set[str]:
+        return names(platform.live_pods(f"serving.kserve.io/inferenceservice={SERVICE}"))
+
+    before = pods()
+    assert len(before) == 2, "one while the other's node goes"
+    with unchanged():
+        platform.materialize(MODEL, "deployment")
+    assert pods() == before
+    [budget] = objects("poddisruptionbudgets", "-n", NAMESPACE, "-l", f"mlops.dev/model={MODEL}")
+    assert budget["status"]["disruptionsAllowed"] == 1
+
+
+@pytest.mark.usefixtures("life_cycle")
 def test_a_predictor_that_does_not_come_up_leaves_the_old_one(platform: Platform) -> None:
     variable = "{name: MLOPS_PREDICTOR_IMAGE, value: 'localhost/no-predictor:1'}"
     config = override(f"{{container_config: {{env: [{variable}]}}}}")

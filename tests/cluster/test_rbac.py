@@ -30,6 +30,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-step": {},
     "dagster-deployer": {
         "inferenceservices.serving.kserve.io": "get list create patch update delete",
+        "poddisruptionbudgets.policy": "create",
         "deployments.apps": "get",
         "pods": "get list",
         "pods/log": "get",

@@ -37,6 +37,7 @@ CHART_OF = {
 # Keys that a chart reads although its values.yaml does not write them, and where they come from
 UNWRITTEN = {
     ("dagster", "dagsterDaemon.runMonitoring.cancelTimeoutSeconds"): "a comment there, and its template",
+    ("dagster", "runLauncher.config.customRunLauncher"): "a comment there, and its template",
     ("argo-workflows", "controller.pdb.minAvailable"): "a comment there, and its template",
     ("kube-prometheus-stack", "kube-state-metrics.metricLabelsAllowlist"): "values.yaml of kube-state-metrics 8.4.0",
     ("oauth2-proxy", "config.existingSecret"): "a comment there, and its template",
@@ -275,7 +276,7 @@ def test_the_schema_is_applied_without_network(values: dict[str, Any], wrong: st
         (("dagsterDaemon", "runMonitor"), {"pollIntervalSeconds": 20}),
         (("dagsterDaemon", "runCoordinator", "type"), "Queued"),
         (("concurrency", "pools", "limit"), 1),
-        (("runLauncher", "config", "k8sRunLauncher", "serviceAccount"), "dagster-run"),
+        (("runLauncher", "type"), "RunLauncher"),
         (("computeLogManager", "type"), "S3"),
         (("retention", "sensor", "purgeAfterDays", "skipped"), "one"),
     ],
@@ -343,24 +344,10 @@ def test_other_settings_are_those_of_the_manifests(instance: dict[str, Any], cha
     assert chart["global"]["postgresql_secret_name"] == instance["run_launcher"]["config"]["postgres_password_secret"]
 
 
-def test_run_pods_are_those_of_the_manifests(instance: dict[str, Any], chart: dict[str, Any]):
-    launcher = copy.deepcopy(instance["run_launcher"]["config"])
-    given = chart["run_launcher"]["config"]["k8s_run_launcher"]
+def test_runs_are_launched_as_in_the_manifests(instance: dict[str, Any]):
+    launcher = copy.deepcopy(instance["run_launcher"])
     # The Secret of static S3 keys is for the test cluster alone
-    env_from = launcher["run_k8s_config"]["container_config"]["env_from"]
+    env_from = launcher["config"]["run_k8s_config"]["container_config"]["env_from"]
     env_from[:] = [item for item in env_from if item["secret_ref"]["name"] != "lake-credentials"]
-    # The chart has one service account; run pods get theirs by the pod's own field
-    launcher["run_k8s_config"]["pod_spec_config"]["service_account_name"] = launcher["service_account_name"]
-    same = (
-        "image_pull_policy",
-        "labels",
-        "resources",
-        "volumes",
-        "volume_mounts",
-        "security_context",
-        "run_k8s_config",
-    )
 
-    assert [item["name"] for item in given["env_config_maps"]] == launcher["env_config_maps"]
-    for setting in same:
-        assert given[setting] == launcher[setting], setting
+    assert ours("dagster")["runLauncher"]["config"]["customRunLauncher"] == launcher

@@ -29,6 +29,9 @@ PRODUCTION = {
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),
         ({"MLFLOW_TRACKING_URI": "http://me:secret@mlflow"}, r"^MLFLOW_TRACKING_URI holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
+        ({"SERVING_URL": "https://models"}, r"SERVING_URL is 'https://models'.*write \{service\}"),
+        ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
+        ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],
 )
 def test_wrong_environment_variables_are_told(variables: dict[str, str], message: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,7 @@ import pytest
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.inference.artifact import MAX_BYTES
 from mlops_assets.serving.artifact_download import download_artifact
-from mlops_assets.serving.declaration import Declaration, ServedVersion
+from mlops_assets.serving.declaration import EXIT_REFUSED, Declaration, ServedVersion
 from mlops_assets.serving.model_repository import Repository
 from tests.artifacts import write_artifact
 
@@ -60,3 +63,24 @@ def test_a_file_that_is_too_large_is_not_downloaded(
     with pytest.raises(ArtifactError, match=r"model.onnx: it is larger than 0 MiB; refused"):
         download_artifact(f"s3://{bucket}/served/m", tmp_path, "m", version)
     assert list((tmp_path / "m" / version.folder).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, 1, "Could not connect"),
+        ({"AWS_EC2_METADATA_DISABLED": "true", "AWS_ACCESS_KEY_ID": ""}, 1, "credentials"),
+        ({}, EXIT_REFUSED, "m is not served: "),
+    ],
+    ids=["S3 is away", "the role is not there yet", "another digest"],
+)
+def test_a_predictor_tells_what_another_start_may_bring_by_its_exit_code(
+    bucket: str, version: ServedVersion, tmp_path: Path, change: dict[str, str], code: int, told: str
+) -> None:
+    command = [sys.executable, "-m", "mlops_assets.serving.model_server", "--models", str(tmp_path / "models")]
+    command += ["--port", "8099", "--fetch", f"s3://{bucket}/served/m", "--model", "m", "--model-version", "1"]
+    without = {name: value for name, value in os.environ.items() if change.get(name) != ""}
+    variables = without | {name: value for name, value in change.items() if value} | {"AWS_MAX_ATTEMPTS": "1"}
+    done = subprocess.run([*command, "--sha256", "0" * 64], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert told in done.stderr

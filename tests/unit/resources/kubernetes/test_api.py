@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +9,12 @@ from urllib3.exceptions import MaxRetryError
 
 from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
+from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_api import InferenceServices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.kubernetes_api import ApiServer
 
 SERVICE = {
     "apiVersion": "serving.kserve.io/v1beta1",
@@ -26,115 +24,28 @@ SERVICE = {
 }
 
 
-class ApiServer(ThreadingHTTPServer):
-    """Keeps objects by path. The next answers are `faults`: a status, or "lost" for what is done and not answered."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.faults: list[int | str] = []
-        self.requests: list[str] = []
-        self.connections = 0
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        self.connections += 1
-        return True
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Create, read, replace and delete, as the Kubernetes API answers them."""
-
-    protocol_version = "HTTP/1.1"
-    server: ApiServer  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def handle_method(self) -> None:
-        self.server.requests.append(self.command)
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
-        fault = self.server.faults.pop(0) if self.server.faults else None
-        if isinstance(fault, int):
-            self.answer(fault, {"message": "not now"})
-            return
-        status, found = self.apply(body)
-        if fault == "lost":
-            self.close_connection = True
-            return
-        self.answer(status, found)
-
-    do_GET = do_POST = do_PUT = do_DELETE = handle_method  # noqa: N815 - names of the standard library
-
-    def apply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        objects, path = self.server.objects, self.path.partition("?")[0]
-        if self.command == "POST":
-            path = f"{path}/{body['metadata']['name']}"
-            if path in objects:
-                return 409, {"message": "already exists"}
-            objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": "1"}}
-            return 201, objects[path]
-        if path not in objects:
-            return 404, {"message": "not found"}
-        if self.command == "PUT":
-            known = objects[path]["metadata"]["resourceVersion"]
-            if body["metadata"]["resourceVersion"] != known:
-                return 409, {"message": "the object has been modified"}
-            objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": str(int(known) + 1)}}
-        if self.command == "DELETE":
-            return 200, objects.pop(path)
-        return 200, objects[path]
-
-    def answer(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    from kubernetes import client
-    from urllib3 import Retry
-
-    found = ApiServer()
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    configuration = client.Configuration()
-    configuration.host = f"http://127.0.0.1:{found.server_port}"
-    monkeypatch.setattr(client.Configuration, "_default", configuration)
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda _: 0)
-    monkeypatch.setattr(api.time, "sleep", lambda _: None)
-    api.api_client.cache_clear()
-    yield found
-    api.api_client.cache_clear()
-    found.shutdown()
-
-
 @pytest.mark.parametrize("fault", [503, 429, 500, "lost"])
-def test_what_is_asked_is_asked_again_while_the_server_is_away(server: ApiServer, fault: int | str) -> None:
+def test_what_is_asked_is_asked_again_while_the_server_is_away(api_server: ApiServer, fault: int | str) -> None:
     InferenceServices("mlops").apply(SERVICE)
-    server.faults = [fault] * 6
+    api_server.faults = [fault] * 6
     found = InferenceServices("mlops").read("rain")
     assert found is not None
     assert found["spec"] == SERVICE["spec"]
 
 
-def test_what_is_not_there_is_not_asked_for_again(server: ApiServer) -> None:
+def test_what_is_not_there_is_not_asked_for_again(api_server: ApiServer) -> None:
     assert InferenceServices("mlops").read("rain") is None
-    assert server.requests == ["GET"]
+    assert api_server.requests == ["GET"]
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])
-def test_what_is_created_is_there_once_though_its_answer_is_lost(server: ApiServer, fault: int | str) -> None:
-    server.faults = [fault]
+def test_what_is_created_is_there_once_though_its_answer_is_lost(api_server: ApiServer, fault: int | str) -> None:
+    api_server.faults = [fault]
     Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 2}})
-    assert [found["spec"] for found in server.objects.values()] == [{"workers": 2}]
+    assert [found["spec"] for found in api_server.objects.values()] == [{"workers": 2}]
 
 
-def test_what_was_there_before_is_no_creation(server: ApiServer) -> None:
+def test_what_was_there_before_is_no_creation(api_server: ApiServer) -> None:
     Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 2}})
     with pytest.raises(TrainingError, match="already exists"):
         Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 3}})
@@ -167,28 +78,28 @@ def test_a_creation_is_given_up_where_the_server_stays_overloaded(server: ApiSer
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])
-def test_a_roll_out_whose_answer_is_lost_is_one(server: ApiServer, fault: int | str) -> None:
+def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str) -> None:
     services = InferenceServices("mlops")
-    server.faults = [404, fault] if fault == 503 else []  # nothing is there, and the creation is tried again
+    api_server.faults = [404, fault] if fault == 503 else []  # nothing is there, and the creation is tried again
     services.apply(SERVICE)
     changed = SERVICE | {"spec": {"predictor": {"minReplicas": 2}}}
-    server.requests.clear()
+    api_server.requests.clear()
     original = services.read
     assert original("rain") is not None
-    server.faults = []
+    api_server.faults = []
 
     def read_then_fail(name: str) -> dict[str, Any] | None:
         found = original(name)
-        if not server.requests.count("PUT"):
-            server.faults = [fault]
+        if not api_server.requests.count("PUT"):
+            api_server.faults = [fault]
         return found
 
     services.read = read_then_fail
     services.apply(changed)
-    assert [found["spec"] for found in server.objects.values()] == [changed["spec"]]
+    assert [found["spec"] for found in api_server.objects.values()] == [changed["spec"]]
 
 
-def test_what_another_has_changed_is_refused(server: ApiServer) -> None:
+def test_what_another_has_changed_is_refused(api_server: ApiServer) -> None:
     services = InferenceServices("mlops")
     services.apply(SERVICE)
     original = services.read
@@ -200,14 +111,91 @@ def test_what_another_has_changed_is_refused(server: ApiServer) -> None:
         services.apply(SERVICE | {"spec": {"predictor": {"minReplicas": 2}}})
 
 
-def test_all_looks_share_one_connection(server: ApiServer) -> None:
+def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
     for _ in range(10):
         Pods("mlops").training_job("t")
         InferenceServices("mlops").read("rain")
-    assert server.connections == 1
-    assert len(server.requests) == 20
+    assert api_server.connections == 1
+    assert len(api_server.requests) == 20
 
 
 def test_outside_of_a_cluster_that_is_said() -> None:
     with pytest.raises(DeploymentError, match="in no pod of the cluster"):
         api.in_cluster()
+
+
+def restarted(api_server: ApiServer, code: int, restarts: int) -> None:
+    """The predictor of `rain` has ended so often, the last time with this code."""
+    labels = {"serving.kserve.io/inferenceservice": "rain"}
+    last = {"restartCount": restarts, "lastState": {"terminated": {"exitCode": code}}}
+    last |= {"name": "kserve-container", "image": "i", "imageID": "i", "ready": False}
+    api_server.objects["/api/v1/namespaces/mlops/pods/rain-1"] = {
+        "metadata": {"name": "rain-1", "labels": labels, "creationTimestamp": "2026-11-25T10:00:00Z"},
+        "spec": {"containers": []},
+        "status": {"phase": "Running", "containerStatuses": [last]},
+    }
+
+
+@pytest.mark.parametrize(("code", "restarts", "at_once"), [(65, 1, True), (1, 1, False), (1, 3, True)])
+def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_does_not(
+    api_server: ApiServer, code: int, restarts: int, at_once: bool
+) -> None:
+    services = InferenceServices("mlops")
+    services.apply(SERVICE)
+    restarted(api_server, code, restarts)
+    looks: list[float] = []
+    with pytest.raises(DeploymentError, match="its pod rain-1 ended"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("resources.serving.kserve_api.time.sleep", looks.append)
+        services.wait_until_ready("rain", 0.5)
+    assert bool(looks) != at_once
+
+
+def test_a_service_gets_one_disruption_budget(api_server: ApiServer) -> None:
+    services = InferenceServices("mlops")
+    services.keep_up("rain")  # nobody is there
+    services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
+    services.keep_up("rain")
+    services.keep_up("rain")
+    assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [
+        "/apis/policy/v1/namespaces/mlops/poddisruptionbudgets/rain"
+    ]
+
+
+DEPLOYMENT = "/apis/apps/v1/namespaces/mlops/deployments/rain-predictor"
+
+
+@pytest.mark.parametrize(
+    ("change", "ready"),
+    [
+        ({}, True),
+        ({"of": "another specification"}, False),
+        ({"available": 1}, False),
+        ({"observed": 6}, False),
+        ({"Ready": "False"}, False),
+    ],
+    ids=["ready", "KServe has not looked yet", "a pod is not ready", "pods of before", "KServe says no"],
+)
+def test_a_service_is_ready_when_its_deployment_has_pods_of_this_specification_alone(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], ready: bool
+) -> None:
+    """Its own generation is 1, though the autoscaler has changed the Deployment since."""
+    found = {"of": "this", "available": 2, "observed": 7, "Ready": "True"} | change
+    services = InferenceServices("mlops")
+    services.apply(SERVICE | {"metadata": {"name": "rain", "annotations": {SPEC_SHA256: "this"}, "generation": 1}})
+    [service] = api_server.objects.values()
+    service["status"] = {"observedGeneration": 7, "conditions": [{"type": "Ready", "status": found["Ready"]}]}
+    pods = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": found["available"]}
+    api_server.objects[DEPLOYMENT] = {
+        "metadata": {"name": "rain-predictor", "generation": 7},
+        "spec": {
+            "replicas": 2,
+            "selector": {},
+            "template": {"metadata": {"annotations": {SPEC_SHA256: found["of"]}}, "spec": {"containers": []}},
+        },
+        "status": {**pods, "observedGeneration": found["observed"]},
+    }
+    if ready:
+        services.wait_until_ready("rain", 0.5)
+    else:
+        with pytest.raises(DeploymentError, match="rain is not ready"):
+            services.wait_until_ready("rain", 0.5)

@@ -1,52 +1,45 @@
-"""The sensor that deletes what dead runs leave: real runs, and step Jobs that stand in a dictionary."""
+"""The sensor that deletes what dead runs leave: real runs, and Jobs of an API server."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 
 from resources.kubernetes import janitor
 
-STATUSES = (
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-)
+if TYPE_CHECKING:
+    from tests.kubernetes_api import ApiServer
+
+JOBS = "/apis/batch/v1/namespaces/mlops/jobs"
+Status = dg.DagsterRunStatus
 
 
-class StepJobs:
-    """What the sensor asks of `Pods`: step Jobs by the run they belong to."""
-
-    def __init__(self) -> None:
-        self.by_run: dict[str, list[str]] = {}
-
-    def run_ids(self) -> set[str]:
-        return set(self.by_run)
-
-    def delete_steps(self, run_id: str) -> list[str]:
-        return self.by_run.pop(run_id)
-
-
-@pytest.fixture
-def step_jobs(monkeypatch: pytest.MonkeyPatch) -> StepJobs:
-    """What is in the cluster."""
-    made = StepJobs()
+@pytest.fixture(autouse=True)
+def _in_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(janitor, "in_cluster", lambda: "mlops")
-    monkeypatch.setattr(janitor, "Pods", lambda _: made)
-    return made
 
 
-@pytest.fixture
-def instance(step_jobs: StepJobs) -> dg.DagsterInstance:
-    """An instance with a run of each kind, each of which has a step Job."""
-    instance = dg.DagsterInstance.ephemeral()
-    for status in STATUSES:
-        run = dg.DagsterRun(job_name="weather", status=status)
-        instance.add_run(run)
-        step_jobs.by_run[run.run_id] = [f"step-of-{status.value}"]
-    step_jobs.by_run["nobody-knows-it"] = ["step-of-UNKNOWN"]
-    return instance
+def put(api_server: ApiServer, run_id: str, *components: str, ended: bool = False) -> None:
+    """Jobs of a run, named by their component."""
+    status: dict[str, Any] = {"conditions": [{"type": "Complete", "status": "True"}]} if ended else {"active": 1}
+    for component in components:
+        labels = {"dagster/run-id": run_id, "app.kubernetes.io/component": component}
+        name = f"{component}-{run_id}"
+        api_server.objects[f"{JOBS}/{name}"] = {"metadata": {"name": name, "labels": labels}, "status": status}
+
+
+def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, ended_s_ago: float | None = None) -> str:
+    """A run in a state."""
+    run = dg.DagsterRun(job_name="weather", status=status)
+    instance.add_run(run)
+    if ended_s_ago is not None:
+        then = datetime.now(UTC) - timedelta(seconds=ended_s_ago)
+        event = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job_name="weather")
+        instance.run_storage.handle_run_event(run.run_id, event, then)
+    return run.run_id
 
 
 def look(instance: dg.DagsterInstance) -> str:
@@ -55,15 +48,43 @@ def look(instance: dg.DagsterInstance) -> str:
     return result.skip_message or ""
 
 
-def test_steps_of_runs_that_failed_were_cancelled_or_are_unknown_are_deleted(
-    instance: dg.DagsterInstance, step_jobs: StepJobs
+@pytest.mark.parametrize(
+    ("status", "ended_s_ago", "left"),
+    [
+        (Status.STARTING, None, True),
+        (Status.STARTED, None, True),
+        (Status.CANCELING, None, True),
+        (Status.STARTED, 10, True),
+        (Status.STARTED, 1000, False),
+        (Status.FAILURE, None, False),
+        (Status.CANCELED, None, False),
+    ],
+    ids=["starting", "running", "being cancelled", "just succeeded", "succeeded long ago", "failed", "cancelled"],
+)
+def test_what_is_active_of_a_run_that_has_ended_is_deleted(
+    api_server: ApiServer, status: dg.DagsterRunStatus, ended_s_ago: float | None, left: bool
 ) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    run_id = add_run(instance, status, ended_s_ago)
+    put(api_server, run_id, "run_worker", "step_worker")
     message = look(instance)
-    left = sorted(name for names in step_jobs.by_run.values() for name in names)
-    assert left == ["step-of-STARTED", "step-of-SUCCESS"]
-    assert all(f"step-of-{status}" in message for status in ("FAILURE", "CANCELED", "UNKNOWN"))
-
-
-def test_where_no_run_is_dead_it_says_so(instance: dg.DagsterInstance) -> None:
-    look(instance)
+    assert len(api_server.objects) == (2 if left else 0)
+    names = ("run_worker", "step_worker")
+    expected = "no dead run has pods" if left else "deleted " + ", ".join(f"{name}-{run_id}" for name in names)
+    assert message == expected
     assert look(instance) == "no dead run has pods"
+
+
+def test_jobs_whose_pods_have_ended_stay_until_their_time_is_over(api_server: ApiServer) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    put(api_server, add_run(instance, Status.FAILURE), "run_worker", "step_worker", ended=True)
+    assert look(instance) == "no dead run has pods"
+    assert len(api_server.objects) == 2
+
+
+def test_of_a_run_that_dagster_does_not_know_what_has_no_worker_is_deleted(api_server: ApiServer) -> None:
+    """As after its database was restored to an older state, or the run was deleted."""
+    put(api_server, "alive", "run_worker", "step_worker")
+    put(api_server, "orphan", "step_worker")
+    assert look(dg.DagsterInstance.ephemeral()) == "deleted step_worker-orphan"
+    assert len(api_server.objects) == 2

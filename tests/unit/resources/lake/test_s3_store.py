@@ -97,6 +97,15 @@ def test_what_is_replaced_uploaded_or_deleted_is_so_afterwards(
     assert proxy.rules == []
 
 
+def test_what_is_larger_than_one_request_takes_goes_in_parts(store: S3Store) -> None:
+    """As a checkpoint of some GB does: S3 refuses one request of more than 5 GB."""
+    content = bytes(range(256)) * (80 << 10)  # 20 MiB
+    store.replace("checkpoint", content)
+    etag = store.client.head_object(Bucket=store.bucket, Key=store.prefix + "checkpoint")["ETag"]
+    assert etag.endswith('-3"')
+    assert store.read("checkpoint") == content
+
+
 def test_a_body_that_breaks_off_is_read_again(store: ObjectStore, proxy: FaultProxy, tmp_path: Path) -> None:
     content = bytes(range(256)) * 20_000
     store.replace("big.bin", content)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mlops_assets.serving.declaration import ServedVersion
-from resources.serving.kserve_manifest import inference_service, service_name
+from resources.serving.kserve_manifest import covers, disruption_budget, inference_service, service_name
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def made(version: ServedVersion, size: int = 1 << 20, replicas: int = 2) -> dict[str, Any]:
+    """The service of a version of flight_delay."""
+    uri = "s3://lake/served/flight_delay/3"
+    return inference_service("flight-delay", "flight_delay", version, uri, "image:1", size=size, replicas=replicas)
 
 
 @pytest.mark.parametrize(("model", "name"), [("iris", "iris"), ("flight_delay", "flight-delay")])
@@ -15,7 +29,7 @@ def test_a_service_has_a_name_that_kubernetes_takes(model: str, name: str) -> No
 
 def test_the_manifest_serves_one_version_from_the_lake() -> None:
     version = ServedVersion.of(3, "0123456789abcdef" * 4)
-    service = inference_service("flight-delay", "flight_delay", version, "s3://lake/served/flight_delay/3", "image:1")
+    service = made(version)
     assert service["metadata"] == {
         "name": "flight-delay",
         "labels": {"mlops.dev/model": "flight_delay"},
@@ -24,6 +38,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
             "mlops.dev/version": "3",
             "mlops.dev/sha256": version.sha256,
             "mlops.dev/artifact": "s3://lake/served/flight_delay/3",
+            "mlops.dev/spec-sha256": hashlib.sha256(json.dumps(service["spec"], sort_keys=True).encode()).hexdigest(),
         },
     }
     predictor = service["spec"]["predictor"]
@@ -39,3 +54,41 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
     }
     assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/flight_delay/ready"
     assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+@pytest.mark.parametrize(
+    ("size", "requested", "limit"),
+    [(1 << 20, "512Mi", "1024Mi"), (300 << 20, "1024Mi", "2048Mi"), (2 << 30, "4608Mi", "9216Mi")],
+)
+def test_a_predictor_has_the_memory_that_its_artifact_takes(size: int, requested: str, limit: str) -> None:
+    [container] = made(ServedVersion.of(3, "0" * 64), size)["spec"]["predictor"]["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "200m", "memory": requested},
+        "limits": {"memory": limit},
+    }
+
+
+def test_the_pods_of_a_service_are_in_several_zones_and_go_one_at_a_time() -> None:
+    service = made(ServedVersion.of(3, "0" * 64))
+    predictor = service["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 6)
+    service["metadata"]["uid"] = "u-1"
+    budget = disruption_budget(service)
+    selected = {"matchLabels": {"serving.kserve.io/inferenceservice": "flight-delay"}}
+    assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [selected] * 2
+    assert (budget["spec"]["selector"], budget["spec"]["maxUnavailable"]) == (selected, 1)
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == "u-1"
+
+
+def test_what_admission_adds_is_no_change_and_what_somebody_changed_is() -> None:
+    wanted = made(ServedVersion.of(3, "0" * 64))["spec"]
+    present = copy.deepcopy(wanted)
+    [container] = present["predictor"]["containers"]
+    container["resources"]["limits"]["cpu"] = "1"
+    container["terminationMessagePath"] = "/dev/termination-log"
+    assert covers(present, wanted)
+    container["resources"]["limits"]["memory"] = "64Mi"
+    assert not covers(present, wanted)
+    present = copy.deepcopy(wanted)
+    present["predictor"]["containers"].append({"name": "sidecar"})
+    assert not covers(present, wanted)

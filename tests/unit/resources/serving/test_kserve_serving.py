@@ -42,6 +42,9 @@ class Services:
         self.manifests[name] = copy.deepcopy(service)
         self.calls.append(f"apply {name} {self.version(name)}")
 
+    def keep_up(self, name: str) -> None:
+        self.calls.append(f"keep up {name}")
+
     def delete(self, name: str) -> None:
         self.manifests.pop(name, None)
         self.calls.append(f"delete {name}")
@@ -93,10 +96,24 @@ def test_the_candidate_is_gone_before_the_service_changes(
         "ask http://my-model-candidate-predictor.models/v2/models/my_model/infer",
         "delete my-model-candidate",
         "apply my-model 2",
+        "keep up my-model",
         "ask http://my-model-predictor.models/v2/models/my_model/infer",
     ]
     assert proof.url == "http://my-model-predictor.models"
+    assert proof.link is None, "no browser resolves that"
+    assert proof.example.splitlines()[0] == "kubectl port-forward -n models service/my-model-predictor 8080:80 &"
+    assert proof.example.splitlines()[1].startswith("curl http://127.0.0.1:8080/v1/models/my_model:predict -d ")
     assert target.lake.store.read(f"served/my_model/2-{artifact[1][:12]}/model.json") is not None
+
+
+def test_where_a_model_has_an_address_for_callers_outside_the_pages_name_that(
+    target: KServe, artifact: tuple[Path, str]
+) -> None:
+    public = target.model_copy(update={"public_url": "https://{service}-{namespace}.example.com/"})
+    proof = public.deploy("my_model", *artifact, 2)
+    assert proof.url == "http://my-model-predictor.models"
+    assert proof.link == "https://my-model-models.example.com/v2/models/my_model"
+    assert proof.example.startswith("curl https://my-model-models.example.com/v1/models/my_model:predict -d ")
 
 
 def test_the_lake_keeps_what_is_served_and_what_was_before(target: KServe, artifact: tuple[Path, str]) -> None:

@@ -1,0 +1,142 @@
+"""Runs go on when what steers them goes away: the API server, the run's own pod, a node that says nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster.faults import (
+    REFUSED,
+    SILENT,
+    api_server_is_away,
+    kubelet_is_stopped,
+    need_this_machine,
+    pause,
+)
+from tests.cluster.kubectl import NAMESPACE, create, kubectl, objects, run_script
+from tests.cluster.platform import INPUTS, of_run, step
+from tests.cluster.results import keys, training_keys
+from tests.cluster.waiting import POD_START_S, RUN_S, wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.dagster_api import Run
+    from tests.cluster.platform import Platform
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+TRAINING = step("disturbed", "trained_model")
+
+
+def training(platform: Platform) -> tuple[str, dict[str, Any]]:
+    """A run that trains, and the pod that does."""
+    if not keys("lake/disturbed/features/"):
+        platform.materialize("disturbed", *INPUTS)
+    run_script("delete_keys", *training_keys("disturbed"))
+    run_id = platform.launch("disturbed/trained_model")
+    pod = platform.step_starts(run_id, TRAINING)
+    wait_until(
+        lambda: (
+            kubectl("get", "pod", "-n", NAMESPACE, pod["metadata"]["name"], "-o", "jsonpath={.status.phase}")
+            == "Running"
+        ),
+        POD_START_S,
+        "the training's pod runs",
+    )
+    platform.pod_writes(pod, "rows/s")
+    return run_id, pod
+
+
+def undisturbed(platform: Platform, run_id: str, pod: dict[str, Any]) -> Run:
+    """The run, which has succeeded in the pods it had."""
+    run = platform.run_succeeds(run_id)
+    assert not run.events_of("ExecutionStepUpForRetryEvent")
+    made = {pod["metadata"]["name"] for pod in platform.pods(f"{of_run(run_id)},dagster/op={TRAINING}")}
+    assert made == {pod["metadata"]["name"]}
+    assert len(run.events_of("ExecutionStepStartEvent")) == 1
+    return run
+
+
+def test_an_api_server_that_is_away_for_a_minute_ends_nothing(platform: Platform) -> None:
+    need_this_machine()
+    run_id, pod = training(platform)
+    other = platform.launch(job="iris")
+    platform.step_starts(other, step("iris", "raw_data"))
+    with api_server_is_away():
+        third = platform.launch("iris/raw_data")
+        pause(60)
+    assert "Resuming run" not in undisturbed(platform, run_id, pod).text
+    for run in (platform.run_succeeds(other), platform.run_succeeds(third)):
+        assert not run.events_of("ExecutionStepUpForRetryEvent")
+        started = [event["stepKey"] for event in run.events_of("ExecutionStepStartEvent")]
+        assert len(started) == len(set(started)), "each step once"
+
+
+def test_an_api_server_that_is_away_now_and_then_ends_nothing(platform: Platform) -> None:
+    need_this_machine()
+    run_id, pod = training(platform)
+    chance = random.Random(14)
+    for _ in range(5):
+        with api_server_is_away(chance.choice((REFUSED, SILENT))):
+            pause(chance.uniform(1, 15))
+        pause(chance.uniform(0, 5))
+    undisturbed(platform, run_id, pod)
+
+
+def test_a_training_goes_on_when_its_runs_pod_is_evicted(platform: Platform) -> None:
+    run_id, pod = training(platform)
+    [worker] = platform.pods(of_run(run_id, "run_worker"))
+    name = worker["metadata"]["name"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
+    kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+    assert "Resuming run" in undisturbed(platform, run_id, pod).text
+
+
+def test_of_two_workers_of_one_run_the_newer_goes_on_alone(platform: Platform) -> None:
+    run_id, pod = training(platform)
+    [job] = objects("jobs", "-n", NAMESPACE, "-l", of_run(run_id, "run_worker"))
+    name = job["metadata"]["name"]
+    template = job["spec"]["template"]
+    for labels in (job["metadata"]["labels"], template["metadata"]["labels"]):
+        for key in [key for key in labels if "controller-uid" in key or "job-name" in key]:
+            del labels[key]
+    container = template["spec"]["containers"][0]
+    resumed = [
+        part.replace("execute_run", "resume_run").replace("ExecuteRun", "ResumeRun") for part in container["args"]
+    ]
+    container["args"] = resumed
+    metadata = {"name": f"{name}-1", "namespace": NAMESPACE, "labels": job["metadata"]["labels"]}
+    spec = {"backoffLimit": 0, "template": {"metadata": template["metadata"], "spec": template["spec"]}}
+    create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+
+    def first_has_ended() -> bool:
+        [first] = objects("pods", "-n", NAMESPACE, "-l", f"job-name={name}")
+        return first["status"]["phase"] == "Succeeded"
+
+    wait_until(first_has_ended, POD_START_S, "the older worker has ended")
+    undisturbed(platform, run_id, pod)
+
+
+@pytest.mark.long
+def test_a_training_whose_node_falls_silent_goes_on_elsewhere(platform: Platform) -> None:
+    need_this_machine()
+    run_id, pod = training(platform)
+    begin = time.monotonic()
+    with kubelet_is_stopped(pod["spec"]["nodeName"]):
+        again = wait_until(
+            lambda: [
+                p
+                for p in platform.live_pods(f"{of_run(run_id)},dagster/op={TRAINING}")
+                if p["spec"].get("nodeName") not in (None, pod["spec"]["nodeName"])
+            ],
+            480,
+            "the training has a pod on another node",
+        )
+        print(f"on {again[0]['spec']['nodeName']} after {time.monotonic() - begin:.0f} s")
+        run = platform.run_ends(run_id, RUN_S)
+    assert run.status == "SUCCESS"
+    assert "its node is not heard of any more" in run.text
+    platform.pool_is_free("gpu")

@@ -1,0 +1,92 @@
+"""A small Kubernetes API server over real HTTP, whose answers can be refused or lost, for tests of its clients."""
+
+from __future__ import annotations
+
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class ApiServer(ThreadingHTTPServer):
+    """Keeps objects by path. The next answers are `faults`: a status, or "lost" for what is done and not answered."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.faults: list[int | str | None] = []
+        self.requests: list[str] = []
+        self.connections = 0
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.connections += 1
+        return True
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Create, read, replace and delete, as the Kubernetes API answers them."""
+
+    protocol_version = "HTTP/1.1"
+    server: ApiServer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle_method(self) -> None:
+        self.server.requests.append(self.command)
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        fault = self.server.faults.pop(0) if self.server.faults else None
+        if isinstance(fault, int):
+            self.answer(fault, {"message": "not now"})
+            return
+        status, found = self.apply(body)
+        if fault == "lost":
+            self.close_connection = True
+            return
+        self.answer(status, found)
+
+    do_GET = do_POST = do_PUT = do_DELETE = handle_method  # noqa: N815 - names of the standard library
+
+    def apply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        address = urlsplit(self.path)
+        objects, path = self.server.objects, address.path.removesuffix("/status")
+        if self.command == "POST":
+            path = f"{path}/{body['metadata']['name']}"
+            if path in objects:
+                return 409, {"message": "already exists"}
+            objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": "1"}}
+            return 201, objects[path]
+        if self.command == "GET" and path.rpartition("/")[2].endswith("s") and path not in objects:
+            selector = parse_qs(address.query).get("labelSelector", [""])[0]
+            found = [item for name, item in objects.items() if name.rpartition("/")[0] == path]
+            return 200, {"items": [item for item in found if selected(selector, item["metadata"].get("labels", {}))]}
+        if path not in objects:
+            return 404, {"message": "not found"}
+        if self.command == "PUT":
+            known = objects[path]["metadata"]["resourceVersion"]
+            if body["metadata"]["resourceVersion"] != known:
+                return 409, {"message": "the object has been modified"}
+            objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": str(int(known) + 1)}}
+        if self.command == "DELETE":
+            return 200, objects.pop(path)
+        return 200, objects[path]
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def selected(selector: str, labels: dict[str, str]) -> bool:
+    """Whether a label selector of `a=b` and `a in (b, c)` finds these labels."""
+    for part in re.findall(r"[^,(]+(?:\([^)]*\))?", selector):
+        name, _, value = part.replace(" in ", "=").partition("=")
+        if labels.get(name.strip()) not in [choice.strip() for choice in value.strip("() ").split(",")]:
+            return False
+    return True
