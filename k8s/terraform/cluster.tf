@@ -112,14 +112,8 @@ resource "aws_iam_openid_connect_provider" "cluster" {
   client_id_list = ["sts.amazonaws.com"]
 }
 
-# How Karpenter finds the subnets, and the security group of its nodes: the tags that the EC2NodeClasses name
-resource "aws_ec2_tag" "subnets" {
-  for_each    = toset(var.private_subnet_ids)
-  resource_id = each.value
-  key         = "karpenter.sh/discovery"
-  value       = local.name
-}
-
+# How Karpenter finds the security group of its nodes, which is this cluster's own. The EC2NodeClasses name the subnets by
+# their ids: subnets are given, their tags belong to whoever made them, and another environment of the VPC uses them too.
 resource "aws_ec2_tag" "security_group" {
   resource_id = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
   key         = "karpenter.sh/discovery"

@@ -28,6 +28,11 @@ output "node_role" {
   value       = aws_iam_role.node["karpenter"].name
 }
 
+output "private_subnet_ids" {
+  description = "For the EC2NodeClasses, `subnetSelectorTerms`."
+  value       = var.private_subnet_ids
+}
+
 output "role_arns" {
   description = "For the annotations of service accounts, by kind of pod."
   value       = { for name, role in aws_iam_role.service_account : name => role.arn }

@@ -16,6 +16,7 @@ TERRAFORM = PROJECT / "k8s" / "terraform"
 PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG")
 
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
 needs_provider = pytest.mark.skipif(
     not Path(PLUGINS).is_dir() or not PLUGINS,
@@ -112,6 +113,27 @@ def test_every_service_account_that_an_overlay_gives_a_role_is_trusted():
 
     assert with_role
     assert [name for name in with_role if f'"{name}"' not in trusted and f":{name}" not in trusted] == []
+
+
+def test_no_tag_is_written_on_what_is_given():
+    """Two environments of one VPC would take a shared key's value from each other, and fight its owner."""
+    tagged = re.findall(r'resource "aws_ec2_tag" "\w+" \{(.*?)\n\}', source(), re.DOTALL)
+
+    assert tagged
+    assert [block for block in tagged if "var." in block] == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_nodes_are_made_in_subnets_by_id_and_by_the_clusters_own_security_group(environment: str):
+    command = ["kubectl", "kustomize", str(PROJECT / "k8s" / "overlays" / environment)]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    classes = [item["spec"] for item in yaml.safe_load_all(rendered) if item["kind"] == "EC2NodeClass"]
+
+    assert classes
+    for spec in classes:
+        assert all(set(term) == {"id"} for term in spec["subnetSelectorTerms"])
+        assert spec["securityGroupSelectorTerms"] == [{"tags": {"karpenter.sh/discovery": f"mlops-{environment}"}}]
 
 
 def test_every_secret_that_external_secrets_reads_is_made():
