@@ -33,9 +33,19 @@ output "private_subnet_ids" {
   value       = var.private_subnet_ids
 }
 
+output "tags" {
+  description = "For the EC2NodeClasses, `tags`: instances, volumes and network interfaces that Karpenter makes."
+  value       = local.tags
+}
+
 output "role_arns" {
   description = "For the annotations of service accounts, by kind of pod."
   value       = { for name, role in aws_iam_role.service_account : name => role.arn }
+}
+
+output "service_accounts" {
+  description = "Who may take on which of these roles, as namespace:service-account."
+  value       = local.service_accounts
 }
 
 output "bucket" {

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,10 +25,14 @@ needs_provider = pytest.mark.skipif(
 )
 
 
+def project_copy(folder: Path) -> Path:
+    """A copy, so that no .terraform folder lands in the project."""
+    return Path(shutil.copytree(TERRAFORM, folder / "terraform", ignore=shutil.ignore_patterns(".terraform")))
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy, so that no .terraform folder lands in the project."""
-    return Path(shutil.copytree(TERRAFORM, tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*")))
+    return project_copy(tmp_path)
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,20 +104,32 @@ def test_every_role_of_the_values_of_charts_is_made():
     assert named <= roles_of_terraform("production")
 
 
-def test_every_service_account_that_an_overlay_gives_a_role_is_trusted():
-    accounts = [
-        item["metadata"]["name"]
-        for path in ("base/security/service-accounts.yaml", "components/external-secrets/secret-store.yaml")
-        for item in yaml.safe_load_all((PROJECT / "k8s" / path).read_text())
-        if item["kind"] == "ServiceAccount"
-    ]
-    with_role = [
-        name for name in accounts if name.startswith("dagster") or name in {"mlflow", "predictor", "external-secrets"}
-    ]
-    trusted = (TERRAFORM / "service-accounts.tf").read_text()
+def trusted() -> dict[str, set[str]]:
+    """Service accounts by the kind of role that they may take on."""
+    block = re.search(r"service_accounts = \{(.*?)\n  \}", source(), re.DOTALL)
+    assert block is not None
+    lines = re.findall(r"^    ([a-z-]+) += (\[.*\])$", block[1], re.MULTILINE)
+    return {kind: set(re.findall(r'[":]([a-z-]+)"', accounts)) for kind, accounts in lines}
 
-    assert with_role
-    assert [name for name in with_role if f'"{name}"' not in trusted and f":{name}" not in trusted] == []
+
+def rendered(environment: str) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(PROJECT / "k8s" / "overlays" / environment)]
+    return [*yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout)]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_every_service_account_of_an_overlay_is_trusted_by_the_role_that_it_names(environment: str):
+    given = {
+        item["metadata"]["name"]: item["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn", "")
+        for item in rendered(environment)
+        if item["kind"] == "ServiceAccount" and item["metadata"]["name"] != "postgres"
+    }
+    kinds = trusted()
+
+    assert given
+    for account, arn in given.items():
+        assert account in kinds[arn.rpartition(f"role/mlops-{environment}-")[2]], f"{account}: {arn}"
 
 
 def test_no_tag_is_written_on_what_is_given():
@@ -126,9 +143,7 @@ def test_no_tag_is_written_on_what_is_given():
 @needs_kubectl
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_nodes_are_made_in_subnets_by_id_and_by_the_clusters_own_security_group(environment: str):
-    command = ["kubectl", "kustomize", str(PROJECT / "k8s" / "overlays" / environment)]
-    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    classes = [item["spec"] for item in yaml.safe_load_all(rendered) if item["kind"] == "EC2NodeClass"]
+    classes = [item["spec"] for item in rendered(environment) if item["kind"] == "EC2NodeClass"]
 
     assert classes
     for spec in classes:
