@@ -96,12 +96,13 @@ def test_every_role_of_the_overlay_is_made(environment: str):
     assert named <= roles_of_terraform(environment)
 
 
-def test_every_role_of_the_values_of_charts_is_made():
-    values = "\n".join(path.read_text() for path in (PROJECT / "helm-values").glob("*.yaml"))
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_every_role_of_the_values_of_charts_is_made(environment: str):
+    values = (PROJECT / "helm-values" / "environments" / f"{environment}.yaml").read_text()
     named = set(re.findall(r"arn:aws:iam::\d{12}:role/([a-z-]+)", values))
 
     assert named
-    assert named <= roles_of_terraform("production")
+    assert named <= roles_of_terraform(environment)
 
 
 def trusted() -> dict[str, set[str]]:
