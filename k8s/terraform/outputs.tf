@@ -28,6 +28,11 @@ output "node_role" {
   value       = aws_iam_role.node["karpenter"].name
 }
 
+output "node_instance_profile" {
+  description = "For the EC2NodeClasses, `instanceProfile` in place of `role`, in networks without a way out."
+  value       = aws_iam_instance_profile.node.name
+}
+
 output "private_subnet_ids" {
   description = "For the EC2NodeClasses, `subnetSelectorTerms`."
   value       = var.private_subnet_ids
