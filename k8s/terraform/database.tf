@@ -1,4 +1,4 @@
-# Aurora PostgreSQL for Dagster and MLflow, with a database and a user for each (docs/production.md makes them)
+# Aurora PostgreSQL for Dagster and MLflow, with a database and a user for each (docs/production/databases.md makes them)
 
 resource "aws_db_subnet_group" "this" {
   count      = var.aurora == null ? 0 : 1

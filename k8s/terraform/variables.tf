@@ -171,7 +171,7 @@ variable "compute_log_days" {
 }
 
 variable "secrets_version" {
-  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production.md."
+  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production/upgrades.md."
   type        = number
   default     = 1
 
