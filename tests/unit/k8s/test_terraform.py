@@ -166,4 +166,4 @@ def test_no_password_is_written_down():
     assigned = re.findall(r'(?:password|secret_key|secret_string)\s*=\s*"([^"]+)"', source())
 
     # Names of generated passwords, see secrets.tf
-    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-session", "postgres"}
+    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session", "postgres"}
