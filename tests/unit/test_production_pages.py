@@ -108,7 +108,7 @@ def test_every_operation_of_aws_exists_and_takes_what_it_is_given():
             continue
         shape = model.operation_model(operations[operation]).input_shape
         known = {xform_name(name, "-") for name in (shape.members if shape else {})} | OPTIONS
-        asked = {name.removeprefix("no-") for name in re.findall(r" --([a-z-]+)", options)}
+        asked = {name.removeprefix("no-") for name in re.findall(r" --([a-z0-9-]+)", options)}
         wrong += [
             f"{service} {operation} --{name}" for name in asked if name not in known | {f"{k}-enabled" for k in known}
         ]
