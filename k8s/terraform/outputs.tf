@@ -33,6 +33,11 @@ output "node_instance_profile" {
   value       = aws_iam_instance_profile.node.name
 }
 
+output "vpc_id" {
+  description = "Whose ranges the way to the database is limited to."
+  value       = var.vpc_id
+}
+
 output "private_subnet_ids" {
   description = "For the EC2NodeClasses, `subnetSelectorTerms`."
   value       = var.private_subnet_ids

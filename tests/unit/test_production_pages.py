@@ -166,8 +166,13 @@ def test_charts_that_can_be_added_are_described():
 OUTPUTS = {
     "database_host": "postgres",
     "private_subnet_ids": ["subnet-1aaaaaaaaaaaaaaaa", "subnet-2bbbbbbbbbbbbbbbb"],
-    "cluster_name": "mlops-staging",
+    "vpc_id": "vpc-1aaaaaaaaaaaaaaaa",
 }
+
+AWS = """case "$*" in
+  "sts get-caller-identity"*) echo 999900001111 ;;
+  "ec2 describe-vpcs --vpc-ids vpc-1aaaaaaaaaaaaaaaa"*) echo '["10.7.0.0/16"]' ;;
+esac"""
 
 
 @needs_kubectl
@@ -184,7 +189,7 @@ def test_the_words_of_the_page_put_an_account_into_an_environment(
         f"  *'-{'json' if isinstance(value, list) else 'raw'} {name}') echo '{json.dumps(value).strip(chr(34))}' ;;"
         for name, value in OUTPUTS.items()
     )
-    for name, body in (("terraform", f'case "$*" in\n{outputs}\nesac'), ("aws", "echo 999900001111"), ("git", "")):
+    for name, body in (("terraform", f'case "$*" in\n{outputs}\nesac'), ("aws", AWS), ("git", "")):
         (stand_ins / name).write_text(f"#!/bin/sh\n{body}\n")
         (stand_ins / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(stand_ins), prepend=":")
@@ -203,7 +208,7 @@ def test_the_words_of_the_page_put_an_account_into_an_environment(
         item for item in yaml.safe_load_all((tmp_path / "made" / "nodes.yaml").read_text()) if "role" in item["spec"]
     ]
     assert "999900001111" in made
-    assert not re.search(r"111122223333|cluster-example", made)
+    assert not re.search(r"111122223333|cluster-example|10\.1\.0\.0", made)
     assert classes
     for item in classes:
         assert item["spec"]["subnetSelectorTerms"] == [{"id": name} for name in OUTPUTS["private_subnet_ids"]]
