@@ -103,9 +103,11 @@ def render(name: str, folder: Path) -> Path:
     """Write everything that an installation applies into a folder, and return the script that applies it."""
     of, phases = environment(name), charts()
     (folder / "values").mkdir(parents=True, exist_ok=True)
-    objects = [item for item in yaml.safe_load_all(kustomized(PROJECT / "k8s" / "overlays" / name)) if item]
-    write(folder / "nodes.yaml", [item for item in objects if item["kind"] in NODES])
-    write(folder / "environment.yaml", [item for item in objects if item["kind"] not in NODES])
+    # As kustomize writes them: read and written again, some texts would be numbers
+    objects = kustomized(PROJECT / "k8s" / "overlays" / name).split("\n---\n")
+    nodes = [item for item in objects if yaml.safe_load(item)["kind"] in NODES]
+    (folder / "nodes.yaml").write_text("\n---\n".join(nodes))
+    (folder / "environment.yaml").write_text("\n---\n".join(item for item in objects if item not in nodes))
     (folder / "storage-class.yaml").write_text((PROJECT / "k8s" / "storage-class.yaml").read_text())
 
     lines = ["#!/usr/bin/env bash", "set -euo pipefail", f"cd {shlex.quote(str(folder.resolve()))}"]
@@ -144,10 +146,6 @@ def kustomized(folder: Path) -> str:
     if done.returncode:
         sys.exit(f"kubectl kustomize {folder}: {done.stderr.strip()}")
     return done.stdout
-
-
-def write(path: Path, objects: list[dict[str, Any]]) -> None:
-    path.write_text(yaml.safe_dump_all(objects, sort_keys=False))
 
 
 def main() -> None:

@@ -62,6 +62,19 @@ def test_an_environment_has_no_name_of_another_one(name: str, tmp_path: Path):
 
 
 @needs_kubectl
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_nodes_and_environment_are_the_overlay(name: str, tmp_path: Path):
+    render(name, tmp_path)
+    parts = {part: [*yaml.safe_load_all((tmp_path / part).read_text())] for part in ("nodes.yaml", "environment.yaml")}
+    command = ["kubectl", "kustomize", str(VALUES.parent / "k8s" / "overlays" / name)]
+    overlay = [*yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout)]
+
+    assert {item["kind"] for item in parts["nodes.yaml"]} == {"NodePool", "EC2NodeClass"}
+    assert parts["environment.yaml"] == [item for item in overlay if item not in parts["nodes.yaml"]]
+    assert len(overlay) == sum(map(len, parts.values()))
+
+
+@needs_kubectl
 def test_what_comes_later_finds_what_it_needs(tmp_path: Path):
     done, calls = installed(render("staging", tmp_path / "made"), tmp_path, "mlops-staging")
     order = [re.sub(r" --(repo|version|namespace) .*", "", call) for call in calls]
