@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from k8s import install
 from k8s.install import VALUES, Chart, charts, commands, environment, render, values_of
 from tests.unit.k8s.test_helm_values import CHART_OF, CHARTS, defaults, needs_charts, secrets, superfluous, unknown_keys
 
@@ -169,3 +171,7 @@ def test_environments_set_the_same_keys():
         return {path for key in node for path in keys(node[key], f"{at}.{key}")} if isinstance(node, dict) else {at}
 
     assert keys(environment("staging").values) == keys(environment("production").values)
+
+
+def test_its_examples_hold():
+    assert doctest.testmod(install) == (0, 1)
