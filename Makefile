@@ -11,7 +11,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-cluster test-cluster-long images test-images test-images-whole lint format bench lock schema clean
+.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-cluster test-cluster-long images test-images \
+  test-images-whole platform lint format bench lock schema clean
 
 help: ## list what can be run
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -90,6 +91,9 @@ test-images-whole: images ## the same from the production image, for any nodes; 
 	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-assets:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-postgres --tag $(REGISTRY)/mlops-postgres:test .
 	$(CONTAINER) tag $(REGISTRY)/mlops-assets:test $(REGISTRY)/mlops-moto:test
+
+platform: setup ## install or upgrade all that an environment's cluster needs: ENV=staging (RENDER=folder: look at it, install nothing)
+	@$(BIN)/python k8s/install.py $(ENV) $(if $(RENDER),--render $(RENDER))
 
 check: setup ## all models' YAMLs, every problem with file and line
 	@$(BIN)/python -m mlops_assets.cli check

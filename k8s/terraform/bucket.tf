@@ -1,7 +1,14 @@
 # The lake, MLflow's artifacts, compute logs and Argo's artifacts: one bucket, a prefix for each
 
+locals {
+  bucket = "${local.name}-${local.account}"
+  # Known before the bucket is made, so that a plan shows what the policies will say
+  bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
+  ledgers    = "${local.bucket_arn}/lake/*/ledger/*"
+}
+
 resource "aws_s3_bucket" "this" {
-  bucket        = "${local.name}-${local.account}"
+  bucket        = local.bucket
   force_destroy = !var.deletion_protection
 }
 
@@ -45,7 +52,7 @@ data "aws_iam_policy_document" "bucket" {
     sid       = "TlsOnly"
     effect    = "Deny"
     actions   = ["s3:*"]
-    resources = [aws_s3_bucket.this.arn, "${aws_s3_bucket.this.arn}/*"]
+    resources = [local.bucket_arn, "${local.bucket_arn}/*"]
 
     principals {
       type        = "*"
@@ -55,6 +62,24 @@ data "aws_iam_policy_document" "bucket" {
       test     = "Bool"
       variable = "aws:SecureTransport"
       values   = ["false"]
+    }
+  }
+
+  # An entry is created where there is none, by `If-None-Match: *`, and never replaced, whoever asks
+  statement {
+    sid       = "LedgersAreAppendedOnly"
+    effect    = "Deny"
+    actions   = ["s3:PutObject"]
+    resources = [local.ledgers]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["true"]
     }
   }
 }
@@ -78,6 +103,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
     expiration {
       days = var.compute_log_days
+    }
+    # A step's log is uploaded anew every ten seconds while it grows: ten hours would leave 3,600 versions for a month
+    noncurrent_version_expiration {
+      noncurrent_days = 1
     }
   }
 

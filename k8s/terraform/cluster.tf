@@ -112,14 +112,8 @@ resource "aws_iam_openid_connect_provider" "cluster" {
   client_id_list = ["sts.amazonaws.com"]
 }
 
-# How Karpenter finds the subnets, and the security group of its nodes: the tags that the EC2NodeClasses name
-resource "aws_ec2_tag" "subnets" {
-  for_each    = toset(var.private_subnet_ids)
-  resource_id = each.value
-  key         = "karpenter.sh/discovery"
-  value       = local.name
-}
-
+# How Karpenter finds the security group of its nodes, which is this cluster's own. The EC2NodeClasses name the subnets by
+# their ids: subnets are given, their tags belong to whoever made them, and another environment of the VPC uses them too.
 resource "aws_ec2_tag" "security_group" {
   resource_id = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
   key         = "karpenter.sh/discovery"
@@ -145,10 +139,19 @@ resource "aws_launch_template" "system" {
     }
   }
 
-  tag_specifications {
-    resource_type = "instance"
-    tags          = merge(local.tags, { Name = "${local.name}-system" })
+  # The provider's default tags stop at the template; what EC2 makes by it is tagged here
+  dynamic "tag_specifications" {
+    for_each = toset(["instance", "volume", "network-interface"])
+    content {
+      resource_type = tag_specifications.value
+      tags          = merge(local.tags, { Name = "${local.name}-system" })
+    }
   }
+}
+
+# The newest AMI of the cluster's Kubernetes version: an apply patches the nodes, and raises them with the cluster
+data "aws_ssm_parameter" "system_release" {
+  name = "/aws/service/eks/optimized-ami/${aws_eks_cluster.this.version}/amazon-linux-2023/x86_64/standard/recommended/release_version"
 }
 
 resource "aws_eks_node_group" "system" {
@@ -158,6 +161,8 @@ resource "aws_eks_node_group" "system" {
   subnet_ids      = var.private_subnet_ids
   instance_types  = var.system_instance_types
   ami_type        = "AL2023_x86_64_STANDARD"
+  version         = aws_eks_cluster.this.version
+  release_version = nonsensitive(data.aws_ssm_parameter.system_release.value)
 
   launch_template {
     id      = aws_launch_template.system.id
@@ -174,27 +179,77 @@ resource "aws_eks_node_group" "system" {
     max_unavailable = 1
   }
 
+  # For what must run before Karpenter makes nodes. Trainings and servers would fill two small nodes, and be evicted by each update.
+  taint {
+    key    = "CriticalAddonsOnly"
+    value  = "true"
+    effect = "NO_SCHEDULE"
+  }
+
+  node_repair_config {
+    enabled = true
+  }
+
   depends_on = [aws_iam_role_policy_attachment.node, aws_eks_addon.network]
+}
+
+locals {
+  tolerations = [{ key = "CriticalAddonsOnly", operator = "Exists" }]
+  # CoreDNS and the controller of volumes tolerate the taint by themselves, and so do DaemonSets, which tolerate any
+  addons = {
+    network = {
+      # The namespaces deny what is not allowed: without this their NetworkPolicies are accepted and do nothing
+      vpc-cni    = { enableNetworkPolicy = "true" }
+      kube-proxy = null
+    }
+    workload = {
+      coredns = null
+      # Volumes that pods ask for are made by the driver, which knows none of the provider's tags
+      aws-ebs-csi-driver = { controller = { extraVolumeTags = local.tags } }
+      # Certificates of KServe's webhooks
+      cert-manager = {
+        tolerations = local.tolerations
+        webhook     = { tolerations = local.tolerations }
+        cainjector  = { tolerations = local.tolerations }
+      }
+      # `kubectl top`, and autoscaling of predictors
+      metrics-server = { tolerations = local.tolerations }
+      # Tells what is wrong with a node in its conditions, GPU faults too; Karpenter's NodeRepair replaces such nodes
+      eks-node-monitoring-agent = null
+    }
+  }
+}
+
+# The version that EKS recommends for the cluster's Kubernetes, unless one is given: EKS updates no add-on by itself
+data "aws_eks_addon_version" "this" {
+  for_each           = merge(local.addons.network, local.addons.workload)
+  addon_name         = each.key
+  kubernetes_version = aws_eks_cluster.this.version
+}
+
+locals {
+  recommended = { for name, addon in data.aws_eks_addon_version.this : name => addon.version }
 }
 
 # Before any node, or nodes never become Ready
 resource "aws_eks_addon" "network" {
-  for_each = {
-    # The namespaces deny what is not allowed: without this their NetworkPolicies are accepted and do nothing
-    vpc-cni    = jsonencode({ enableNetworkPolicy = "true" })
-    kube-proxy = null
-  }
+  for_each             = local.addons.network
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = each.key
-  configuration_values = each.value
+  addon_version        = lookup(var.addon_versions, each.key, local.recommended[each.key])
+  configuration_values = each.value == null ? null : jsonencode(each.value)
+  # What somebody has changed by hand would stop an update half way
+  resolve_conflicts_on_update = "OVERWRITE"
 }
 
-# CoreDNS; volumes; certificates of KServe's webhooks; `kubectl top` and autoscaling of predictors
 resource "aws_eks_addon" "workload" {
-  for_each                 = toset(["coredns", "aws-ebs-csi-driver", "cert-manager", "metrics-server"])
-  cluster_name             = aws_eks_cluster.this.name
-  addon_name               = each.value
-  service_account_role_arn = each.value == "aws-ebs-csi-driver" ? aws_iam_role.service_account["ebs-csi"].arn : null
+  for_each                    = local.addons.workload
+  cluster_name                = aws_eks_cluster.this.name
+  addon_name                  = each.key
+  addon_version               = lookup(var.addon_versions, each.key, local.recommended[each.key])
+  configuration_values        = each.value == null ? null : jsonencode(each.value)
+  resolve_conflicts_on_update = "OVERWRITE"
+  service_account_role_arn    = each.key == "aws-ebs-csi-driver" ? aws_iam_role.service_account["ebs-csi"].arn : null
 
   depends_on = [aws_eks_node_group.system]
 }

@@ -1,4 +1,4 @@
-# Aurora PostgreSQL for Dagster and MLflow, with a database and a user for each (docs/production.md makes them)
+# Aurora PostgreSQL for Dagster and MLflow, with a database and a user for each (docs/production/databases.md makes them)
 
 resource "aws_db_subnet_group" "this" {
   count      = var.aurora == null ? 0 : 1
@@ -25,15 +25,27 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
 }
 
 resource "aws_rds_cluster_parameter_group" "this" {
-  count  = var.aurora == null ? 0 : 1
-  name   = local.name
-  family = "aurora-postgresql${split(".", var.aurora.engine_version)[0]}"
+  count = var.aurora == null ? 0 : 1
+  # A new major has a family of its own. Its group is made beside the old one, which is in use until the cluster has changed.
+  name_prefix = "${local.name}-"
+  family      = "aurora-postgresql${split(".", var.aurora.engine_version)[0]}"
 
   # No password and no row in clear text on the wire
   parameter {
     name  = "rds.force_ssl"
     value = "1"
   }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_cloudwatch_log_group" "database" {
+  count = var.aurora == null ? 0 : 1
+  # RDS makes it by itself when it is not there, and then keeps everything for ever
+  name              = "/aws/rds/cluster/${local.name}/postgresql"
+  retention_in_days = 90
 }
 
 resource "aws_rds_cluster" "this" {
@@ -64,6 +76,14 @@ resource "aws_rds_cluster" "this" {
   skip_final_snapshot             = !var.deletion_protection
   final_snapshot_identifier       = "${local.name}-final"
   enabled_cloudwatch_logs_exports = ["postgresql"]
+
+  # Who applies a plan has chosen the moment: otherwise RDS puts changes off, and Terraform says that they are done.
+  # What RDS itself must do has its window.
+  apply_immediately            = true
+  allow_major_version_upgrade  = true
+  preferred_maintenance_window = var.aurora.maintenance_window
+
+  depends_on = [aws_cloudwatch_log_group.database]
 }
 
 resource "aws_rds_cluster_instance" "this" {
@@ -74,6 +94,8 @@ resource "aws_rds_cluster_instance" "this" {
   engine_version               = aws_rds_cluster.this[0].engine_version
   instance_class               = "db.serverless"
   performance_insights_enabled = true
+  apply_immediately            = true
+  preferred_maintenance_window = var.aurora.maintenance_window
   # A restart interrupts runs: versions change when `engine_version` does
   auto_minor_version_upgrade = false
 }

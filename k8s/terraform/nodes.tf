@@ -41,7 +41,13 @@ resource "aws_iam_role_policy_attachment" "node" {
   policy_arn = "arn:${local.partition}:iam::aws:policy/${each.value.policy}"
 }
 
-# Lets Karpenter's nodes join. Karpenter makes the role's instance profiles by itself.
+# For clusters without a way out: IAM has no VPC endpoint in most regions, so there Karpenter cannot make profiles by itself
+resource "aws_iam_instance_profile" "node" {
+  name = local.node_roles.karpenter
+  role = aws_iam_role.node["karpenter"].name
+}
+
+# Lets Karpenter's nodes join. With a way out Karpenter makes the role's instance profiles by itself.
 resource "aws_eks_access_entry" "node" {
   cluster_name  = aws_eks_cluster.this.name
   principal_arn = aws_iam_role.node["karpenter"].arn

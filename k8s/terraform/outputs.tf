@@ -28,9 +28,34 @@ output "node_role" {
   value       = aws_iam_role.node["karpenter"].name
 }
 
+output "node_instance_profile" {
+  description = "For the EC2NodeClasses, `instanceProfile` in place of `role`, in networks without a way out."
+  value       = aws_iam_instance_profile.node.name
+}
+
+output "vpc_id" {
+  description = "Whose ranges the way to the database is limited to."
+  value       = var.vpc_id
+}
+
+output "private_subnet_ids" {
+  description = "For the EC2NodeClasses, `subnetSelectorTerms`."
+  value       = var.private_subnet_ids
+}
+
+output "tags" {
+  description = "For the EC2NodeClasses, `tags`: instances, volumes and network interfaces that Karpenter makes."
+  value       = local.tags
+}
+
 output "role_arns" {
   description = "For the annotations of service accounts, by kind of pod."
   value       = { for name, role in aws_iam_role.service_account : name => role.arn }
+}
+
+output "service_accounts" {
+  description = "Who may take on which of these roles, as namespace:service-account."
+  value       = local.service_accounts
 }
 
 output "bucket" {

@@ -1,7 +1,8 @@
 # Images. A tag means one image for ever, which is what run pods, step pods and predictors rely on.
 
 locals {
-  images   = ["mlops-assets", "mlops-predictor"]
+  # alpine is what workers wait with, see k8s/training-operator; the rest is ours
+  images   = ["mlops-assets", "mlops-predictor", "alpine"]
   registry = "${local.account}.dkr.ecr.${var.region}.amazonaws.com"
 }
 

@@ -3,7 +3,7 @@
 
 locals {
   passwords = toset(concat(
-    ["dagster", "mlflow", "mlflow-admin", "mlflow-session"],
+    ["dagster", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session"],
     # The superuser of the server in the cluster; Aurora's is made by RDS
     var.aurora == null ? ["postgres"] : [],
   ))
@@ -12,6 +12,8 @@ locals {
       dagster-postgresql = { password = "dagster" }
       mlflow-database    = { password = "mlflow" }
       mlflow-auth        = { password = "mlflow-admin", secret_key = "mlflow-session" }
+      # The pipeline's user, which manages what it makes and is no admin
+      mlflow-client = { password = "mlflow-client" }
     },
     var.aurora == null ? { postgres = { password = "postgres" } } : {},
   )
@@ -19,6 +21,7 @@ locals {
   plain = {
     mlflow-database = { host = local.database_host }
     mlflow-auth     = { username = "admin" }
+    mlflow-client   = { username = "pipeline" }
   }
   # The Service in the cluster where there is no Aurora
   database_host = var.aurora == null ? "postgres" : aws_rds_cluster.this[0].endpoint

@@ -2,8 +2,13 @@
 
 locals {
   service_accounts = {
-    # Code location, daemon, webserver, run pods and step pods
-    pipeline         = [for account in ["dagster", "dagster-webserver", "dagster-run", "dagster-step", "dagster-deployer", "dagster-trainer"] : "${local.name}:${account}"]
+    # Code location and daemon
+    control = ["${local.name}:dagster"]
+    # Both webservers
+    webserver = ["${local.name}:dagster-webserver", "${local.name}:dagster-webserver-read-only"]
+    # Run pods, step pods and workers
+    pipeline         = [for account in ["dagster-run", "dagster-step", "dagster-trainer"] : "${local.name}:${account}"]
+    deployer         = ["${local.name}:dagster-deployer"]
     mlflow           = ["${local.name}:mlflow"]
     predictor        = ["${local.name}:predictor"]
     external-secrets = ["${local.name}:external-secrets"]
@@ -12,14 +17,20 @@ locals {
     ebs-csi          = ["kube-system:ebs-csi-controller-sa"]
   }
 
-  # What each may do below which prefixes of the bucket
+  # What each may do below which prefixes of the bucket; `never` are those of them that it may not change
   prefixes = {
-    # MLflow's clients write artifacts themselves
-    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [] }
+    # Schedules and sensors read the lake, and what they print is kept
+    control = { write = ["compute-logs"], read = ["lake"], never = [] }
+    # They show what steps have printed
+    webserver = { write = [], read = ["compute-logs"], never = [] }
+    # MLflow's clients write artifacts themselves. What predictors load is put there by the deployment alone.
+    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served"] }
+    deployer = { write = ["lake", "mlflow", "compute-logs"], read = [], never = [] }
     # The server shows artifacts in its UI
-    mlflow    = { write = [], read = ["mlflow"] }
-    predictor = { write = [], read = ["lake"] }
-    workflows = { write = ["argo"], read = [] }
+    mlflow = { write = [], read = ["mlflow"], never = [] }
+    # Outsiders call them, so of the lake they see the models that are served, and no data
+    predictor = { write = [], read = ["lake/served"], never = [] }
+    workflows = { write = ["argo"], read = [], never = [] }
   }
 
   issuer = trimprefix(aws_eks_cluster.this.identity[0].oidc[0].issuer, "https://")
@@ -60,11 +71,11 @@ data "aws_iam_policy_document" "bucket_access" {
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.this.arn]
+    resources = [local.bucket_arn]
 
     # The lake asks for objects that may not be there yet. With a condition on the prefix S3 answers 403 to that, and not 404.
     dynamic "condition" {
-      for_each = each.key == "pipeline" ? [] : [concat(each.value.write, each.value.read)]
+      for_each = contains(concat(each.value.write, each.value.read), "lake") ? [] : [concat(each.value.write, each.value.read)]
       content {
         test     = "StringLike"
         variable = "s3:prefix"
@@ -76,7 +87,7 @@ data "aws_iam_policy_document" "bucket_access" {
   statement {
     sid       = "Read"
     actions   = ["s3:GetObject", "s3:GetObjectVersion"]
-    resources = [for prefix in concat(each.value.write, each.value.read) : "${aws_s3_bucket.this.arn}/${prefix}/*"]
+    resources = [for prefix in concat(each.value.write, each.value.read) : "${local.bucket_arn}/${prefix}/*"]
   }
 
   dynamic "statement" {
@@ -85,23 +96,34 @@ data "aws_iam_policy_document" "bucket_access" {
       sid = "Write"
       # Older versions stay out of reach: who deletes here deletes nothing for good
       actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-      resources = [for prefix in statement.value : "${aws_s3_bucket.this.arn}/${prefix}/*"]
+      resources = [for prefix in statement.value : "${local.bucket_arn}/${prefix}/*"]
     }
   }
 
-  # The job lake_retention deletes by the role that writes; the record of who moved an alias and why is out of its reach
   dynamic "statement" {
-    for_each = each.key == "pipeline" ? ["lake/*/ledger/*"] : []
+    for_each = length(each.value.never) > 0 ? [each.value.never] : []
+    content {
+      sid       = "LeaveToOthers"
+      effect    = "Deny"
+      actions   = ["s3:PutObject", "s3:DeleteObject"]
+      resources = [for prefix in statement.value : "${local.bucket_arn}/${prefix}/*"]
+    }
+  }
+
+  # The job lake_retention deletes by the role that writes; the record of who moved an alias and why is out of its reach.
+  # That no entry is overwritten is said by the bucket's policy.
+  dynamic "statement" {
+    for_each = contains(each.value.write, "lake") ? [local.ledgers] : []
     content {
       sid       = "KeepLedgers"
       effect    = "Deny"
       actions   = ["s3:DeleteObject"]
-      resources = ["${aws_s3_bucket.this.arn}/${statement.value}"]
+      resources = [statement.value]
     }
   }
 
   dynamic "statement" {
-    for_each = each.key == "pipeline" && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    for_each = contains(each.value.write, "lake") && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
     content {
       sid       = "ReadSources"
       actions   = ["s3:ListBucket", "s3:GetObject", "s3:GetObjectVersion"]

@@ -55,6 +55,17 @@ variable "kubernetes_version" {
   }
 }
 
+variable "addon_versions" {
+  description = "Versions of EKS add-ons by their name, where the one that EKS recommends for the Kubernetes version is not wanted."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for version in values(var.addon_versions) : can(regex("^v[0-9]+\\.[0-9]+\\.[0-9]+-eksbuild\\.[0-9]+$", version))])
+    error_message = "A version looks like v1.21.1-eksbuild.1; `aws eks describe-addon-versions` lists them."
+  }
+}
+
 variable "admin_role_arns" {
   description = "IAM roles whose holders administer the cluster. Whoever runs this must be able to take on one of them."
   type        = set(string)
@@ -88,7 +99,7 @@ variable "public_access_cidrs" {
 }
 
 variable "system_instance_types" {
-  description = "Of the nodes that carry CoreDNS, Karpenter and the operators. Everything else runs on nodes that Karpenter makes."
+  description = "Of the nodes that carry CoreDNS, Karpenter and the operators. A taint keeps everything else on nodes that Karpenter makes."
   type        = list(string)
   default     = ["m7i.large"]
 }
@@ -107,11 +118,12 @@ variable "system_nodes" {
 variable "aurora" {
   description = "Aurora PostgreSQL in ACUs of 2 GiB. Not needed in staging, where PostgreSQL runs in the cluster: null."
   type = object({
-    min_acu        = optional(number, 0.5)
-    max_acu        = optional(number, 8)
-    readers        = optional(number, 1)
-    engine_version = optional(string, "17.5")
-    backup_days    = optional(number, 14)
+    min_acu            = optional(number, 0.5)
+    max_acu            = optional(number, 8)
+    readers            = optional(number, 1)
+    engine_version     = optional(string, "17.5")
+    backup_days        = optional(number, 14)
+    maintenance_window = optional(string, "sun:03:00-sun:04:00")
   })
   default = {}
 
@@ -128,6 +140,11 @@ variable "aurora" {
   validation {
     condition     = var.aurora == null || try(var.aurora.backup_days >= 1 && var.aurora.backup_days <= 35, false)
     error_message = "Backups are kept for 1 to 35 days."
+  }
+
+  validation {
+    condition     = var.aurora == null || can(regex("^[a-z]{3}:[0-2][0-9]:[0-5][0-9]-[a-z]{3}:[0-2][0-9]:[0-5][0-9]$", var.aurora.maintenance_window))
+    error_message = "A window, in UTC, looks like sun:03:00-sun:04:00."
   }
 }
 
@@ -154,7 +171,7 @@ variable "compute_log_days" {
 }
 
 variable "secrets_version" {
-  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production.md."
+  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production/upgrades.md."
   type        = number
   default     = 1
 
@@ -183,7 +200,7 @@ variable "deletion_protection" {
 }
 
 variable "tags" {
-  description = "Further tags of everything, for example a cost centre."
+  description = "Further tags of everything, for example a cost centre. What Karpenter makes gets them by output `tags` and the EC2NodeClasses."
   type        = map(string)
   default     = {}
 }

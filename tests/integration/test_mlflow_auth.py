@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from k8s.base.mlflow.migrate import make_client
 from tests.support import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from mlflow import MlflowClient
 
 K8S = Path(__file__).parents[2] / "k8s"
 USER, PASSWORD = "admin", secrets.token_hex(8)
+PIPELINE, OTHER = (("pipeline", secrets.token_hex(8)), ("analyst", secrets.token_hex(8)))
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -58,6 +62,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
+    database = f"sqlite:///{folder}/auth.db"
+    for name, password in (PIPELINE, OTHER):
+        make_client(database, name, "its former password")
+        make_client(database, name, password)
     given = [argument.replace("--port=5000", f"--port={number}") for argument in arguments()]
     given = ["--host=127.0.0.1" if argument.startswith("--host") else argument for argument in given]
     # PostgreSQL stands two that start at once, SQLite does not
@@ -95,6 +103,42 @@ def test_only_the_password_of_the_secret_opens_mlflow(port: int) -> None:
     assert ask(port, f"{USER}:{PASSWORD}") == 200
     assert ask(port) == 401, "nobody in particular"
     assert ask(port, "admin:password1234") == 401, "MLflow's former default"
+
+
+@pytest.fixture
+def client(port: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], MlflowClient]:
+    """MLflow's client, logged in as somebody."""
+    from mlflow import MlflowClient
+
+    def logged_in(name: str, password: str) -> MlflowClient:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        return MlflowClient(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}")
+
+    return logged_in
+
+
+def test_the_pipelines_user_does_its_work_and_is_no_admin(
+    port: int, client: Callable[[str, str], MlflowClient]
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import get_app_client
+
+    pipeline = client(*PIPELINE)
+    run = pipeline.create_run(pipeline.create_experiment("iris"))
+    pipeline.log_metric(run.info.run_id, "accuracy", 0.9)
+    pipeline.create_registered_model("iris")
+    version = pipeline.create_model_version("iris", run.info.artifact_uri, run.info.run_id)
+    pipeline.set_registered_model_alias("iris", "champion", version.version)
+
+    assert pipeline.get_model_version_by_alias("iris", "champion").version == version.version
+    other = client(*OTHER)
+    assert other.get_model_version_by_alias("iris", "champion").version == version.version
+    with pytest.raises(MlflowException, match="Permission denied"):
+        other.set_registered_model_alias("iris", "champion", version.version)
+    client(*PIPELINE)
+    with pytest.raises(MlflowException, match="Permission denied"):
+        get_app_client("basic-auth", f"http://127.0.0.1:{port}").create_user("mallory", "a long password")
 
 
 def test_another_host_name_is_refused(port: int) -> None:

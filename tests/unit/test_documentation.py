@@ -20,7 +20,7 @@ METRICS = [
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_of_the_model_server_is_documented(metric: str) -> None:
-    pages = {path.name: path.read_text() for path in DOCS.glob("*.md")}
+    pages = {path.name: path.read_text() for path in DOCS.rglob("*.md")}
     assert [name for name, text in pages.items() if f"`{metric}" in text]
 
 

@@ -25,6 +25,21 @@ def connected(uri: str) -> sqlalchemy.Connection:
             time.sleep(2)
 
 
+def make_client(uri: str, name: str, password: str) -> None:
+    """The user that the pipeline logs in as: it manages what it makes, reads the rest, and is no admin.
+
+    Where it is there, it gets this password, so that a new one needs a restart of the servers and nothing else.
+    """
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    users = SqlAlchemyStore()
+    users.init_db(uri)
+    if users.has_user(name):
+        users.update_user(name, password=password)
+    else:
+        users.create_user(name, password)
+
+
 def main() -> None:
     """Migrate under an advisory lock, which goes with its connection when this process is killed."""
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
@@ -33,6 +48,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True)
         if "MLFLOW_AUTH_CONFIG_PATH" in os.environ:
             subprocess.run([sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", uri], check=True)
+            make_client(uri, os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
 
 
-main()
+if __name__ == "__main__":
+    main()

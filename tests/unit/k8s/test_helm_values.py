@@ -148,7 +148,7 @@ def without_nulls(values: Any) -> Any:
 
 
 def test_there_is_a_file_for_each_chart():
-    assert {path.stem for path in VALUES.glob("*.yaml")} == set(CHART_OF)
+    assert {path.stem for path in VALUES.glob("*.yaml")} - {"charts"} == set(CHART_OF)
 
 
 @needs_charts

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ TERRAFORM = PROJECT / "k8s" / "terraform"
 PLUGINS = os.environ.get("TERRAFORM_PLUGIN_DIR", "")
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG")
 
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
 needs_provider = pytest.mark.skipif(
     not Path(PLUGINS).is_dir() or not PLUGINS,
@@ -23,10 +25,14 @@ needs_provider = pytest.mark.skipif(
 )
 
 
+def project_copy(folder: Path) -> Path:
+    """A copy, so that no .terraform folder lands in the project."""
+    return Path(shutil.copytree(TERRAFORM, folder / "terraform", ignore=shutil.ignore_patterns(".terraform")))
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy, so that no .terraform folder lands in the project."""
-    return Path(shutil.copytree(TERRAFORM, tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*")))
+    return project_copy(tmp_path)
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,28 +96,60 @@ def test_every_role_of_the_overlay_is_made(environment: str):
     assert named <= roles_of_terraform(environment)
 
 
-def test_every_role_of_the_values_of_charts_is_made():
-    values = "\n".join(path.read_text() for path in (PROJECT / "helm-values").glob("*.yaml"))
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_every_role_of_the_values_of_charts_is_made(environment: str):
+    values = (PROJECT / "helm-values" / "environments" / f"{environment}.yaml").read_text()
     named = set(re.findall(r"arn:aws:iam::\d{12}:role/([a-z-]+)", values))
 
     assert named
-    assert named <= roles_of_terraform("production")
+    assert named <= roles_of_terraform(environment)
 
 
-def test_every_service_account_that_an_overlay_gives_a_role_is_trusted():
-    accounts = [
-        item["metadata"]["name"]
-        for path in ("base/security/service-accounts.yaml", "components/external-secrets/secret-store.yaml")
-        for item in yaml.safe_load_all((PROJECT / "k8s" / path).read_text())
-        if item["kind"] == "ServiceAccount"
-    ]
-    with_role = [
-        name for name in accounts if name.startswith("dagster") or name in {"mlflow", "predictor", "external-secrets"}
-    ]
-    trusted = (TERRAFORM / "service-accounts.tf").read_text()
+def trusted() -> dict[str, set[str]]:
+    """Service accounts by the kind of role that they may take on."""
+    block = re.search(r"service_accounts = \{(.*?)\n  \}", source(), re.DOTALL)
+    assert block is not None
+    lines = re.findall(r"^    ([a-z-]+) += (\[.*\])$", block[1], re.MULTILINE)
+    return {kind: set(re.findall(r'[":]([a-z-]+)"', accounts)) for kind, accounts in lines}
 
-    assert with_role
-    assert [name for name in with_role if f'"{name}"' not in trusted and f":{name}" not in trusted] == []
+
+def rendered(environment: str) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(PROJECT / "k8s" / "overlays" / environment)]
+    return [*yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout)]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_every_service_account_of_an_overlay_is_trusted_by_the_role_that_it_names(environment: str):
+    given = {
+        item["metadata"]["name"]: item["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn", "")
+        for item in rendered(environment)
+        if item["kind"] == "ServiceAccount" and item["metadata"]["name"] != "postgres"
+    }
+    kinds = trusted()
+
+    assert given
+    for account, arn in given.items():
+        assert account in kinds[arn.rpartition(f"role/mlops-{environment}-")[2]], f"{account}: {arn}"
+
+
+def test_no_tag_is_written_on_what_is_given():
+    """Two environments of one VPC would take a shared key's value from each other, and fight its owner."""
+    tagged = re.findall(r'resource "aws_ec2_tag" "\w+" \{(.*?)\n\}', source(), re.DOTALL)
+
+    assert tagged
+    assert [block for block in tagged if "var." in block] == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_nodes_are_made_in_subnets_by_id_and_by_the_clusters_own_security_group(environment: str):
+    classes = [item["spec"] for item in rendered(environment) if item["kind"] == "EC2NodeClass"]
+
+    assert classes
+    for spec in classes:
+        assert all(set(term) == {"id"} for term in spec["subnetSelectorTerms"])
+        assert spec["securityGroupSelectorTerms"] == [{"tags": {"karpenter.sh/discovery": f"mlops-{environment}"}}]
 
 
 def test_every_secret_that_external_secrets_reads_is_made():
@@ -128,4 +166,4 @@ def test_no_password_is_written_down():
     assigned = re.findall(r'(?:password|secret_key|secret_string)\s*=\s*"([^"]+)"', source())
 
     # Names of generated passwords, see secrets.tf
-    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-session", "postgres"}
+    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session", "postgres"}

@@ -1,0 +1,223 @@
+"""docs/production: its commands are commands, what they name is there, and its words alone make staging staging."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from k8s.install import charts, render
+from tests.documentation import blocks
+
+PROJECT = Path(__file__).parents[2]
+TERRAFORM = PROJECT / "k8s" / "terraform"
+PAGES = [PROJECT / "docs" / "production.md", *sorted((PROJECT / "docs" / "production").glob("*.md"))]
+PROGRAMS = {
+    *("aws", "base64", "cat", "cd", "curl", "date", "docker", "echo", "export", "git", "grep", "helm", "jq", "kubectl")
+}
+PROGRAMS |= {"make", "openssl", "sed", "source", "terraform"}
+FUNCTIONS = set(re.findall(r"^(\w+)\(\) \{", (PROJECT / "k8s" / "environment.sh").read_text(), re.MULTILINE))
+# Commands of the AWS CLI that are no operation of a service
+OWN = {("eks", "update-kubeconfig"), ("ecr", "get-login-password"), ("s3", "ls")}
+OPTIONS = {"output", "query", "region", "cli-input-json"}
+
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+
+
+def scripts(page: Path) -> list[str]:
+    return [block.text for block in blocks(page.read_text()) if block.language == "sh"]
+
+
+def commands(script: str) -> list[str]:
+    """Its commands: no comments, no here-documents, continued lines joined, pipes and loops taken apart."""
+    text = re.sub(r"<<'?END'?\n.*?^END$", "", script, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"'[^']*'", "QUOTED", text)
+    text = re.sub(r'"[^"]*"', lambda quoted: quoted[0].replace("\n", " "), text)
+    text = re.sub(r"(^|\s)#.*", "", re.sub(r"\\\n\s*", " ", text))
+    parts = re.split(r"\n|\||;|&&|\bdo\b|\$\(", text)
+    return [part.strip() for part in parts if part.strip() and part.strip() not in ("done", ")")]
+
+
+ALL = [(page, command) for page in PAGES for script in scripts(page) for command in commands(script)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_commands_are_shell(page: Path):
+    for script in scripts(page):
+        parsed = subprocess.run(["bash", "-n"], input=script, check=False, capture_output=True, text=True)
+        assert parsed.returncode == 0, f"{script}\n{parsed.stderr}"
+
+
+def test_every_command_is_a_program_or_one_of_our_functions():
+    words = {re.split(r"\s", re.sub(r"^([A-Z_]+=\S*\s?)+", "", command))[0] for _, command in ALL} - {"", "for"}
+
+    assert {"kubectl", "aws", "database"} <= words
+    assert words <= PROGRAMS | FUNCTIONS
+
+
+def test_every_output_of_terraform_exists():
+    text = "\n".join(page.read_text() for page in PAGES) + (PROJECT / "k8s" / "environment.sh").read_text()
+    asked = set(re.findall(r"\(out (?:-json )?(\w+)", text)) | set(re.findall(r"[Oo]utput `?(\w+)`", text))
+    made = set(re.findall(r'^output "(\w+)"', (TERRAFORM / "outputs.tf").read_text(), re.MULTILINE))
+
+    assert {"cluster_name", "private_subnet_ids", "aurora_arn"} <= asked
+    assert asked <= made
+
+
+def test_every_variable_of_terraform_exists():
+    page = (PROJECT / "docs" / "production" / "aws.md").read_text()
+    [tfvars] = re.findall(r"tfvars\" <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"^(\w+) +=", tfvars, re.MULTILINE)) | set(re.findall(r"^\| `(\w+)", page, re.MULTILINE))
+    named |= {name for command in ALL for name in re.findall(r"-var (\w+)=", command[1])}
+    known = set(re.findall(r'^variable "(\w+)"', (TERRAFORM / "variables.tf").read_text(), re.MULTILINE))
+
+    assert {"vpc_id", "aurora", "kubernetes_version"} <= named
+    assert named <= known
+
+
+def test_every_target_of_make_exists():
+    asked = {name for page in PAGES for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
+    made = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+
+    assert "platform" in asked
+    assert asked <= made
+
+
+def test_every_operation_of_aws_exists_and_takes_what_it_is_given():
+    from botocore import xform_name
+    from botocore.exceptions import UnknownServiceError
+    from botocore.session import get_session
+
+    session, wrong = get_session(), list[str]()
+    given = [re.match(r"aws ([\w-]+) ([\w-]+)(.*)", command) for _, command in ALL]
+    found = {(match[1], match[2], match[3]) for match in given if match and (match[1], match[2]) not in OWN}
+    for service, operation, options in found:
+        try:
+            model = session.get_service_model(service)
+        except UnknownServiceError:
+            wrong.append(service)
+            continue
+        operations = {xform_name(name, "-"): name for name in model.operation_names}
+        if operation not in operations:
+            wrong.append(f"{service} {operation}")
+            continue
+        shape = model.operation_model(operations[operation]).input_shape
+        known = {xform_name(name, "-") for name in (shape.members if shape else {})} | OPTIONS
+        asked = {name.removeprefix("no-") for name in re.findall(r" --([a-z0-9-]+)", options)}
+        wrong += [
+            f"{service} {operation} --{name}" for name in asked if name not in known | {f"{k}-enabled" for k in known}
+        ]
+
+    assert len(found) > 8
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"], ids=lambda page: page.stem
+)
+def test_every_link_leads_somewhere(page: Path):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, (
+            link
+        )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_it_names_is_there(page: Path):
+    named = re.findall(r"`((?:k8s|helm-values|docs|resources|tests|images)/[\w./-]*)`", page.read_text())
+
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_every_page_is_in_the_index():
+    index = PAGES[0].read_text()
+
+    assert [page.name for page in PAGES[1:] if f"(production/{page.name})" not in index] == []
+
+
+def test_a_version_of_a_chart_is_that_of_the_table():
+    versions = {chart.chart.rpartition("/")[2]: chart.version for phase in charts().values() for chart in phase}
+    named = [
+        (match[1].rpartition("/")[2], match[2])
+        for _, command in ALL
+        if (match := re.search(r"helm upgrade --install \S+ (\S+) .*--version (\S+)", command))
+    ]
+
+    assert named
+    assert [(chart, version) for chart, version in named if versions[chart] != version] == []
+
+
+def test_charts_that_can_be_added_are_described():
+    page = (PROJECT / "docs" / "production" / "install.md").read_text()
+    optional = {chart.release for phase in charts().values() for chart in phase if chart.optional}
+
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)) - {"add"} == optional
+
+
+OUTPUTS = {
+    "database_host": "postgres",
+    "private_subnet_ids": ["subnet-1aaaaaaaaaaaaaaaa", "subnet-2bbbbbbbbbbbbbbbb"],
+    "vpc_id": "vpc-1aaaaaaaaaaaaaaaa",
+}
+
+AWS = """case "$*" in
+  "sts get-caller-identity"*) echo 999900001111 ;;
+  "ec2 describe-vpcs --vpc-ids vpc-1aaaaaaaaaaaaaaaa"*) echo '["10.7.0.0/16"]' ;;
+esac"""
+
+
+@needs_kubectl
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_words_of_the_page_put_an_account_into_an_environment(
+    environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("k8s", "helm-values"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns(".terraform", "__pycache__"))
+    stand_ins = tmp_path / "stand-ins"
+    stand_ins.mkdir()
+    outputs = "\n".join(
+        f"  *'-{'json' if isinstance(value, list) else 'raw'} {name}') echo '{json.dumps(value).strip(chr(34))}' ;;"
+        for name, value in OUTPUTS.items()
+    )
+    for name, body in (("terraform", f'case "$*" in\n{outputs}\nesac'), ("aws", AWS), ("git", "")):
+        (stand_ins / name).write_text(f"#!/bin/sh\n{body}\n")
+        (stand_ins / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_ins), prepend=":")
+    page = (PROJECT / "docs" / "production" / "install.md").read_text()
+    [script] = [block.text for block in blocks(page) if "sed -i" in block.text]
+    script = script.replace("environment.sh production", f"environment.sh {environment}")
+
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, check=False, capture_output=True)
+
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr("k8s.install.PROJECT", tmp_path)
+    monkeypatch.setattr("k8s.install.VALUES", tmp_path / "helm-values")
+    render(environment, tmp_path / "made")
+    made = "\n".join(path.read_text() for path in (tmp_path / "made").rglob("*") if path.is_file())
+    classes = [
+        item for item in yaml.safe_load_all((tmp_path / "made" / "nodes.yaml").read_text()) if "role" in item["spec"]
+    ]
+    assert "999900001111" in made
+    assert not re.search(r"111122223333|cluster-example|10\.1\.0\.0", made)
+    assert classes
+    for item in classes:
+        assert item["spec"]["subnetSelectorTerms"] == [{"id": name} for name in OUTPUTS["private_subnet_ids"]]
+
+
+def test_an_environment_must_be_named(tmp_path: Path):
+    script = f"source {PROJECT}/k8s/environment.sh"
+
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert "say which environment" in done.stderr
