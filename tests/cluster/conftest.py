@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 NEEDED = ("nodepools.karpenter.sh", "inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org")
-DEPLOYMENTS = ("moto", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver")
+DEPLOYMENTS = (
+    *("moto", "mlflow", "dagster-code", "dagster-daemon"),
+    *("dagster-webserver", "dagster-webserver-read-only"),
+)
 
 
 @pytest.hookimpl(wrapper=True)

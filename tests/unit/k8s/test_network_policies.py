@@ -35,6 +35,7 @@ TCP_PORTS = (22, 53, 80, 443, 3000, 3001, 3030, 4180, 5000, 5432, 8080, 29500)
 PORTS = ((53, "UDP"), *((port, "TCP") for port in TCP_PORTS))
 WORKLOADS = {
     "dagster-webserver": "webserver",
+    "dagster-webserver-read-only": "read-only webserver",
     "dagster-daemon": "daemon",
     "dagster-code": "code location",
     "mlflow": "MLflow",
@@ -87,6 +88,7 @@ def service_of(item: dict[str, Any]) -> Service:
 
 
 def proxy_labels() -> dict[str, str]:
+    """Of the proxy as its values have it, which lets viewers in."""
     values = yaml.safe_load((PROJECT / "helm-values/oauth2-proxy.yaml").read_text())
     return {"app.kubernetes.io/name": "oauth2-proxy", **values["podLabels"]}
 
@@ -107,7 +109,8 @@ class World:
         self._add("training worker", worker())
         pod, selector = predictor("iris-candidate")
         self._add("predictor", pod, (("http1", 8080, "TCP"),))
-        self._add("sign-on proxy", proxy_labels())
+        self._add("viewers' proxy", proxy_labels())
+        self._add("operators' proxy", proxy_labels() | {"mlops.dev/authenticates": "operators"})
         dns = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
         self._add("cluster DNS", {"k8s-app": "kube-dns"}, dns, "kube-system")
         self._add("caller of models", {"app": "shop"}, (), "shop")
