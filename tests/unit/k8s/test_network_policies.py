@@ -93,16 +93,52 @@ def proxy_labels() -> dict[str, str]:
     return {"app.kubernetes.io/name": "oauth2-proxy", **values["podLabels"]}
 
 
+# The overlay where Dagster's Helm chart takes the place of base/dagster, as k8s/components/dagster-chart says
+CHART = (
+    ("  - ../../base/dagster\n", ""),
+    ("components:\n", "components:\n  - ../../components/dagster-chart\n"),
+)
+RELEASE = {"app.kubernetes.io/instance": "dagster"}
+WEBSERVER = {**RELEASE, "app.kubernetes.io/name": "dagster", "component": "dagster-webserver"}
+READ_ONLY = WEBSERVER | {"component": "dagster-webserver-read-only"}
+USER_CODE = {**RELEASE, "app.kubernetes.io/name": "dagster-user-deployments", "component": "user-deployments"}
+
+
+def pods_of_dagsters_chart() -> dict[str, tuple[dict[str, str], tuple[tuple[str, int, str], ...]]]:
+    """Labels and named ports as `helm template` makes them of helm-values/dagster.yaml (chart 1.13)."""
+    values = yaml.safe_load((PROJECT / "helm-values/dagster.yaml").read_text())
+    webserver, daemon = values["dagsterWebserver"], values["dagsterDaemon"]
+    [code] = values["dagster-user-deployments"]["deployments"]
+    http = (("http", webserver["service"]["port"], "TCP"),)
+    return {
+        "webserver": (WEBSERVER | webserver["labels"], http),
+        "read-only webserver": (READ_ONLY | webserver["labels"], http),
+        "daemon": (WEBSERVER | {"component": "dagster-daemon", "deployment": "daemon"} | daemon["labels"], ()),
+        "code location": (USER_CODE | {"deployment": code["name"]} | code["labels"], ()),
+    }
+
+
+def services_of_dagsters_chart(namespace: str) -> list[Service]:
+    """The ports have no target port, so it is their own number; the API server fills that in."""
+    return [
+        Service("dagster-webserver", namespace, WEBSERVER, ((3000, 3000, "TCP"),)),
+        Service("dagster-webserver-read-only", namespace, READ_ONLY, ((3000, 3000, "TCP"),)),
+        Service("mlops-assets", namespace, USER_CODE | {"deployment": "mlops-assets"}, ((3030, 3030, "TCP"),)),
+    ]
+
+
 class World:
     """An overlay in a cluster, with the pods that others make in its namespace and with its neighbours."""
 
-    def __init__(self, objects: list[dict[str, Any]]) -> None:
+    def __init__(self, objects: list[dict[str, Any]], with_chart: bool = False) -> None:
         [home] = of_kind(objects, "Namespace")
         self.home: str = home["metadata"]["name"]
         self.parties: dict[str, Pod] = {}
         for item in of_kind(objects, "Deployment", "StatefulSet"):
             template = item["spec"]["template"]
             self._add(WORKLOADS[item["metadata"]["name"]], template["metadata"]["labels"], ports_of(template))
+        for party, (pod_labels, ports) in pods_of_dagsters_chart().items() if with_chart else ():
+            self._add(party, pod_labels, ports)
         self._add("run pod", dagsters_pod("run_worker"))
         self._add("step pod", step("trained_model"))
         self._add("deployment step", step("deployment"))
@@ -118,6 +154,7 @@ class World:
         names = {name: {"kubernetes.io/metadata.name": name} for name in ("kube-system", "shop", "kafka", "default")}
         names["shop"]["mlops.dev/calls-models"] = "true"
         self.services = [service_of(item) for item in of_kind(objects, "Service")]
+        self.services += services_of_dagsters_chart(self.home) if with_chart else []
         self.services += [
             Service("iris-candidate-predictor", self.home, selector, ((80, 8080, "TCP"),)),
             Service("kube-dns", "kube-system", {"k8s-app": "kube-dns"}, ((53, "dns", "UDP"), (53, "dns-tcp", "TCP"))),
@@ -180,9 +217,10 @@ def allowed(world: World) -> set[tuple[str, str, int, str]]:
     return {row for row in found if row[0] in known and row[1] in known}
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
+@pytest.fixture(scope="module", params=[*OVERLAYS, "production with Dagster's chart"])
 def world(request: pytest.FixtureRequest) -> World:
-    return World(rendered(request.param))
+    overlay, *chart = request.param.split(" ", 1)
+    return World(rendered(overlay, *CHART), with_chart=True) if chart else World(rendered(overlay))
 
 
 def test_the_table_names_parties_that_there_are(world: World) -> None:
