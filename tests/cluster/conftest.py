@@ -66,6 +66,8 @@ def platform() -> Iterator[Platform]:
             )
         manifests = with_packages(manifests, NAMESPACE)
     documents = {"apiVersion": "v1", "kind": "List", "items": manifests}
+    # Nodes that Karpenter did not make are CPU nodes
+    kubectl("label", "nodes", "-l", "!karpenter.sh/nodepool", "mlops.dev/pool=cpu", "--overwrite")
 
     def phase() -> str:
         phase = ("-o", "jsonpath={.status.phase}")
