@@ -26,8 +26,9 @@ pytestmark = needs_kubectl
 ADDRESSES: dict[str, tuple[Address, ...]] = {
     "NodeLocal DNS": (Address("169.254.20.10"),),
     "Pod Identity agent": (Address("169.254.170.23"), Address("fd00:ec2::23")),
-    "AWS": (Address("52.216.0.1"), Address("10.1.9.9"), Address("2600:1fa0:80::1")),
-    "Aurora": (Address("10.1.200.5"), Address("172.31.4.4"), Address("192.168.7.7"), Address("100.64.9.9")),
+    "AWS": (Address("10.1.9.9"), Address("52.216.0.1"), Address("2600:1fa0:80::1")),
+    "database of others": (Address("10.2.3.4"), Address("192.168.7.7")),
+    "Aurora": (Address("10.1.200.5"),),
     "instance metadata": (Address("169.254.169.254"), Address("fd00:ec2::254")),
 }
 # Wherever the table says nothing
@@ -214,6 +215,8 @@ def allowed(world: World) -> set[tuple[str, str, int, str]]:
             open_ports = PORTS if number is None else [(number, protocol)]
             found |= {(party, to, *port) for party in sources for port in open_ports}
     known = {*world.parties, *ADDRESSES, "API server"}
+    if "PostgreSQL" in world.parties:
+        known.remove("Aurora")
     return {row for row in found if row[0] in known and row[1] in known}
 
 
@@ -283,8 +286,9 @@ def test_nothing_else_leaves_the_namespace(world: World) -> None:
             for port, protocol in PORTS:
                 for address in addresses:
                     open_ = reaches(world.cluster, world.parties[source], address, port, protocol)
-                    # The database and AWS's endpoints may be anywhere in the VPC
-                    kin = ("AWS", "Aurora") if to in ("AWS", "Aurora") else (to,)
+                    # AWS's endpoints may be anywhere; the database is in the VPC, as some of them are
+                    kin = {to, "AWS"} if to != "instance metadata" else {to}
+                    kin |= {"Aurora"} if to == "AWS" else set()
                     told = any((source, other, port, protocol) in expected for other in kin)
                     assert open_ <= told, (source, to, port)
         for port in (80, 8080, 9092):
@@ -296,6 +300,18 @@ def test_no_pod_reaches_the_nodes_credentials(world: World) -> None:
         for address in ADDRESSES["instance metadata"]:
             for port, protocol in PORTS:
                 assert not reaches(world.cluster, world.parties[source], address, port, protocol), source
+
+
+def test_with_private_egress_https_stays_in_the_vpc() -> None:
+    component = ("components:\n", "components:\n  - ../../components/private-egress\n")
+    world = World(rendered("production", component))
+    private, *public = ADDRESSES["AWS"]
+    api = Address(world.cluster.ip(world.api_server))
+    for party in world.at_home:
+        pod = world.parties[party]
+        assert reaches(world.cluster, pod, private, 443), party
+        assert reaches(world.cluster, pod, api, 443), party
+        assert not any(reaches(world.cluster, pod, address, 443) for address in public), party
 
 
 CALLER = Pod("caller", "home", {"role": "caller"})
