@@ -151,8 +151,13 @@ class World:
         dns = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
         self._add("cluster DNS", {"k8s-app": "kube-dns"}, dns, "kube-system")
         self._add("caller of models", {"app": "shop"}, (), "shop")
+        if of_kind(objects, "PodMonitor"):
+            self._add("Prometheus", {"app.kubernetes.io/name": "prometheus"}, (), "monitoring")
         self._add("pod elsewhere", {"app": "kafka"}, (), "kafka")
-        names = {name: {"kubernetes.io/metadata.name": name} for name in ("kube-system", "shop", "kafka", "default")}
+        names = {
+            name: {"kubernetes.io/metadata.name": name}
+            for name in ("kube-system", "shop", "kafka", "default", "monitoring")
+        }
         names["shop"]["mlops.dev/calls-models"] = "true"
         self.services = [service_of(item) for item in of_kind(objects, "Service")]
         self.services += services_of_dagsters_chart(self.home) if with_chart else []
@@ -227,7 +232,12 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 def test_the_table_names_parties_that_there_are(world: World) -> None:
-    everywhere = World(rendered("test")).parties.keys() | ADDRESSES.keys() | {"API server"}
+    everywhere = (
+        World(rendered("test")).parties.keys()
+        | World(rendered("production")).parties.keys()
+        | ADDRESSES.keys()
+        | {"API server"}
+    )
     for source, to, _ in table():
         assert source.startswith(EVERY_POD) or source in everywhere, source
         assert to in everywhere, to
