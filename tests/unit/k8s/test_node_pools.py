@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from mlops_assets.assets.pod_template import op_tags
-from tests.manifests import named, needs_kubectl, of_kind, rendered
+from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.network_policies import selects
 from tests.support import TORCH, spec
 
@@ -20,7 +21,11 @@ COMPUTE: list[dict[str, Any]] = [{}, {"spot": False}, {"gpu": 1}, {"gpu": 1, "sp
 
 
 def pools(overlay: str) -> dict[str, dict[str, Any]]:
-    return {pool["metadata"]["name"]: pool["spec"] for pool in of_kind(rendered(overlay, SPOT_STEPS), "NodePool")}
+    """Those of an overlay with spot nodes for steps, and the one that k8s/README.md shows."""
+    _, _, example = (PROJECT / "k8s" / "README.md").read_text().partition("```yaml\n")
+    shown = yaml.safe_load(example.partition("```")[0])
+    found = [*of_kind(rendered(overlay, SPOT_STEPS), "NodePool"), shown]
+    return {pool["metadata"]["name"]: pool["spec"] for pool in found}
 
 
 def taken_by(pod: dict[str, Any], overlay: str) -> set[str]:
@@ -46,7 +51,7 @@ def test_every_step_has_a_pool(overlay: str, compute: dict[str, Any]) -> None:
     for name in STAGES:
         pod = op_tags(model, name)["dagster-k8s/config"]["pod_spec_config"]
         on_gpus = name == "trained_model" and compute.get("gpu") and not compute.get("workers")
-        expected = {"gpu"} if on_gpus else {"cpu", "cpu-spot"} if pod.get("tolerations") else {"cpu"}
+        expected = {"gpu", "gpu-reserved"} if on_gpus else {"cpu", "cpu-spot"} if pod.get("tolerations") else {"cpu"}
         assert taken_by(pod, overlay) == expected, name
 
 
