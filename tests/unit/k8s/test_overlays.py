@@ -80,3 +80,24 @@ def test_staging_is_production_but_for_its_database_and_its_size() -> None:
         *("ConfigMap mlops-environment", "ConfigMap platform-environment"),
         *("NodePool gpu", "ResourceQuota mlops"),
     }
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_all_values_of_an_environment_stand_in_one_file(overlay: str) -> None:
+    """Nothing that the overlay deploys has what the bases stand for, and what is in the file arrives."""
+    folder = PROJECT / "k8s" / "overlays" / overlay
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())["spec"]
+    text = json.dumps(rendered(overlay))
+    assert "Settings" not in {item["kind"] for item in rendered(overlay)}
+    for value in (settings["bucket"], settings["ami"], settings["secrets"], *settings["role_arns"].values()):
+        assert f"{value}" in text
+    for placeholder in (
+        "s3://mlops/",
+        '"role": "mlops-node"',
+        "subnet-00000000000000000",
+        '"prefix": "mlops/"',
+        "@latest",
+    ):
+        assert placeholder not in text
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization.keys() == {"apiVersion", "kind", "namespace", "resources", "components", "images"}
