@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ACCOUNTS = {"deployment": "dagster-deployer"}
 GRACE_S = 30
+# A deployment that is interrupted leaves a roll-out half done, until it is tried again
+NOT_ON_SPOT = {"deployment"}
 
 
 def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
@@ -22,13 +24,13 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
     training = spec.train.compute if stage == "trained_model" else None
     account, compute = ACCOUNTS.get(stage, "dagster-step"), training or spec.compute
     if training is None:
-        container, pod, needs = _cpu_pod(spec.compute, GRACE_S)
+        container, pod, needs = _cpu_pod(spec.compute, GRACE_S, spot=stage not in NOT_ON_SPOT)
     elif training.workers == 1:
         container, pod, needs = _training_pod(training)
     else:
-        # It only watches; its workers get the time to write a checkpoint, and it waits for that
+        # It only watches; its workers get the time to write a checkpoint, and it waits for that. They end when it does.
         account = "dagster-trainer"
-        container, pod, needs = _cpu_pod(spec.compute, int(training.grace.total_seconds()) + GRACE_S)
+        container, pod, needs = _cpu_pod(spec.compute, int(training.grace.total_seconds()) + GRACE_S, spot=False)
     # Dagster's run launcher, which every step makes, wants a token, also one without any rights
     pod |= {"service_account_name": account, "automount_service_account_token": True}
     config = {
@@ -59,11 +61,12 @@ def worker_pods(spec: ModelSpec) -> WorkerPods:
     )
 
 
-def _cpu_pod(compute: Compute, grace_s: int) -> tuple[dict[str, Any], dict[str, Any], str]:
+def _cpu_pod(compute: Compute, grace_s: int, *, spot: bool) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Container, pod and what it needs, for a step that needs no GPU."""
     resources = _resources(compute.cpu, compute.memory, compute.ephemeral_storage, 0)
-    terms = [{"key": labels.NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
-    pod = {"affinity": _affinity(terms), "termination_grace_period_seconds": grace_s}
+    pod: dict[str, Any] = {"affinity": _affinity([_pool("cpu")]), "termination_grace_period_seconds": grace_s}
+    if spot:
+        pod["tolerations"] = [_tolerates(labels.SPOT_TAINT)]
     return {"resources": resources}, pod, "a cpu node"
 
 
@@ -79,19 +82,29 @@ def _training_pod(compute: TrainingCompute) -> tuple[dict[str, Any], dict[str, A
         "volumes": [{"name": "shared-memory", "empty_dir": memory}],
         "termination_grace_period_seconds": int(compute.grace.total_seconds()),
     }
-    needs = "a cpu node"
-    terms = [{"key": labels.NODEPOOL, "operator": "NotIn", "values": ["gpu"]}]
+    needs = f"a gpu node ({gpus} GPU{'s' if gpus > 1 else ''})" if gpus else "a cpu node"
+    terms = [_pool("gpu" if gpus else "cpu")]
     if gpus:
-        pod["tolerations"] = [{"key": labels.GPU, "operator": "Exists", "effect": "NoSchedule"}]
-        terms = [{"key": labels.NODEPOOL, "operator": "In", "values": ["gpu"]}]
-        needs = f"a gpu node ({gpus} GPU{'s' if gpus > 1 else ''})"
+        pod["tolerations"] = [_tolerates(labels.GPU)]
+    elif compute.spot:
+        pod["tolerations"] = [_tolerates(labels.SPOT_TAINT)]
     if compute.instance_family:
         family = {"key": labels.INSTANCE_FAMILY, "operator": "In", "values": [compute.instance_family]}
         terms.append(family)
         needs += f" of family {compute.instance_family}"
     if not compute.spot:
-        pod["node_selector"] = {labels.CAPACITY_TYPE: "on-demand"}
+        # On demand, or reserved
+        terms.append({"key": labels.CAPACITY_TYPE, "operator": "NotIn", "values": ["spot"]})
     return container, pod | {"affinity": _affinity(terms)}, needs
+
+
+def _pool(name: str) -> dict[str, Any]:
+    """By a label of our own: any number of NodePools may have it."""
+    return {"key": labels.POOL, "operator": "In", "values": [name]}
+
+
+def _tolerates(taint: str) -> dict[str, Any]:
+    return {"key": taint, "operator": "Exists", "effect": "NoSchedule"}
 
 
 def _affinity(terms: list[dict[str, Any]]) -> dict[str, Any]:

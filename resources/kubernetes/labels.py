@@ -17,7 +17,8 @@ STEP_WORKER = "step_worker"
 TRAINING_WORKER = "training_worker"
 
 GPU = "nvidia.com/gpu"
-NODEPOOL = "karpenter.sh/nodepool"
+POOL = "mlops.dev/pool"  # of nodes: `cpu` or `gpu`, set by each of their NodePools
+SPOT_TAINT = "mlops.dev/spot"  # of CPU nodes that may be taken away; steps that can be repeated tolerate it
 CAPACITY_TYPE = "karpenter.sh/capacity-type"
 DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
 INSTANCE_FAMILY = "karpenter.k8s.aws/instance-family"

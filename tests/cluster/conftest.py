@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 NEEDED = ("nodepools.karpenter.sh", "inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org")
-DEPLOYMENTS = ("moto", "mlflow", "dagster-code", "dagster-daemon", "dagster-webserver")
+DEPLOYMENTS = (
+    *("moto", "mlflow", "dagster-code", "dagster-daemon"),
+    *("dagster-webserver", "dagster-webserver-read-only"),
+)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,6 +66,8 @@ def platform() -> Iterator[Platform]:
             )
         manifests = with_packages(manifests, NAMESPACE)
     documents = {"apiVersion": "v1", "kind": "List", "items": manifests}
+    # Nodes that Karpenter did not make are CPU nodes
+    kubectl("label", "nodes", "-l", "!karpenter.sh/nodepool", "mlops.dev/pool=cpu", "--overwrite")
 
     def phase() -> str:
         phase = ("-o", "jsonpath={.status.phase}")

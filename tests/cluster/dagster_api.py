@@ -44,11 +44,11 @@ class Run:
 
 
 class DagsterApi:
-    """The API of one of the webserver's ports. All ids are Dagster's."""
+    """The API of one of the webservers. All ids are Dagster's."""
 
-    def __init__(self, service_port: int = 80) -> None:
+    def __init__(self, webserver: str = "dagster-webserver") -> None:
         self.port = free_port()
-        self._service_port = service_port
+        self._webserver = webserver
         self._forward: subprocess.Popen[bytes] | None = None
 
     def query(self, document: str, **variables: Any) -> dict[str, Any]:
@@ -141,6 +141,5 @@ class DagsterApi:
 
     def _ensure_forwarded(self) -> None:
         if self._forward is None or self._forward.poll() is not None:
-            ports = f"{self.port}:{self._service_port}"
-            command = ["kubectl", "-n", NAMESPACE, "port-forward", "service/dagster-webserver", ports]
+            command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{self._webserver}", f"{self.port}:80"]
             self._forward = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

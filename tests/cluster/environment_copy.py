@@ -19,11 +19,13 @@ CRDS = Path(os.environ.get("MLOPS_CRDS", K8S.parent.parent / "shared" / "crds"))
 CLUSTER_WIDE = {
     *("Namespace", "PriorityClass", "ClusterRole", "ClusterRoleBinding", "NodePool", "EC2NodeClass"),
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 }
 # What admission and authorization look at, so what must really be there
 GROUNDWORK = {
     *("Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "PriorityClass"),
     *("ResourceQuota", "LimitRange", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 }
 
 

@@ -92,7 +92,7 @@ def test_an_asset_started_four_ways_has_the_same_pod(platform: Platform) -> None
 
 
 def test_the_webserver_for_everybody_shows_and_starts_nothing(platform: Platform) -> None:
-    viewer = DagsterApi(service_port=81)
+    viewer = DagsterApi("dagster-webserver-read-only")
     try:
         assert viewer.query("{ version }") == platform.query("{ version }")
         selector = {**REPOSITORY, "pipelineName": MODEL}

@@ -65,7 +65,7 @@ def test_no_pod_has_a_token_without_need(environment: Copy) -> None:
     accounts = {item["metadata"]["name"]: item for item in environment.objects if item["kind"] == "ServiceAccount"}
     assert all(account["automountServiceAccountToken"] is False for account in accounts.values())
     with_token = {name for name, pod in environment.pods if pod["spec"]["automountServiceAccountToken"]}
-    assert with_token == {"dagster-code", "dagster-daemon", "dagster-webserver"}
+    assert with_token == {"dagster-code", "dagster-daemon", "dagster-webserver", "dagster-webserver-read-only"}
 
 
 def test_nothing_is_reached_from_outside_and_mlflow_asks_who_is_there(environment: Copy) -> None:

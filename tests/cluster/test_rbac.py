@@ -27,6 +27,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster": LAUNCHER,
     "dagster-run": LAUNCHER | NODES,
     "dagster-webserver": {"jobs.batch": "get delete", "pods": "get list delete"},
+    "dagster-webserver-read-only": {},
     "dagster-step": {},
     "dagster-deployer": {
         "inferenceservices.serving.kserve.io": "get list create patch update delete",

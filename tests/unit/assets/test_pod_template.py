@@ -12,6 +12,8 @@ from mlops_assets.components.model_pipeline import STAGES
 from resources.kubernetes.labels import POD_POLICY
 from tests.support import TORCH, spec
 
+SPOT = {"key": "mlops.dev/spot", "operator": "Exists", "effect": "NoSchedule"}
+
 
 def config(model: Any, stage: str) -> dict[str, Any]:
     return op_tags(model, stage)["dagster-k8s/config"]
@@ -34,23 +36,38 @@ def test_a_gpu_training_asks_for_a_gpu_node_and_time_for_its_checkpoint() -> Non
     assert pod["pod_spec_config"]["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     ]
-    assert {"key": "karpenter.sh/nodepool", "operator": "In", "values": ["gpu"]} in terms(pod)
+    assert {"key": "mlops.dev/pool", "operator": "In", "values": ["gpu"]} in terms(pod)
     assert {"key": "karpenter.k8s.aws/instance-family", "operator": "In", "values": ["g5"]} in terms(pod)
     assert pod["pod_spec_config"]["termination_grace_period_seconds"] == 180
     assert pod["pod_template_spec_metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
     assert "node_selector" not in pod["pod_spec_config"]
 
 
-def test_without_spot_only_on_demand_nodes_are_taken() -> None:
-    assert training_pod(gpu=1, spot=False)["pod_spec_config"]["node_selector"] == {
-        "karpenter.sh/capacity-type": "on-demand"
-    }
+def test_without_spot_only_nodes_that_stay_are_taken() -> None:
+    no_spot = {"key": "karpenter.sh/capacity-type", "operator": "NotIn", "values": ["spot"]}
+    assert no_spot in terms(training_pod(gpu=1, spot=False))
+    assert no_spot not in terms(training_pod(gpu=1))
+
+
+@pytest.mark.parametrize("stage", ["raw_data", "prepared_data", "features", "evaluation", "registered_model"])
+def test_steps_that_can_be_repeated_may_go_to_a_spot_pool_of_cpu_nodes(stage: str) -> None:
+    assert config(spec(), stage)["pod_spec_config"]["tolerations"] == [SPOT]
+
+
+def test_a_cpu_training_goes_to_spot_nodes_unless_its_yaml_says_otherwise() -> None:
+    assert training_pod()["pod_spec_config"]["tolerations"] == [SPOT]
+    assert "tolerations" not in training_pod(spot=False)["pod_spec_config"]
+
+
+def test_a_roll_out_and_who_watches_several_workers_stay_off_spot_nodes() -> None:
+    assert "tolerations" not in config(spec(), "deployment")["pod_spec_config"]
+    assert "tolerations" not in training_pod(workers=2, gpu=1)["pod_spec_config"]
 
 
 @pytest.mark.parametrize("stage", ["raw_data", "prepared_data", "features", "evaluation", "registered_model"])
 def test_other_stages_stay_off_gpu_nodes_and_have_no_rights(stage: str) -> None:
     pod = config(spec(train={**TORCH, "compute": {"gpu": 1}}, compute={"memory": "3Gi"}), stage)
-    assert {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": ["gpu"]} in terms(pod)
+    assert terms(pod) == [{"key": "mlops.dev/pool", "operator": "In", "values": ["cpu"]}]
     assert "nvidia.com/gpu" not in pod["container_config"]["resources"]["limits"]
     assert pod["container_config"]["resources"]["limits"]["memory"] == "3Gi"
     assert pod["pod_spec_config"]["service_account_name"] == "dagster-step"
@@ -64,7 +81,7 @@ def test_a_step_with_several_workers_only_watches_and_outlives_their_grace() -> 
     model = spec(train={**TORCH, "compute": {"workers": 3, "gpu": 2, "grace": "3m", "retries": {"infrastructure": 7}}})
     step = config(model, "trained_model")
     assert "nvidia.com/gpu" not in step["container_config"]["resources"]["limits"]
-    assert {"key": "karpenter.sh/nodepool", "operator": "NotIn", "values": ["gpu"]} in terms(step)
+    assert terms(step) == [{"key": "mlops.dev/pool", "operator": "In", "values": ["cpu"]}]
     assert step["pod_spec_config"]["service_account_name"] == "dagster-trainer"
     assert step["pod_spec_config"]["termination_grace_period_seconds"] > 180
     assert op_tags(model, "trained_model")[POD_POLICY]["retries"]["infrastructure"] == 7

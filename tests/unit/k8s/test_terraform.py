@@ -89,8 +89,8 @@ def roles_of_terraform(environment: str) -> set[str]:
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
 def test_every_role_of_the_overlay_is_made(environment: str):
-    overlay = (PROJECT / "k8s" / "overlays" / environment / "kustomization.yaml").read_text()
-    named = set(re.findall(rf"(?:role/|/spec/role, value: )(mlops-{environment}-[a-z-]+)", overlay))
+    settings = (PROJECT / "k8s" / "overlays" / environment / "settings.yaml").read_text()
+    named = set(re.findall(rf"(?:role/|node_role: )(mlops-{environment}-[a-z-]+)", settings))
 
     assert named
     assert named <= roles_of_terraform(environment)

@@ -1,0 +1,103 @@
+"""k8s/overlays: changed settings roll what reads them, programs find theirs by plain names, environments are alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_assets.serving.declaration import ServedVersion
+from resources.serving.kserve_manifest import inference_service
+from tests.manifests import OVERLAYS, PROJECT, named, needs_kubectl, of_kind, rendered
+
+pytestmark = needs_kubectl
+WITH_DIGEST = re.compile(r"-[bcdfghkmt2456789]{10}$")
+REFERENCE = re.compile(r"^(configMapRef|configMapKeyRef|configMap)$")
+
+
+def config_maps(node: Any) -> set[str]:
+    """Names of the ConfigMaps that a pod uses."""
+    if isinstance(node, list):
+        return {name for item in node for name in config_maps(item)}
+    if not isinstance(node, dict):
+        return set()
+    found = {value["name"] for key, value in node.items() if REFERENCE.match(key)}
+    return found.union(*(config_maps(value) for value in node.values()))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_change_of_settings_rolls_every_pod_that_reads_them(overlay: str) -> None:
+    objects = rendered(overlay)
+    made = {item["metadata"]["name"] for item in of_kind(objects, "ConfigMap")}
+    for item in of_kind(objects, "Deployment", "StatefulSet"):
+        used = config_maps(item["spec"]["template"]["spec"])
+        assert used <= made, item["metadata"]["name"]
+        assert [name for name in used if not WITH_DIGEST.search(name)] == [], item["metadata"]["name"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    ("plain", "copy"), [("mlops-environment", "platform-environment"), ("dagster-instance", "platform-instance")]
+)
+def test_runs_have_the_settings_of_the_platform(overlay: str, plain: str, copy: str) -> None:
+    objects = rendered(overlay)
+    [same] = [item for item in of_kind(objects, "ConfigMap") if item["metadata"]["name"].startswith(f"{copy}-")]
+    assert named(objects, "ConfigMap", plain)["data"] == same["data"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_programs_find_their_settings_by_name(overlay: str) -> None:
+    instance = yaml.safe_load((PROJECT / "k8s/base/dagster/dagster.yaml").read_text())["run_launcher"]["config"]
+    volumes = {volume["config_map"]["name"] for volume in instance["volumes"] if "config_map" in volume}
+    predictor = inference_service("iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1)
+    needed = {*volumes, *instance["env_config_maps"], instance["instance_config_map"], *config_maps(predictor)}
+    made = {item["metadata"]["name"] for item in of_kind(rendered(overlay), "ConfigMap")}
+    assert needed <= made
+
+
+def test_staging_is_production_but_for_its_database_and_its_size() -> None:
+    def objects(overlay: str) -> dict[str, Any]:
+        text = json.dumps(rendered(overlay)).replace(f"mlops-{overlay}", "mlops")
+        text = text.replace(f'"environment": "{overlay}"', '"environment": "-"')
+        return {
+            f"{item['kind']} {WITH_DIGEST.sub('', item['metadata']['name'])}": re.sub(
+                r"(platform-environment)-\w{10}", r"\1", json.dumps(item)
+            )
+            for item in json.loads(text)
+        }
+
+    staging, production = objects("staging"), objects("production")
+    assert staging.keys() - production.keys() == {
+        *("StatefulSet postgres", "Service postgres", "ConfigMap postgres-init", "ExternalSecret postgres"),
+        *("NetworkPolicy postgres", "NetworkPolicy postgres-clients"),
+    }
+    assert production.keys() - staging.keys() == {"NetworkPolicy aurora-clients"}
+    different = {name for name in staging.keys() & production.keys() if staging[name] != production[name]}
+    assert different == {
+        *("ConfigMap mlops-environment", "ConfigMap platform-environment"),
+        *("NodePool gpu", "ResourceQuota mlops"),
+    }
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_all_values_of_an_environment_stand_in_one_file(overlay: str) -> None:
+    """Nothing that the overlay deploys has what the bases stand for, and what is in the file arrives."""
+    folder = PROJECT / "k8s" / "overlays" / overlay
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())["spec"]
+    text = json.dumps(rendered(overlay))
+    assert "Settings" not in {item["kind"] for item in rendered(overlay)}
+    for value in (settings["bucket"], settings["ami"], settings["secrets"], *settings["role_arns"].values()):
+        assert f"{value}" in text
+    for placeholder in (
+        "s3://mlops/",
+        '"role": "mlops-node"',
+        "subnet-00000000000000000",
+        '"prefix": "mlops/"',
+        "@latest",
+    ):
+        assert placeholder not in text
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    assert kustomization.keys() == {"apiVersion", "kind", "namespace", "resources", "components", "images"}
