@@ -110,6 +110,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
+  # One a minute, gigabytes each, of which two are kept: a training would leave a terabyte for a month
+  rule {
+    id     = "checkpoints"
+    status = "Enabled"
+
+    filter {
+      prefix = "lake/checkpoints/"
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+  }
+
   # What was overwritten or deleted can be had back for a month
   rule {
     id     = "old-versions"

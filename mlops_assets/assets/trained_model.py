@@ -56,7 +56,7 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         config = spec.train.config
         version = version_of(CODE_VERSION, features.version, config.settings, class_source(config.classes))
         prefix = f"{spec.model}/{name}"
-        checkpoints = LakeCheckpoints(lake.store, f"{prefix}/{version}/checkpoints")
+        checkpoints = LakeCheckpoints.of(lake.store, prefix, version)
         arrays = lake.fetch(features.prefix, features.version)
 
         def work(folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from resources.lake.lake_checkpoints import CHECKPOINTS
 from resources.lake.snapshots import Manifest
 from resources.lake.source_cache import SourceCache
 
@@ -33,10 +34,14 @@ READS_AT_ONCE = 16
 VERSION = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 HANDLE = re.compile(r"(?P<model>[^/]+)/(?P<stage>[^/]+)/handles/(?P<run>[^/]+)\.json")
 INSPECTED = re.compile(r"(?P<model>[^/]+)/raw_data/inspected/[0-9a-f]{16}\.json")
-DRAFT = re.compile(r"(?P<model>[^/]+)/(.+/)?\.[0-9a-f]{32}\.draft")
+DRAFT = re.compile(rf"({CHECKPOINTS}/)?(?P<model>[^/]+)/(.+/)?\.[0-9a-f]{{32}}\.draft")
 PART = re.compile(
     r"(?P<model>[^/]+)/(?P<stage>[^/]+)/(?P<version>[0-9a-f]{16})/"
+    # Checkpoints lay here once
     r"(?P<part>manifest\.json|damaged-[0-9a-f]{32}\.json|checkpoints/checkpoint-[^/]+|(?P<attempt>[0-9a-f]{32})/[^/]+)"
+)
+CHECKPOINT = re.compile(
+    rf"{CHECKPOINTS}/(?P<model>[^/]+)/(?P<stage>[^/]+)/(?P<version>[0-9a-f]{{16}})/(?P<name>checkpoint-[^/]+)"
 )
 ATTEMPT_FOLDER = re.compile(r"[^/]+/[^/]+/(?P<version>[0-9a-f]{16})/[0-9a-f]{32}")
 
@@ -78,6 +83,9 @@ def survey(store: ObjectStore) -> dict[str, ModelObjects]:
         if match := PART.fullmatch(item.key):
             model = found.setdefault(match["model"], ModelObjects())
             model.versions.setdefault(f"{match['stage']}/{match['version']}", {})[match["part"]] = item
+        elif match := CHECKPOINT.fullmatch(item.key):
+            model, part = found.setdefault(match["model"], ModelObjects()), f"{CHECKPOINTS}/{match['name']}"
+            model.versions.setdefault(f"{match['stage']}/{match['version']}", {})[part] = item
         elif match := HANDLE.fullmatch(item.key):
             found.setdefault(match["model"], ModelObjects()).handles.append(item)
         elif match := INSPECTED.fullmatch(item.key):
@@ -139,7 +147,7 @@ def _left_over(store: ObjectStore, what: str, parts: dict[str, StoredObject], be
         folder = part.partition("/")[0]
         if part.startswith("damaged-"):
             groups.setdefault((part, "it was damaged, and made again"), []).append(item)
-        elif folder == "checkpoints":
+        elif folder == CHECKPOINTS:
             groups.setdefault((folder, "the training is finished"), []).append(item)
         elif folder != counts and part != "manifest.json":
             groups.setdefault((folder, "its writer was killed, or another was faster"), []).append(item)

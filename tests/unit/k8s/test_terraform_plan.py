@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from resources.lake.lake_checkpoints import CHECKPOINTS
 from tests.iam import is_allowed
 from tests.unit.k8s.test_terraform import PLUGINS, TERRAFORM, needs_provider, needs_terraform, project_copy, terraform
 
@@ -81,7 +82,7 @@ def bucket(key: str = "") -> str:
 
 
 READ, WRITE, DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
-CHECKPOINT = "lake/iris/trained_model/0123456789abcdef/checkpoints/checkpoint-1"
+CHECKPOINT = "lake/checkpoints/iris/trained_model/0123456789abcdef/checkpoint-1"
 HANDLE, SERVED = "lake/iris/features/handles/latest.json", "lake/served/iris/3/model.onnx"
 LOG, ARTIFACT, LEDGER = "compute-logs/storage/run/step.out", "mlflow/1/model.onnx", "lake/iris/ledger/00000001.json"
 
@@ -173,11 +174,13 @@ def test_sources_elsewhere_are_read_by_steps_alone(plan: Plan):
     assert readers == {"pipeline", "deployer"}
 
 
-def test_partial_logs_do_not_stay_for_a_month(plan: Plan):
+def test_partial_logs_and_checkpoints_do_not_stay_for_a_month(plan: Plan):
     rules = {rule["id"]: rule for rule in plan.resources["aws_s3_bucket_lifecycle_configuration.this"]["rule"]}
+    short = {rule["filter"][0]["prefix"]: rule["noncurrent_version_expiration"] for rule in rules.values()}
 
-    assert rules["compute-logs"]["filter"][0]["prefix"] == "compute-logs/"
-    assert rules["compute-logs"]["noncurrent_version_expiration"][0]["noncurrent_days"] == 1
+    assert CHECKPOINT.startswith(f"lake/{CHECKPOINTS}/")
+    for prefix in ("compute-logs/", f"lake/{CHECKPOINTS}/"):
+        assert short[prefix][0]["noncurrent_days"] == 1
     assert rules["old-versions"]["noncurrent_version_expiration"][0]["noncurrent_days"] == 30
 
 

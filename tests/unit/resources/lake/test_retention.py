@@ -85,7 +85,7 @@ def test_a_snapshot_that_no_document_names_goes_and_all_else_stays(two: Lake) ->
 
 
 def test_what_is_younger_than_the_limit_stays(two: Lake) -> None:
-    two.store.replace(f"m/trained_model/{OTHER}/checkpoints/checkpoint-1", b"weights")
+    two.store.replace(f"checkpoints/m/trained_model/{OTHER}/checkpoint-1", b"weights")
     assert found(two, {NEW}, datetime.now(UTC) - LATER) == []
     assert [one.what for one in found(two, {NEW})] == [f"m/features/{OLD}", f"m/trained_model/{OTHER}"]
 
@@ -109,6 +109,8 @@ def test_of_a_version_that_stays_what_it_does_not_consist_of_goes(two: Lake) -> 
         f"m/features/{NEW}/{'a' * 32}/data.bin",
         f"m/features/{NEW}/damaged-{'b' * 32}.json",
         f"m/features/{NEW}/checkpoints/checkpoint-0001",
+        f"checkpoints/m/features/{NEW}/checkpoint-0002",
+        f"checkpoints/m/features/{NEW}/.{'d' * 32}.draft",
         f"m/raw_data/inspected/{OLD}.json",
         f"m/features/.{'c' * 32}.draft",
     ]
