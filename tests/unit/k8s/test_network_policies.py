@@ -66,7 +66,9 @@ def worker() -> dict[str, str]:
 def predictor(name: str) -> tuple[dict[str, str], dict[str, str]]:
     """Labels of a predictor's pods, and the selector of its Service, as KServe 0.20 makes them (createDefaultSvc)."""
     version = ServedVersion(folder="1", version="1", sha256="0" * 64)
-    made = inference_service(name, "iris", version, "s3://b/p", "image", size=1, replicas=1)["spec"]["predictor"]["labels"]
+    made = inference_service(name, "iris", version, "s3://b/p", "image", size=1, replicas=1)["spec"]["predictor"][
+        "labels"
+    ]
     selector = {"app": f"isvc.{name}-predictor"}
     return {**made, **selector, "serving.kserve.io/inferenceservice": name, "component": "predictor"}, selector
 

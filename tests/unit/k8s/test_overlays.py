@@ -15,6 +15,8 @@ from tests.manifests import OVERLAYS, PROJECT, named, needs_kubectl, of_kind, re
 
 pytestmark = needs_kubectl
 WITH_DIGEST = re.compile(r"-[bcdfghkmt2456789]{10}$")
+# Made by hand, of a file of Amazon's
+CERTIFICATES = "database-ca"
 REFERENCE = re.compile(r"^(configMapRef|configMapKeyRef|configMap)$")
 
 
@@ -24,7 +26,7 @@ def config_maps(node: Any) -> set[str]:
         return {name for item in node for name in config_maps(item)}
     if not isinstance(node, dict):
         return set()
-    found = {value["name"] for key, value in node.items() if REFERENCE.match(key)}
+    found = {value["name"] for key, value in node.items() if REFERENCE.match(key)} - {CERTIFICATES}
     return found.union(*(config_maps(value) for value in node.values()))
 
 
@@ -51,8 +53,12 @@ def test_runs_have_the_settings_of_the_platform(overlay: str, plain: str, copy: 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_programs_find_their_settings_by_name(overlay: str) -> None:
     instance = yaml.safe_load((PROJECT / "k8s/base/dagster/dagster.yaml").read_text())["run_launcher"]["config"]
-    volumes = {volume["config_map"]["name"] for volume in instance["volumes"] if "config_map" in volume}
-    predictor = inference_service("iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1)
+    volumes = {volume["config_map"]["name"] for volume in instance["volumes"] if "config_map" in volume} - {
+        CERTIFICATES
+    }
+    predictor = inference_service(
+        "iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1
+    )
     needed = {*volumes, *instance["env_config_maps"], instance["instance_config_map"], *config_maps(predictor)}
     made = {item["metadata"]["name"] for item in of_kind(rendered(overlay), "ConfigMap")}
     assert needed <= made
@@ -101,3 +107,18 @@ def test_all_values_of_an_environment_stand_in_one_file(overlay: str) -> None:
         assert placeholder not in text
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     assert kustomization.keys() == {"apiVersion", "kind", "namespace", "resources", "components", "images"}
+
+
+def test_clients_check_the_certificate_of_a_database_beyond_the_cluster() -> None:
+    """Every container that speaks to it has the file that libpq is told of."""
+    objects = rendered("production")
+    settings = named(objects, "ConfigMap", "mlops-environment")["data"]
+    assert settings["PGSSLMODE"] == "verify-full"
+    folder, _, _ = settings["PGSSLROOTCERT"].rpartition("/")
+    instance = yaml.safe_load((PROJECT / "k8s/base/dagster/dagster.yaml").read_text())["run_launcher"]["config"]
+    assert {"name": "database-ca", "mount_path": folder} in instance["volume_mounts"]
+    for item in of_kind(objects, "Deployment"):
+        template = item["spec"]["template"]
+        assert template["metadata"]["labels"]["mlops.dev/uses-postgres"] == "true", item["metadata"]["name"]
+        for container in [*template["spec"]["containers"], *template["spec"].get("initContainers", [])]:
+            assert {"name": "database-ca", "mountPath": folder} in container["volumeMounts"], item["metadata"]["name"]

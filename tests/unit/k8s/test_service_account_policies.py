@@ -58,7 +58,9 @@ def test_who_makes_jobs_is_who_may() -> None:
 
 
 def test_predictors_have_the_account_that_is_allowed() -> None:
-    item = inference_service("iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1)
+    item = inference_service(
+        "iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1
+    )
     account = item["spec"]["predictor"]["serviceAccountName"]
     [rule] = named(rendered("production"), POLICY, "mlops-accounts-of-predictors")["spec"]["validations"]
     assert f'== "{account}"' in rule["expression"]
