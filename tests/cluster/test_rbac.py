@@ -55,6 +55,7 @@ RESOURCES = (
     *("secrets", "configmaps", "services", "events", "resourcequotas", "persistentvolumeclaims", "namespaces", "nodes"),
     *("serviceaccounts", "serviceaccounts/token", "nodes/proxy", "jobs.batch", "jobs.batch/status", "cronjobs.batch"),
     *("deployments.apps", "statefulsets.apps", "daemonsets.apps", "networkpolicies.networking.k8s.io"),
+    "poddisruptionbudgets.policy",
     *("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
     *("clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io"),
     *("inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org"),
