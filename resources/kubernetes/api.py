@@ -63,6 +63,14 @@ def api_client() -> Any:
     return PatientClient(configuration)
 
 
+def is_away(error: Exception) -> bool:
+    """Whether an error tells that the API server was away for as long as requests are repeated."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    return isinstance(error, HTTPError) or (isinstance(error, ApiException) and error.status in AWAY)
+
+
 def dagster_apis() -> dict[str, Any]:
     """The APIs of Jobs and pods for dagster-k8s, over the same connection.
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.values import Value
-from resources.kubernetes.api import in_cluster
+from resources.kubernetes.api import in_cluster, is_away
 from resources.kubernetes.labels import COMPONENT, DO_NOT_DISRUPT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
 from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, no_room, started, waiting
 from resources.kubernetes.pods import Pods
@@ -74,10 +74,17 @@ class TrainingJobs(dg.ConfigurableResource[Any]):
         with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader, extras=extras) as session:
             job = _Job(context, pods, reader, workers)
             try:
-                job.start(session.get_bootstrap_env_vars())
-                code = job.follow(stop_requested)
-            finally:
-                job.delete()
+                try:
+                    job.start(session.get_bootstrap_env_vars())
+                    code = job.follow(stop_requested)
+                finally:
+                    job.delete()
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                # What is left of the workers goes with this pod, and the next try begins from their last checkpoint
+                context.log.warning(f"The API server is away, and the workers cannot be followed: {error}")
+                code = EXIT_TERMINATED
             errors = [message["error"] for message in session.get_custom_messages()]
         if errors and code not in (0, EXIT_TERMINATED):
             raise TrainingError(errors[0])

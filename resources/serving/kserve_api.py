@@ -48,9 +48,10 @@ class InferenceServices:
         """Create an InferenceService, or replace the one of its name unless it is so already.
 
         Raises:
-            DeploymentError: Kubernetes refuses it.
+            DeploymentError: Kubernetes refuses it, or is away.
         """
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         name = service["metadata"]["name"]
         try:
@@ -70,6 +71,9 @@ class InferenceServices:
                 return  # the answer to the first try was lost
             reason = json.loads(error.body or "{}").get("message", error.reason)
             raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason}") from error
+        except HTTPError as error:
+            what = f"The API server of Kubernetes is away, and the InferenceService {name} cannot be changed"
+            raise DeploymentError(what, remedy="materialize it again when that is back") from error
 
     def keep_up(self, name: str) -> None:
         """Give an InferenceService that is there its PodDisruptionBudget, once.

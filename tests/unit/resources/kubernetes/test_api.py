@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kubernetes.client import ApiException
 from urllib3.exceptions import MaxRetryError
 
 from mlops_assets.ml.errors import DeploymentError, TrainingError
@@ -51,11 +52,11 @@ def test_what_was_there_before_is_no_creation(api_server: ApiServer) -> None:
         Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 3}})
 
 
-def test_a_creation_is_given_up_where_the_server_stays_away(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_creation_is_given_up_where_the_server_stays_away(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from urllib3 import Retry
 
-    server.shutdown()
-    server.server_close()
+    api_server.shutdown()
+    api_server.server_close()
     tries, pauses = list[str](), list[int]()
     monkeypatch.setattr(Retry, "get_backoff_time", lambda retry: pauses.append(len(retry.history)) or 0)
 
@@ -69,12 +70,12 @@ def test_a_creation_is_given_up_where_the_server_stays_away(server: ApiServer, m
     assert len(pauses) == api.TRIES
 
 
-def test_a_creation_is_given_up_where_the_server_stays_overloaded(server: ApiServer) -> None:
-    server.faults = [503] * 100
+def test_a_creation_is_given_up_where_the_server_stays_overloaded(api_server: ApiServer) -> None:
+    api_server.faults = [503] * 100
     with pytest.raises(TrainingError, match="not now"):
         Pods("mlops").create_training_job({"metadata": {"name": "t"}})
-    assert server.requests.count("POST") == api.TRIES
-    assert server.objects == {}
+    assert api_server.requests.count("POST") == api.TRIES
+    assert api_server.objects == {}
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])
@@ -199,3 +200,18 @@ def test_a_service_is_ready_when_its_deployment_has_pods_of_this_specification_a
     else:
         with pytest.raises(DeploymentError, match="rain is not ready"):
             services.wait_until_ready("rain", 0.5)
+
+
+def test_a_roll_out_while_the_api_server_is_away_says_so(api_server: ApiServer) -> None:
+    api_server.shutdown()
+    api_server.server_close()
+    with pytest.raises(DeploymentError, match="is away, and the InferenceService rain cannot be changed"):
+        InferenceServices("mlops").apply(SERVICE)
+
+
+@pytest.mark.parametrize(("status", "away"), [(503, True), (429, True), (404, False), (403, False)])
+def test_an_api_server_that_refuses_is_not_away(api_server: ApiServer, status: int, away: bool) -> None:
+    api_server.faults = [status] * 100
+    with pytest.raises(ApiException) as refused:
+        Pods("mlops").matching("a=b")
+    assert api.is_away(refused.value) == away
