@@ -52,7 +52,9 @@ def test_what_was_there_before_is_no_creation(api_server: ApiServer) -> None:
         Pods("mlops").create_training_job({"metadata": {"name": "t"}, "spec": {"workers": 3}})
 
 
-def test_a_creation_is_given_up_where_the_server_stays_away(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_creation_is_given_up_where_the_server_stays_away(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from urllib3 import Retry
 
     api_server.shutdown()
