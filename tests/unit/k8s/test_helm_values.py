@@ -24,6 +24,7 @@ CHARTS = Path(os.environ.get("MLOPS_CHARTS", PROJECT.parent / "shared" / "charts
 CHART_OF = {
     "argo-workflows": "argo-workflows",
     "dagster": "dagster",
+    "dcgm-exporter": "dcgm-exporter",
     "external-secrets": "external-secrets",
     "karpenter": "karpenter",
     "kserve": "kserve-resources",

@@ -92,6 +92,7 @@ def test_what_comes_later_finds_what_it_needs(tmp_path: Path):
         "helm upgrade --install kube-prometheus-stack kube-prometheus-stack",
         "helm upgrade --install external-secrets external-secrets",
         "helm upgrade --install nvidia-device-plugin nvidia-device-plugin",
+        "helm upgrade --install dcgm-exporter dcgm-exporter",
         "helm upgrade --install kserve-crd oci://ghcr.io/kserve/charts/kserve-crd",
         "helm upgrade --install kserve oci://ghcr.io/kserve/charts/kserve-resources",
         "kubectl apply --server-side -f environment.yaml",
