@@ -9,6 +9,7 @@ from mlops_assets.assets.handles import HandleIOManager
 from mlops_assets.components.load_models import load_models
 from mlops_assets.components.retention import lake_retention, weekly_retention
 from mlops_assets.components.retirement import retire_model
+from mlops_assets.components.run_failures import tell_of_failed_runs
 from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.serving.choose_target import serving_target
@@ -35,7 +36,9 @@ def _resources(environment: Environment) -> dict[str, object]:
 
 def _platform(environment: Environment) -> dg.Definitions:
     """What the models run on, and what keeps it clean."""
-    upkeep = dg.Definitions(jobs=[lake_retention, retire_model], schedules=[weekly_retention])
+    webhook = environment.alert_webhook
+    alerts = [tell_of_failed_runs(webhook, environment.namespace)] if webhook else []
+    upkeep = dg.Definitions(jobs=[lake_retention, retire_model], schedules=[weekly_retention], sensors=alerts)
     return dg.Definitions.merge(upkeep, _outside_world(environment))
 
 

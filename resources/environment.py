@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
@@ -34,6 +37,8 @@ class Environment(Value):
     predictor_image: str | None = None
     predictor_replicas: int = 2
     serving_url: str | None = None
+    namespace: str | None = None
+    alert_webhook: SecretStr | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -59,6 +64,8 @@ class Environment(Value):
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
             predictor_replicas=_replicas(variables),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
+            namespace=variables.get("MLOPS_NAMESPACE") or None,
+            alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
         )
 
     @property
@@ -118,6 +125,13 @@ def _serving_url(pattern: str | None) -> str | None:
         what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
         raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
     return pattern
+
+
+def _webhook(url: str | None) -> SecretStr | None:
+    # Whoever knows the address can write there, so no message shows it
+    if url and not re.match(r"https?://[\w.-]+(:\d+)?(/\S*)?$", url):
+        raise SpecError("MLOPS_ALERT_WEBHOOK is no address of HTTP", remedy="give all of it, as in https://host/path")
+    return SecretStr(url) if url else None
 
 
 def _replicas(variables: Mapping[str, str]) -> int:

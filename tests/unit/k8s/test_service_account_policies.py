@@ -17,6 +17,7 @@ from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.support import TORCH, spec
 
 pytestmark = needs_kubectl
+WEBHOOK = ("components:\n", "components:\n  - ../../components/alert-webhook\n")
 POLICY = "ValidatingAdmissionPolicy"
 STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 
@@ -80,6 +81,7 @@ def test_no_secret_of_the_platform_is_forgotten() -> None:
     made = {
         item["spec"].get("target", {}).get("name", item["metadata"]["name"])
         for overlay in ("staging", "production")
-        for item in of_kind(rendered(overlay), "ExternalSecret")
+        for item in of_kind(rendered(overlay, WEBHOOK), "ExternalSecret")
     }
     assert made - kept == {"dagster-postgresql", "mlflow-client"}
+    assert "alert-webhook" in made
