@@ -38,6 +38,7 @@ class Environment(Value):
     predictor_replicas: int = 2
     serving_url: str | None = None
     namespace: str | None = None
+    prefix: str = ""
     alert_webhook: SecretStr | None = None
 
     @classmethod
@@ -65,6 +66,7 @@ class Environment(Value):
             predictor_replicas=_replicas(variables),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
             namespace=variables.get("MLOPS_NAMESPACE") or None,
+            prefix=cluster_prefix(variables),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
         )
 
@@ -97,6 +99,18 @@ class Environment(Value):
         return BackgroundServer(
             self.state, "mlflow", self.mlflow_port, "/health", command, {"PYTHONPATH": str(PROJECT)}
         )
+
+
+def cluster_prefix(variables: Mapping[str, str] = os.environ) -> str:
+    """What the names of this environment's priority classes begin with, where several share a cluster.
+
+    Raises:
+        SpecError: Kubernetes' names cannot begin like that.
+    """
+    prefix = variables.get("MLOPS_PREFIX") or ""
+    if not re.fullmatch(r"([a-z0-9][a-z0-9-]{0,30})?", prefix):
+        raise SpecError(f"MLOPS_PREFIX is {prefix!r}", remedy="give small letters, digits and hyphens, such as team-b-")
+    return prefix
 
 
 def git_commit() -> str:

@@ -15,7 +15,7 @@ import yaml
 from tests.cluster.cluster import write_secrets
 
 PROJECT = Path(__file__).resolve().parents[1]
-OVERLAYS = ("test", "staging", "production")
+OVERLAYS = ("test", "staging", "production", "team-b")
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl, which renders k8s/, is not there")
 

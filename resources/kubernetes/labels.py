@@ -22,4 +22,7 @@ SPOT_TAINT = "mlops.dev/spot"  # of CPU nodes that may be taken away; steps that
 CAPACITY_TYPE = "karpenter.sh/capacity-type"
 DO_NOT_DISRUPT = {"karpenter.sh/do-not-disrupt": "true"}
 INSTANCE_FAMILY = "karpenter.k8s.aws/instance-family"
+# Of k8s/base/security; their names have the environment's prefix before them
+PRIORITY_OF_SERVING = "mlops-serving"
+PRIORITY_OF_STEPS = "mlops-training"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"

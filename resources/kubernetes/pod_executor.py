@@ -19,6 +19,7 @@ import dagster as dg
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
+from resources.environment import cluster_prefix
 from resources.kubernetes.api import dagster_apis, in_cluster
 from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.dagster_internals import (
@@ -39,7 +40,7 @@ from resources.kubernetes.dagster_internals import (
     UserFailureData,
     get_job_name_from_run_id,
 )
-from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY, RUN_WORKER
+from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY, PRIORITY_OF_STEPS, RUN_WORKER
 from resources.kubernetes.pod_diagnosis import (
     Death,
     Waiting,
@@ -56,6 +57,7 @@ from resources.kubernetes.pod_diagnosis import (
     waiting,
 )
 from resources.kubernetes.pods import Pods
+from resources.kubernetes.priority import with_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -70,7 +72,7 @@ STEP_POD: dict[str, Any] = {
     # Dagster's own process, with SIGTERM kept from it
     "container_config": {"command": ["python", "-m", "resources.kubernetes.step_pod"]},
     # The rest is what run pods have
-    "pod_spec_config": {"priority_class_name": "mlops-training"},
+    "pod_spec_config": {"priority_class_name": PRIORITY_OF_STEPS},
     "job_spec_config": {
         "backoff_limit": 0,
         # The Job remembers that its pod was disrupted, also when the pod has gone with its node
@@ -106,7 +108,7 @@ class PodStepHandler(K8sStepHandler):
         in_cluster()
         super().__init__(
             image=None,
-            container_context=_context(STEP_POD).merge(_context(step_k8s_config)),
+            container_context=_context(with_prefix(STEP_POD, cluster_prefix())).merge(_context(step_k8s_config)),
             load_incluster_config=True,
             kubeconfig_file=None,
             **dagster_apis(),

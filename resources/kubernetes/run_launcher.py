@@ -11,6 +11,7 @@ from typing import Any
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
+from resources.environment import cluster_prefix
 from resources.kubernetes.api import dagster_apis
 from resources.kubernetes.dagster_internals import (
     CheckRunHealthResult,
@@ -24,6 +25,7 @@ from resources.kubernetes.dagster_internals import (
 from resources.kubernetes.labels import RUN_WORKER
 from resources.kubernetes.pod_diagnosis import death, job_ended, lost_with_node, overdue
 from resources.kubernetes.pods import Pods
+from resources.kubernetes.priority import with_prefix
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class RunLauncher(K8sRunLauncher):
 
     def __init__(self, *args: Any, **config: Any) -> None:
         super().__init__(*args, **config)
+        self._run_k8s_config = with_prefix(self._run_k8s_config, cluster_prefix())
         # Not before, for this process is told there where its API server is
         apis = dagster_apis()
         self._api_client = DagsterKubernetesClient.production_client(

@@ -23,4 +23,5 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
         image=environment.predictor_image,
         replicas=environment.predictor_replicas,
         public_url=environment.serving_url,
+        prefix=environment.prefix,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from resources.kubernetes.labels import ARTIFACT, MODEL, SHA256, SPEC_SHA256, STAGE, VERSION
+from resources.kubernetes.labels import ARTIFACT, MODEL, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, STAGE, VERSION
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -67,11 +67,12 @@ def service_name(model: str) -> str:
 
 
 def inference_service(
-    name: str, model: str, version: ServedVersion, uri: str, image: str, *, size: int, replicas: int
+    name: str, model: str, version: ServedVersion, uri: str, image: str, *, size: int, replicas: int, prefix: str = ""
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
     `size` are the artifact's bytes, by which it has memory; of the `replicas` each is in another zone where it can be.
+    `prefix` is that of the cluster's priority classes.
     """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
     container = {
@@ -104,7 +105,7 @@ def inference_service(
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "serviceAccountName": "predictor",
         "automountServiceAccountToken": False,
-        "priorityClassName": "mlops-serving",
+        "priorityClassName": prefix + PRIORITY_OF_SERVING,
         "securityContext": {"runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}],

@@ -37,6 +37,7 @@ class KServe(ServingTarget):
     image: str
     replicas: int = 2
     public_url: str | None = None
+    prefix: str = ""
     ready_within_s: int = 300
 
     @property
@@ -95,11 +96,13 @@ class KServe(ServingTarget):
         self.lake.store.delete_many([key for key in keys if not key.startswith(kept)])
 
     def _manifest(self, model: str, version: ServedVersion, suffix: str = "") -> dict[str, Any]:
-        prefix, name = _prefix(model, version), service_name(model) + suffix
-        size = sum(item.size for item in self.lake.store.stored(prefix))
+        folder, name = _prefix(model, version), service_name(model) + suffix
+        size = sum(item.size for item in self.lake.store.stored(folder))
         replicas = 1 if suffix else self.replicas
-        uri = f"{self.lake.uri}/{prefix}"
-        return inference_service(name, model, version, uri, self.image, size=size, replicas=replicas)
+        uri = f"{self.lake.uri}/{folder}"
+        return inference_service(
+            name, model, version, uri, self.image, size=size, replicas=replicas, prefix=self.prefix
+        )
 
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:
         """Where a service answers, once it does with the pods of this manifest alone."""

@@ -44,6 +44,7 @@ def instance(tmp_path: Path, api_server: ApiServer) -> Iterator[dg.DagsterInstan
             "dagster_home": "/opt/dagster/home",
             "load_incluster_config": False,
             "kubeconfig_file": str(kubeconfig),
+            "run_k8s_config": {"pod_spec_config": {"priority_class_name": "mlops-platform"}},
         },
     }
     monitoring = {"enabled": True, "max_resume_run_attempts": 2}
@@ -172,3 +173,17 @@ def test_a_run_that_dies_again_and_again_fails(
             assert instance.count_resume_run_attempts(run.run_id) == int(attempt[1:])
         status = look(instance, run)
     assert status == "FAILURE"
+
+
+@pytest.fixture
+def _of_a_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_PREFIX", "team-b-")
+
+
+def test_a_worker_has_the_priority_class_of_its_environment(
+    _of_a_team: None, api_server: ApiServer, instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> None:
+    first = put(api_server, run, FAILED)
+    assert look(instance, run) == "STARTED"
+    pod = api_server.objects[f"{JOBS}/{first}-1"]["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "team-b-mlops-platform"

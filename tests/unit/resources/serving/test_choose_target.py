@@ -19,7 +19,7 @@ def test_one_machine_serves_by_itself_and_a_cluster_by_kserve(tmp_path: Path) ->
     assert isinstance(local, LocalServing)
     assert (local.state, local.port) == (str(tmp_path / "serving"), 8123)
     needed = {"LAKE_URI": "s3://b", "MLFLOW_TRACKING_URI": "http://mlflow", "MLOPS_PREDICTOR_IMAGE": "predictor:1"}
-    there = Environment.read({"MLOPS_ENV": "production", **needed})
+    there = Environment.read({"MLOPS_ENV": "production", "MLOPS_PREFIX": "team-b-", **needed})
     target = serving_target(there, there.lake())
     assert isinstance(target, KServe)
-    assert (target.image, target.lake.uri) == ("predictor:1", "s3://b")
+    assert (target.image, target.lake.uri, target.prefix) == ("predictor:1", "s3://b", "team-b-")
