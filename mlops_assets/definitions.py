@@ -28,7 +28,7 @@ def _resources(environment: Environment) -> dict[str, object]:
     return {
         "lake": lake,
         "io_manager": HandleIOManager(lake=lake),
-        "tracking": Tracking(uri=environment.mlflow_uri, lake=lake),
+        "tracking": Tracking(uri=environment.mlflow_uri, ui_url=environment.mlflow_ui_url, lake=lake),
         "serving": serving_target(environment, lake),
         "training_jobs": TrainingJobs(available=environment.production),
     }

@@ -40,6 +40,7 @@ class Environment(Value):
     namespace: str | None = None
     prefix: str = ""
     alert_webhook: SecretStr | None = None
+    mlflow_ui_url: str | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -60,6 +61,7 @@ class Environment(Value):
             lake_uri=variables.get("LAKE_URI") or str(home / "lake"),
             s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3") or None,
             mlflow_uri=_without_login(variables.get("MLFLOW_TRACKING_URI") or None),
+            mlflow_ui_url=_without_login(variables.get("MLFLOW_UI_URL") or None, "MLFLOW_UI_URL"),
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
@@ -126,10 +128,10 @@ def git_commit() -> str:
     return f"{commit}+changes" if changes else commit
 
 
-def _without_login(uri: str | None) -> str | None:
-    """The address of the tracking server, which is shown in links and messages."""
+def _without_login(uri: str | None, name: str = "MLFLOW_TRACKING_URI") -> str | None:
+    """An address of the tracking server, which is shown in links and messages."""
     if uri and "@" in urlsplit(uri).netloc:
-        what = "MLFLOW_TRACKING_URI holds a login, which every link to MLflow would show"
+        what = f"{name} holds a login, which every link to MLflow would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     return uri
 

@@ -100,7 +100,7 @@ def evaluate_artifact(spec: ModelSpec, artifact: Path, sha256: str, rows: Path, 
 
 def report(handle: Evaluation, evaluated: EvaluationReport, gate: Gate, folder: Path, run: TrackedRun) -> StageReport:
     """Metrics, plots and model card, and whether the gate lets the model through."""
-    plots = [run.artifact_url(f"evaluation/{plot.name}") for plot in sorted(folder.glob("*.png"))]
+    plots = [run.picture(plot, "evaluation") for plot in sorted(folder.glob("*.png"))]
     return StageReport(
         handle,
         handle.version,
@@ -108,7 +108,6 @@ def report(handle: Evaluation, evaluated: EvaluationReport, gate: Gate, folder: 
             **{key: float(value) for key, value in evaluated.metrics.items()},
             "champion": handle.comparison.reason,
             **({} if evaluated.positive is None else {"positive_class": str(evaluated.positive)}),
-            # By their address: Dagster shows Markdown inline only when it is short
             "plots": dg.MetadataValue.md(" ".join(f"![plot]({url})" for url in plots)),
             "slices": dg.MetadataValue.md(slices_table(evaluated, gate)),
             "model_card": dg.MetadataValue.md((folder / "model_card.md").read_text()),

@@ -167,6 +167,8 @@ class Retrain(Value):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
+# Folders of the lake beside those of models: predictors read the one, and the other is emptied by the bucket itself
+FOLDERS = ("served", "checkpoints")
 
 
 class ModelSpec(Value):
@@ -196,6 +198,8 @@ class ModelSpec(Value):
             raise problem(
                 "model", f"{self.model} is a job of the platform, and a model's job has its name; take another"
             )
+        if self.model in FOLDERS:
+            raise problem("model", f"{self.model} is a folder of the lake, and a model's has its name; take another")
         self._names_differ()
         computed_from = {name.casefold() for name in self._target_reads()}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):

@@ -50,7 +50,9 @@ class Tracking(ModelRegistry):
             self.client.update_run(run_id, status="RUNNING")
             experiment = self.client.get_run(run_id).info.experiment_id
         try:
-            yield TrackedRun(self.client, run_id, self.address, experiment)
+            # Pictures of the embedded server are those of this machine; a shared one may ask who is there
+            embedded = self.uri is None
+            yield TrackedRun(self.client, run_id, self.address, experiment, page=self.page, shows_pictures=embedded)
         except BaseException:
             with suppress(TrackingError), translated_errors(self.address):  # the block's own error is the one to tell
                 self.client.set_terminated(run_id, "FAILED")

@@ -52,15 +52,24 @@ class VersionTags(Value):
 
 
 class ModelRegistry(dg.ConfigurableResource[Any]):
-    """Model versions. Without `uri` the embedded server is used, and started when it does not run."""
+    """Model versions. Without `uri` the embedded server is used, and started when it does not run.
+
+    `ui_url` is where browsers find MLflow, where that is not `uri`.
+    """
 
     uri: str | None
+    ui_url: str | None = None
     lake: dg.ResourceDependency[Lake]
 
     @cached_property
     def address(self) -> str:
         """The tracking server's URL."""
         return self.uri.rstrip("/") if self.uri else Environment.read().mlflow_server().ensure_running()
+
+    @property
+    def page(self) -> str:
+        """MLflow's page in a browser."""
+        return (self.ui_url or self.address).rstrip("/")
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -253,7 +262,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
 
     def version_url(self, version: RegisteredVersion) -> str:
         """The version's page in MLflow."""
-        return f"{self.address}/#/models/{version.model}/versions/{version.version}"
+        return f"{self.page}/#/models/{version.model}/versions/{version.version}"
 
 
 def _registered(version: "ModelVersion") -> RegisteredVersion | None:

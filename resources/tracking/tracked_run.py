@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 from resources.tracking.mlflow_errors import translate_errors
@@ -16,13 +17,29 @@ if TYPE_CHECKING:
 class TrackedRun:
     """The MLflow run of a model in one Dagster run. All calls name the run; there is no global active run."""
 
-    def __init__(self, client: MlflowClient, run_id: str, address: str, experiment: str) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        address: str,
+        experiment: str,
+        *,
+        page: str | None = None,
+        shows_pictures: bool = True,
+    ) -> None:
         self.client, self.run_id, self.address = client, run_id, address
-        self.url = f"{address}/#/experiments/{experiment}/runs/{run_id}"
+        self.page, self.shows_pictures = page or address, shows_pictures
+        self.url = f"{self.page}/#/experiments/{experiment}/runs/{run_id}"
 
-    def artifact_url(self, name: str) -> str:
-        """Where a browser finds an artifact of the run."""
-        return f"{self.address}/get-artifact?path={name}&run_uuid={self.run_id}"
+    def picture(self, png: Path, under: str) -> str:
+        """The address of a picture that was logged with its folder under a name, for a page of another origin.
+
+        Dagster shows Markdown at once when it is short, which an address is. Where MLflow asks for a login, a browser
+        does not get a picture by its address, so that it is in the page itself.
+        """
+        if self.shows_pictures:
+            return f"{self.page}/get-artifact?path={under}/{png.name}&run_uuid={self.run_id}"
+        return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
 
     @translate_errors
     def params(self, values: Mapping[str, object]) -> None:

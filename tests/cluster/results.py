@@ -15,7 +15,7 @@ def keys(prefix: str) -> list[str]:
 
 def training_keys(model: str) -> list[str]:
     """All that a model's trainings have stored."""
-    return keys(f"lake/{model}/trained_model/")
+    return keys(f"lake/{model}/trained_model/") + keys(f"lake/checkpoints/{model}/")
 
 
 def training_file(model: str, name: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
-import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from mlops_assets.ml.inference.onnx_model import OnnxModel, to_frame, to_model_i
 from mlops_assets.ml.values import Classes, Document, Task, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -92,17 +92,19 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
         file = pq.ParquetFile(prepared / f"{part}.parquet")
         rows[part] = file.metadata.num_rows
         target = plan.target.column
-        x = _new_array(out / f"x_{part}.npy", np.float32, (rows[part], len(made_of)))
-        y = _new_array(out / f"y_{part}.npy", _target_type(plan.task), (rows[part],))
-        position = 0
-        for frame in _frames(file, [*names, target], batch):
-            end = position + len(frame)
-            values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
-            # What stands for a category is 0 or 1
-            bad += (~np.isfinite(values[:, : len(numbers)])).sum(axis=0)
-            x[position:end], y[position:end] = values, frame[target].to_numpy()
-            position = end
+        x_file, y_file = out / f"x_{part}.npy", out / f"y_{part}.npy"
+        with (
+            _npy_file(x_file, np.float32, (rows[part], len(made_of))) as append_x,
+            _npy_file(y_file, _target_type(plan.task), (rows[part],)) as append_y,
+        ):
+            for frame in _frames(file, [*names, target], batch):
+                values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
+                # What stands for a category is 0 or 1
+                bad += (~np.isfinite(values[:, : len(numbers)])).sum(axis=0)
+                append_x(values)
+                append_y(frame[target].to_numpy())
         if part == "train" and plan.task == "regression":
+            y = np.load(y_file, mmap_mode="r", allow_pickle=False)
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
     reference = _first_rows(train, [*names, plan.target.column], REFERENCE_ROWS)  # to compare live data with
     reference.to_parquet(out / "reference.parquet", index=False)
@@ -131,13 +133,20 @@ def inputs_of(use: Sequence[NamedColumn]) -> tuple[InputColumn, ...]:
     )
 
 
-def _new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A memory-mapped array whose place on the disk is reserved: without that, a full disk kills the process."""
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+@contextmanager
+def _npy_file(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Generator[Callable[[NDArray[Any]], None]]:
+    """Write an array of this shape, as `np.save` does, by appending its rows.
+
+    Half as long as by a memory-mapped file, and a full disk is an error and does not kill the process.
+    """
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def append(rows: NDArray[Any]) -> None:
+            file.write(np.ascontiguousarray(rows, dtype=dtype).data)
+
+        yield append
 
 
 def _target_type(task: Task) -> type[np.generic]:

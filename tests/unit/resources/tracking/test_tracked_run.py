@@ -8,6 +8,8 @@ import pytest
 
 from mlops_assets.ml.errors import TrackingError
 from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import RegisteredVersion
+from resources.tracking.tracked_run import TrackedRun
 from tests.fault_proxy import fault_proxy
 from tests.support import dagster_run
 
@@ -57,3 +59,18 @@ def test_every_call_of_a_run_is_told_when_the_server_goes(
                 with pytest.raises(TrackingError, match="MLflow server at"):
                     call()
                 proxy.rules.clear()
+
+
+def test_links_are_for_browsers_and_pictures_need_no_login(tracking: Tracking, model: str, tmp_path: Path) -> None:
+    outside = Tracking(uri=tracking.address, ui_url="https://mlflow.example.com/", lake=tracking.lake)
+    png = tmp_path / "roc.png"
+    png.write_bytes(b"\x89PNG")
+    with outside.run(model, dagster_run()) as run:
+        assert run.url.startswith("https://mlflow.example.com/#/experiments/")
+        assert run.picture(png, "evaluation") == "data:image/png;base64,iVBORw=="
+    version = RegisteredVersion(model=model, version=3, sha256="0" * 64, run_id=run.run_id)
+    assert outside.version_url(version) == f"https://mlflow.example.com/#/models/{model}/versions/3"
+    # The embedded server asks nobody who is there, and a short address is shown at once
+    here = TrackedRun(tracking.client, "r-1", "http://127.0.0.1:5005", "1")
+    expected = "http://127.0.0.1:5005/get-artifact?path=evaluation/roc.png&run_uuid=r-1"
+    assert here.picture(png, "evaluation") == expected
