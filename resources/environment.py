@@ -34,6 +34,7 @@ class Environment(Value):
     predictor_image: str | None = None
     predictor_replicas: int = 2
     serving_url: str | None = None
+    models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -59,6 +60,7 @@ class Environment(Value):
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
             predictor_replicas=_replicas(variables),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
+            models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
     @property
