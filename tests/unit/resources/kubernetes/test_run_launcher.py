@@ -172,3 +172,13 @@ def test_a_run_that_dies_again_and_again_fails(
             assert instance.count_resume_run_attempts(run.run_id) == int(attempt[1:])
         status = look(instance, run)
     assert status == "FAILURE"
+
+
+def test_a_worker_loads_the_models_of_its_run_alone(
+    api_server: ApiServer, instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> None:
+    instance.add_run_tags(run.run_id, {"mlops.dev/model": "iris"})
+    first = put(api_server, run, FAILED, status={"phase": "Failed"})
+    assert look(instance, run) == "STARTED"
+    [container] = api_server.objects[f"{JOBS}/{first}-1"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "MLOPS_MODELS", "value": "iris"} in container["env"]
