@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,3 +152,13 @@ def test_a_model_that_is_wanted_and_that_nothing_defines_is_told_with_those_that
     write(sandbox, "one", model="one")
     with pytest.raises(SpecError, match="no YAML defines gone, which MLOPS_MODELS names.*there are one"):
         models(sandbox, "one", "gone")
+
+
+@pytest.mark.parametrize("wanted", [(), ("gone",)])
+def test_the_garbage_collector_is_as_it_was_when_all_is_loaded(
+    sandbox: DefsFolderSandbox, wanted: tuple[str, ...]
+) -> None:
+    write(sandbox, "one", model="one")
+    with suppress(SpecError):
+        models(sandbox, *wanted)
+    assert gc.isenabled()
