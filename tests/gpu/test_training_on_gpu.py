@@ -103,10 +103,10 @@ def test_a_training_gives_what_a_cpu_gives_within_rounding(plain: Order, referen
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_killed_and_resumed_the_weights_are_the_same_bit_for_bit(device: Device, order: Order, precision: str) -> None:
-    config = CONFIG.model_copy(update={"precision": precision, "epochs": 20})
+    config = CONFIG.model_copy(update={"precision": precision, "epochs": 6})
     config = config.model_copy(update={"params": {"hidden": [32, 16], "dropout": 0.2}})
-    order = order.model_copy(update={"config": config, "chunk_rows": 128, "checkpoint_every_s": 0})
-    train(device, whole := other(order, "whole"))
+    order = order.model_copy(update={"config": config, "chunk_rows": 256, "checkpoint_every_s": 0})
+    train(device, whole := other(order, "whole", checkpoint_every_s=60.0))
     kills = 0
     for _ in range(2):
         before = set(Path(order.out).glob("checkpoints/checkpoint-*"))
