@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-cluster test-cluster-long images test-images \
+.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-gpu test-cluster test-cluster-long images test-images \
   test-images-whole platform lint format bench lock schema clean
 
 help: ## list what can be run
@@ -68,6 +68,9 @@ test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deplo
 
 test-cluster-long: setup ## of those what takes longer than CI has: a node that falls silent
 	@$(BIN)/python -m pytest -m "cluster and long"
+
+test-gpu: ## on a GPU, with any Python that has torch, numpy, safetensors, pydantic and pytest: PYTHON=python3 make test-gpu
+	@$(PYTHON) -m tests.gpu
 
 CONTAINER ?= docker
 # Times in an image are those of the last change of its packages: the same commit gives the same image, and a commit that

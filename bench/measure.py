@@ -80,12 +80,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def command_seconds(command: Sequence[str], **variables: str) -> float:
-    """How long a command takes; its output is shown when it fails."""
+def command_seconds(command: Sequence[str], folder: Path = PROJECT, **variables: str) -> float:
+    """How long a command takes in a folder; its output is shown when it fails."""
 
     def run() -> None:
         done = subprocess.run(
-            command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False
+            command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

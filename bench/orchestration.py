@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from typing import TYPE_CHECKING
 
-from bench.measure import Result, command_seconds, in_turn, result, scratch
+from bench.measure import PROJECT, Result, command_seconds, in_turn, result, scratch
 from resources.environment import Environment
 from resources.serving.local_serving import LocalServing
 from resources.tracking.mlflow_database import create_database
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize"]
 EXECUTE = [sys.executable, "-m", "dagster", "job", "execute"]
+MANY = 300
+LOAD = [sys.executable, "-c", "import mlops_assets.definitions"]
+STEP = """
+import os
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import create_execution_plan
+repository = ReconstructableRepository(ModuleCodePointer("mlops_assets.definitions", "defs", os.getcwd()))
+create_execution_plan(repository.get_reconstructable_job("flight_delay_0"))
+"""
 PORTS = {"SERVING_PORT": "18085", "MLFLOW_PORT": "15005"}
 
 
@@ -37,6 +52,42 @@ def life_cycle(model: str, *, has_database: bool = True, mlflow_runs: bool = Fal
             LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()
 
 
+def project(folder: Path, models: int) -> Path:
+    """This project with so many copies of the shipped models in the place of those."""
+    for name in ("mlops_assets", "resources"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(PROJECT / "pyproject.toml", folder / "pyproject.toml")
+    defs = folder / "mlops_assets/defs"
+    shipped = {path.parent.name: path.read_text() for path in sorted(defs.glob("*/defs.yaml"))}
+    shutil.rmtree(defs)
+    for number in range(models):
+        model = [*shipped][number % len(shipped)]
+        copy = defs / f"{model}_{number}"
+        copy.mkdir(parents=True)
+        (copy / "defs.yaml").write_text(shipped[model].replace(f"model: {model}\n", f"model: {copy.name}\n"))
+    return folder
+
+
+def many_models() -> list[Result]:
+    """What hundreds of models cost: all of them loaded, and a step's process, from its start to its plan, of one."""
+    with scratch() as home:
+        many, alone = project(home / "many", MANY), project(home / "alone", 1)
+        of_many = {"PYTHONPATH": str(many), "MLOPS_MODELS": "flight_delay_0"}
+        for folder in (many, alone):  # byte code
+            command_seconds(LOAD, folder, PYTHONPATH=str(folder))
+        loading, among, by_itself = in_turn(
+            5,
+            lambda: command_seconds(LOAD, many, PYTHONPATH=str(many)),
+            lambda: command_seconds([sys.executable, "-c", STEP], many, **of_many),
+            lambda: command_seconds([sys.executable, "-c", STEP], alone, PYTHONPATH=str(alone)),
+        )
+    more = among - by_itself
+    return [
+        result(f"loading {MANY} models", loading, "s", "", None, goal=("<=", 5, "s")),
+        result(f"a step of one among {MANY}, more than of one alone", more, "s", "", None, goal=("<=", 0.3, "s")),
+    ]
+
+
 def measure() -> list[Result]:
     """All figures of orchestration."""
     default, ours = in_turn(3, lambda: stages("default"), lambda: stages("ours"))
@@ -59,4 +110,5 @@ def measure() -> list[Result]:
         result("the same where MLflow runs already", running, "s", "", None, goal=("<=", 12, "s")),
         result("the same while MLflow makes its database", empty, "s", "", None, goal=("<=", 12, "s")),
         result("flight_delay, first life cycle, MLflow starting", flights, "s", "", None, goal=("<=", 60, "s")),
+        *many_models(),
     ]

@@ -1,6 +1,7 @@
 """The code location: loads every model's YAML and gives its assets the outside world."""
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import dagster as dg
@@ -16,10 +17,10 @@ from resources.serving.choose_target import serving_target
 from resources.tracking.mlflow_tracking import Tracking
 
 
-def _models() -> dg.Definitions:
+def _models(wanted: Collection[str]) -> dg.Definitions:
     tree = dg.ComponentTree.for_project(path_within_project=Path(__file__).parent)
     with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
-        models = load_models(tree)
+        models = load_models(tree, wanted)
     return dg.Definitions.merge(models, dg.Definitions(component_tree=tree))
 
 
@@ -52,4 +53,5 @@ def _outside_world(environment: Environment) -> dg.Definitions:
     return dg.Definitions(resources=_resources(environment), executor=pod_executor, sensors=[delete_pods_of_dead_runs])
 
 
-defs = dg.Definitions.merge(_models(), _platform(Environment.read()))
+_environment = Environment.read()
+defs = dg.Definitions.merge(_models(_environment.models), _platform(_environment))

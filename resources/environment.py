@@ -41,6 +41,7 @@ class Environment(Value):
     prefix: str = ""
     alert_webhook: SecretStr | None = None
     mlflow_ui_url: str | None = None
+    models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
@@ -70,6 +71,7 @@ class Environment(Value):
             namespace=variables.get("MLOPS_NAMESPACE") or None,
             prefix=cluster_prefix(variables),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
+            models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
     @property

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 DEFS = Path(__file__).parent.parent / "defs"
 FILE = "defs.yaml"
+PLAIN_NAME = re.compile(r"""(?:^|[{,\s])["']?model["']?\s*:\s*["']?(\w+)["']?\s*(?=[,}#\n]|\Z)""", re.MULTILINE)
 
 
 def model_files(root: Path) -> list[Path]:
@@ -24,6 +28,15 @@ def defined_models(root: Path = DEFS) -> dict[str, str]:
         for name in _names(file):
             found.setdefault(name, str(file))
     return found
+
+
+def defines_others(file: Path, models: Collection[str]) -> bool:
+    """Whether a YAML plainly defines models and none of `models`: its text alone is looked at, which takes no time.
+
+    A file that names a model by a template, or none at all, may define any.
+    """
+    named = PLAIN_NAME.findall(file.read_text(errors="replace"))
+    return bool(named) and not set(named) & set(models)
 
 
 def _names(file: Path) -> list[str]:

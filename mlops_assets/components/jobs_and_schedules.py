@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.ml.data.windows import FORMATS
+from resources.kubernetes.labels import MODEL
 
 if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec, Source
@@ -14,15 +15,14 @@ if TYPE_CHECKING:
 
 def jobs(spec: ModelSpec) -> list[Any]:
     """The whole life cycle as one job, and as one that can be backfilled where the source has partitions."""
-    selection = dg.AssetSelection.groups(spec.model)
-    made = [dg.define_asset_job(spec.model, selection=selection, description=spec.description or None)]
+    selection, tags = dg.AssetSelection.groups(spec.model), {MODEL: spec.model}
+    made = [dg.define_asset_job(spec.model, selection=selection, tags=tags, description=spec.description or None)]
     if spec.source.start is not None:
         by = spec.source.partition_by
         description = f"The whole life cycle on the data up to the end of one {by}; older data moves no champion"
         config = _up_to_partition(spec.model, spec.source)
-        made.append(
-            dg.define_asset_job(f"{spec.model}_by_{by}", selection=selection, config=config, description=description)
-        )
+        name = f"{spec.model}_by_{by}"
+        made.append(dg.define_asset_job(name, selection=selection, tags=tags, config=config, description=description))
     return made
 
 

@@ -4,6 +4,8 @@ The executor must replace how a failed step is recorded, which dagster-k8s has n
 is held by a test (tests/unit/resources/kubernetes/test_dagster_internals.py).
 """
 
+from typing import Any
+
 from dagster._core.events import EngineEventData
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
 from dagster._core.execution.retries import RetryMode
@@ -46,5 +48,11 @@ __all__ = [
     "UserDefinedDagsterK8sConfig",
     "UserFailureData",
     "WorkerStatus",
+    "container_context",
     "get_job_name_from_run_id",
 ]
+
+
+def container_context(config: dict[str, Any]) -> K8sContainerContext:
+    """What `dagster-k8s/config` says, for dagster-k8s to merge with what it has from elsewhere."""
+    return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config))

@@ -36,8 +36,8 @@ from resources.kubernetes.dagster_internals import (
     StepFailureData,
     StepHandlerContext,
     StepRetryData,
-    UserDefinedDagsterK8sConfig,
     UserFailureData,
+    container_context,
     get_job_name_from_run_id,
 )
 from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY, PRIORITY_OF_STEPS, RUN_WORKER
@@ -58,6 +58,7 @@ from resources.kubernetes.pod_diagnosis import (
 )
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.priority import with_prefix
+from resources.kubernetes.run_models import pod_environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -108,7 +109,9 @@ class PodStepHandler(K8sStepHandler):
         in_cluster()
         super().__init__(
             image=None,
-            container_context=_context(with_prefix(STEP_POD, cluster_prefix())).merge(_context(step_k8s_config)),
+            container_context=container_context(with_prefix(STEP_POD, cluster_prefix())).merge(
+                container_context(step_k8s_config)
+            ),
             load_incluster_config=True,
             kubeconfig_file=None,
             **dagster_apis(),
@@ -128,12 +131,13 @@ class PodStepHandler(K8sStepHandler):
 
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
         context = super()._get_container_context(step_handler_context)
+        context = context.merge(container_context(pod_environment(step_handler_context.dagster_run)))
         step_key = self._get_step_key(step_handler_context)
         interruptions = past_deaths(step_handler_context.instance, step_handler_context.dagster_run.run_id, step_key)
         if interruptions[INTERRUPTED] < max(1, self.policy(step_handler_context).retries.infrastructure):
             return context
         on_demand = {"pod_spec_config": {"node_selector": {CAPACITY_TYPE: "on-demand"}}}
-        return context.merge(_context(on_demand))
+        return context.merge(container_context(on_demand))
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
         step_key = self._get_step_key(step_handler_context)
@@ -269,10 +273,6 @@ class PodExecutor(StepDelegatingExecutor):
         metadata = {name: dg.MetadataValue.text(text) for name, text in details.items() if text}
         failure = UserFailureData(label="pod", description=message, metadata=metadata)
         return dg.DagsterEvent.step_failure_event(step_context, StepFailureData(error=error, user_failure_data=failure))
-
-
-def _context(config: dict[str, Any]) -> K8sContainerContext:
-    return K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(config))
 
 
 def make_way_for_newer_worker(pods: Pods, run_id: str) -> None:

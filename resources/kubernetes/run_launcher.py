@@ -17,15 +17,18 @@ from resources.kubernetes.dagster_internals import (
     CheckRunHealthResult,
     DagsterK8sAPIRetryLimitExceeded,
     DagsterKubernetesClient,
+    K8sContainerContext,
     K8sRunLauncher,
     ResumeRunContext,
     WorkerStatus,
+    container_context,
     get_job_name_from_run_id,
 )
 from resources.kubernetes.labels import RUN_WORKER
 from resources.kubernetes.pod_diagnosis import death, job_ended, lost_with_node, overdue
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.priority import with_prefix
+from resources.kubernetes.run_models import pod_environment
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,11 @@ class RunLauncher(K8sRunLauncher):
         if job_ended(job):
             return CheckRunHealthResult(WorkerStatus.FAILED, death(job, pod, gone=pod is None).advice)
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def get_container_context_for_run(self, dagster_run: Any) -> K8sContainerContext:
+        """The pod of a run's worker, which loads the models of the run alone."""
+        context = super().get_container_context_for_run(dagster_run)
+        return context.merge(container_context(pod_environment(dagster_run)))
 
     def resume_run(self, context: ResumeRunContext) -> None:
         """Start another worker, and end those before it that hang."""

@@ -13,6 +13,7 @@ from mlops_assets.ml.training.checkpoint import latest_checkpoint
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.ml.training.reproducible import reproducible
 from mlops_assets.ml.training.training_state import TrainingState, with_prefix
+from mlops_assets.ml.training.user_network import memory_errors
 from mlops_assets.ml.training.workers import Workers
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def finished_training(checkpoints: CheckpointStore) -> TrainingResult | None:
 def _training(folder: Path, config: TrainingConfig, workers: Workers) -> Generator[TrainingState]:
     gc.freeze()  # the steps make much garbage, and searching what the libraries have loaded for more takes long
     try:
-        with reproducible(config.seed):
+        with reproducible(config.seed), memory_errors():
             yield TrainingState(folder, config, workers)
     finally:
         gc.unfreeze()

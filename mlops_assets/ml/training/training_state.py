@@ -48,7 +48,7 @@ class TrainingState:
         if self.rows < 1 or self.validation_rows < 1:
             raise TrainingError(f"{len(x)} rows are too few to train on and to validate", remedy="bring more data")
         self.steps = len(batch_sizes(self.rows, config.batch_size))
-        resident = x.nbytes <= ON_DEVICE_BYTES
+        resident = x.nbytes <= _room_for_arrays(self.device)
         self.x = torch.from_numpy(x.copy()).to(self.device) if resident else torch.from_numpy(x)
         self.y = self._targets(torch.from_numpy(y.copy()))
         self.model = make_network(config, self.features).to(self.device)
@@ -207,6 +207,14 @@ class TrainingState:
         self.curve = [EpochMetrics(**point) for point in state["curve"]]
         self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
         return self.epochs_done, self.step
+
+
+def _room_for_arrays(device: torch.device) -> int:
+    """How many bytes of features may stay on the device; more are brought there a chunk at a time."""
+    if device.type == "cpu":
+        return ON_DEVICE_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(ON_DEVICE_BYTES, free // 2)
 
 
 def with_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

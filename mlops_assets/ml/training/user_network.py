@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TRIED_ROWS = 8
 LONGEST_CAUSE = 300
+LESS_MEMORY = "lower train.batch_size, or make the network smaller"
 LIBRARIES = tuple(str(Path(sysconfig.get_path(name))) for name in ("stdlib", "purelib", "platlib"))
 LOSSES: dict[Task, type[nn.Module]] = {
     "regression": nn.MSELoss,
@@ -157,11 +158,25 @@ def network_errors(name: str, what: str) -> Generator[None]:
         place = _line_of_the_user(error)
         if not place and torch.distributed.is_available() and torch.distributed.is_initialized():
             raise
-        remedy = "correct the network"
-        if isinstance(error, torch.OutOfMemoryError):
-            remedy = "lower train.batch_size, or make the network smaller"
+        remedy = LESS_MEMORY if is_out_of_memory(error) else "correct the network"
         where = f" ({place})" if place else ""
         raise TrainingError(f"{name} {what}: {cause_of(error)}{where}", where="train.network", remedy=remedy) from error
+
+
+@contextmanager
+def memory_errors() -> Generator[None]:
+    """What the arrays, the weights or the optimiser's state do not find room for becomes a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"The training does not fit the memory: {cause_of(error)}", remedy=LESS_MEMORY) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch found no room, on a GPU or on the CPU, where it has no type of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def cause_of(error: BaseException) -> str:

@@ -115,11 +115,12 @@ class Workers:
 
 @contextmanager
 def joined() -> Generator[Workers]:
-    """Join the workers that torchrun's environment variables describe: by NCCL with GPUs, by gloo without."""
-    backend = "gloo"
-    if torch.cuda.is_available():
-        backend = "nccl"
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    """Join the workers that torchrun's environment variables describe: by NCCL where each has a GPU, else by gloo."""
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
+    # NCCL refuses two processes on one GPU
+    backend = "nccl" if gpus >= int(os.environ["LOCAL_WORLD_SIZE"]) else "gloo"
     options: dict[str, Any] = {"backend": backend, "timeout": SILENT_FOR}
     dist.init_process_group(**options)
     try:

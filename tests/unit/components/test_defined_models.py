@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_assets.components.defined_models import defined_models, model_files
+import pytest
+
+from mlops_assets.components.defined_models import defined_models, defines_others, model_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,3 +32,20 @@ def test_a_broken_yaml_still_defines_its_model(tmp_path: Path) -> None:
         (tmp_path / folder / "defs.yaml").write_text(text)
     assert defined_models(tmp_path).keys() == {"first", "second", "third", "b"}
     assert defined_models().keys() >= {"iris", "flight_delay", "fraud_detection"}
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("attributes:\n  model: iris\n", False),
+        ("attributes: {task: regression, model: 'iris'}", False),
+        ("attributes:\n  model: irises # not iris\n", True),
+        ("attributes: {model: other, train: {params: {model: iris}}}", False),
+        ("attributes:\n  model: '{{ env.NAME }}'\n", False),
+        ("type: other.Component\nattributes: {name: x}\n", False),
+    ],
+)
+def test_a_yaml_that_plainly_defines_others_is_told_by_its_text(tmp_path: Path, text: str, others: bool) -> None:
+    file = tmp_path / "defs.yaml"
+    file.write_text(text)
+    assert defines_others(file, {"iris"}) == others

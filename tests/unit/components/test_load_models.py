@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,10 +34,10 @@ def write(sandbox: DefsFolderSandbox, folder: str, **changed: object) -> None:
     (place / "defs.yaml").write_text(yaml.safe_dump(content))
 
 
-def models(sandbox: DefsFolderSandbox) -> dict[str, set[str]]:
+def models(sandbox: DefsFolderSandbox, *wanted: str) -> dict[str, set[str]]:
     """The assets of each group."""
     with sandbox.build_component_tree() as tree:
-        assets: Any = load_models(tree).assets
+        assets: Any = load_models(tree, wanted).assets
     found = dict[str, set[str]]()
     for asset in assets:
         found.setdefault(asset.key.path[0], set()).add(asset.key.path[-1])
@@ -90,3 +92,73 @@ def test_a_broken_one_fails_with_its_reason_when_it_is_run(sandbox: DefsFolderSa
     assert not result.success
     [failure] = [event for event in result.all_events if event.is_step_failure]
     assert "task: 'guessing'" in str(failure.event_specific_data)
+
+
+def test_a_mistake_of_syntax_takes_its_own_model_out_and_no_other(sandbox: DefsFolderSandbox) -> None:
+    write(sandbox, "good", model="good")
+    write(sandbox, "bad", model="bad")
+    (sandbox.defs_folder_path / "bad/defs.yaml").write_text("type: mlops_assets.ModelPipeline\nattributes: [\n")
+    found = models(sandbox)
+    assert "deployment" in found["good"]
+    assert found["bad"] == {"broken"}
+
+
+def test_the_tree_that_the_ui_shows_has_what_was_loaded(sandbox: DefsFolderSandbox) -> None:
+    write(sandbox, "team/first", model="first")
+    write(sandbox, "second", model="second")
+    write(sandbox, "bad", model="bad", task="guessing")
+    with sandbox.build_component_tree() as tree:
+        load_models(tree)
+        shown = [line for line in tree.to_string_representation().splitlines() if "bad" not in line]
+        places = tree.find_root_decl().iterate_loc_component_decl_pairs()
+        keys = {place.get_display_key(sandbox.defs_folder_path) for place, _ in places}
+    assert {"team", "team/first", "second", "second[0]"} <= keys
+    assert not any("bad" in key for key in keys)
+    assert any("first" in line for line in shown)
+
+
+def test_models_that_are_wanted_are_loaded_alone_with_what_is_no_models(sandbox: DefsFolderSandbox) -> None:
+    for name in ("first", "second", "third"):
+        write(sandbox, f"team/{name}", model=name)
+    (sandbox.defs_folder_path / "extra.py").write_text("import dagster as dg\n\n@dg.asset\ndef extra(): ...\n")
+    assert models(sandbox, "first", "third").keys() == {"first", "third", "extra"}
+
+
+def test_what_is_wrong_in_a_yaml_that_is_not_wanted_is_not_read(sandbox: DefsFolderSandbox) -> None:
+    write(sandbox, "good", model="good")
+    write(sandbox, "bad", model="bad", task="guessing")
+    assert models(sandbox, "good").keys() == {"good"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "because"),
+    [("templated", "its name is a template"), ("broken", "it is a folder's"), ("tables", "it is of a Python file")],
+)
+def test_all_is_loaded_where_the_files_do_not_plainly_say_who_defines_a_name(
+    sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch, wanted: str, because: str
+) -> None:
+    monkeypatch.setenv("NAME_OF_MODEL", "templated")
+    write(sandbox, "one", model="one")
+    write(sandbox, "two", model="{{ env.NAME_OF_MODEL }}")
+    write(sandbox, "broken", model="other", task="guessing")
+    text = "import dagster as dg\n\n@dg.asset(key=['tables', 'rows'])\ndef rows(): ...\n"
+    (sandbox.defs_folder_path / "extra.py").write_text(text)
+    assert wanted in models(sandbox, wanted), because
+
+
+def test_a_model_that_is_wanted_and_that_nothing_defines_is_told_with_those_that_there_are(
+    sandbox: DefsFolderSandbox,
+) -> None:
+    write(sandbox, "one", model="one")
+    with pytest.raises(SpecError, match="no YAML defines gone, which MLOPS_MODELS names.*there are one"):
+        models(sandbox, "one", "gone")
+
+
+@pytest.mark.parametrize("wanted", [(), ("gone",)])
+def test_the_garbage_collector_is_as_it_was_when_all_is_loaded(
+    sandbox: DefsFolderSandbox, wanted: tuple[str, ...]
+) -> None:
+    write(sandbox, "one", model="one")
+    with suppress(SpecError):
+        models(sandbox, *wanted)
+    assert gc.isenabled()

@@ -7,12 +7,13 @@ import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pytest
 from kubernetes.client import ApiException
 
 from mlops_assets.assets.pod_template import op_tags
 from resources.kubernetes import pod_executor
-from resources.kubernetes.dagster_internals import DagsterK8sUnrecoverableAPIError, K8sStepHandler
+from resources.kubernetes.dagster_internals import DagsterK8sUnrecoverableAPIError, K8sStepHandler, container_context
 from resources.kubernetes.pod_executor import PodStepHandler, make_way_for_newer_worker, policy_of
 from resources.kubernetes.pods import Pods
 from tests.support import TORCH, spec
@@ -169,3 +170,14 @@ def test_a_pod_whose_node_is_silent_is_given_up(api_server: ApiServer, handler: 
     assert not health.is_healthy
     assert "its node is not heard of any more" in str(health.unhealthy_reason)
     assert f"{PODS}/dagster-step-1-x1x1x" not in api_server.objects, "the API forgets it, so that its Job ends"
+
+
+def test_a_step_loads_the_models_of_its_run_alone(handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_dagster = container_context({"container_config": {"env": [{"name": "OTHER", "value": "1"}]}})
+    monkeypatch.setattr(K8sStepHandler, "_get_container_context", lambda *_: from_dagster)
+    run = dg.DagsterRun(job_name="__ASSET_JOB", run_id=RUN, asset_selection={dg.AssetKey(["iris", "features"])})
+    with dg.instance_for_test() as instance:
+        context: Any = SimpleNamespace(dagster_run=run, instance=instance, step_tags={"iris__features": {}})
+        made = handler._get_container_context(context)  # pyright: ignore[reportPrivateUsage]
+    env = made.run_k8s_config.container_config["env"]
+    assert env == [{"name": "OTHER", "value": "1"}, {"name": "MLOPS_MODELS", "value": "iris"}]

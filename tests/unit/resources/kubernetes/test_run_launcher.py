@@ -187,3 +187,13 @@ def test_a_worker_has_the_priority_class_of_its_environment(
     assert look(instance, run) == "STARTED"
     pod = api_server.objects[f"{JOBS}/{first}-1"]["spec"]["template"]["spec"]
     assert pod["priorityClassName"] == "team-b-mlops-platform"
+
+
+def test_a_worker_loads_the_models_of_its_run_alone(
+    api_server: ApiServer, instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> None:
+    instance.add_run_tags(run.run_id, {"mlops.dev/model": "iris"})
+    first = put(api_server, run, FAILED, status={"phase": "Failed"})
+    assert look(instance, run) == "STARTED"
+    [container] = api_server.objects[f"{JOBS}/{first}-1"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "MLOPS_MODELS", "value": "iris"} in container["env"]
