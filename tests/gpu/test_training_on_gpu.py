@@ -17,7 +17,9 @@ from tests.gpu.training import CONFIG, PROJECT, Device, Order, each_of, refused,
 PLATFORM = {"dagster", "mlflow", "duckdb", "pandas", "pyarrow", "sklearn", "onnx", "onnxruntime", "boto3", "kubernetes"}
 
 
-@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    scope="module", params=[pytest.param("cpu", marks=pytest.mark.faults), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
 def device(request: pytest.FixtureRequest) -> Device:
     """Where a training runs."""
     if request.param == "cuda":
