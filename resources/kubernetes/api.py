@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,8 @@ from mlops_assets.ml.errors import DeploymentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kubernetes.client import ApiException
 
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 # EKS takes its API server away for up to a minute when it scales or upgrades it: 0, 2, 4, 8 s, then 10 s each, 124 s
@@ -69,6 +73,13 @@ def is_away(error: Exception) -> bool:
     from urllib3.exceptions import HTTPError
 
     return isinstance(error, HTTPError) or (isinstance(error, ApiException) and error.status in AWAY)
+
+
+def reason_of(error: ApiException) -> str:
+    """What the API server says of what it refuses; something before it, such as a proxy, may answer without JSON."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return json.loads(error.body)["message"]
+    return str(error.reason)
 
 
 def dagster_apis() -> dict[str, Any]:

@@ -28,13 +28,12 @@ def delete_pods_of_dead_runs(context: dg.SensorEvaluationContext) -> Iterator[dg
     jobs: dict[str, list[str]] = defaultdict(list)
     has_worker: set[str] = set()
     for job in pods.jobs(RUN_WORKER, STEP_WORKER):
-        labels: dict[str, str] = job["metadata"]["labels"]
-        is_worker = labels[COMPONENT] == RUN_WORKER
         if job_ended(job):
-            # Ended Jobs hold nothing, and their time to live takes them away
-            continue
+            continue  # it holds nothing, and its time to live takes it away
+        labels: dict[str, str] = job["metadata"]["labels"]
         jobs[labels[RUN_ID]].append(job["metadata"]["name"])
-        has_worker |= {labels[RUN_ID]} if is_worker else set()
+        if labels[COMPONENT] == RUN_WORKER:
+            has_worker.add(labels[RUN_ID])
     known = context.instance.get_run_records(dg.RunsFilter(run_ids=list(jobs))) if jobs else []
     alive = {
         record.dagster_run.run_id

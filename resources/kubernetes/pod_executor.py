@@ -7,8 +7,6 @@ asks for an on-demand node.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import sys
@@ -20,7 +18,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from resources.environment import cluster_prefix
-from resources.kubernetes.api import dagster_apis, in_cluster
+from resources.kubernetes.api import dagster_apis, in_cluster, reason_of
 from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.dagster_internals import (
     USER_DEFINED_K8S_JOB_CONFIG_SCHEMA,
@@ -303,10 +301,7 @@ def end_until_back(what: str, error: Exception) -> NoReturn:
 
 def _refusal(error: Exception) -> Waiting:
     """What the API server says when it does not take a step's Job."""
-    said = str(error)
-    if isinstance(error, ApiException) and error.body:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            said = json.loads(error.body)["message"]
+    said = reason_of(error) if isinstance(error, ApiException) else str(error)
     remedy = "Correct what it names in k8s/, apply that, and run again"
     if "exceeded quota" in said:
         remedy = "Delete Jobs that have ended, or raise the ResourceQuota, and run again"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
-from resources.kubernetes.api import api_client, created
+from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_diagnosis import Waiting, waiting
 from resources.kubernetes.pods import Pods
@@ -69,8 +68,7 @@ class InferenceServices:
             now = self.read(name) if error.status == 409 else None
             if now is not None and covers(now["spec"], service["spec"]):
                 return  # the answer to the first try was lost
-            reason = json.loads(error.body or "{}").get("message", error.reason)
-            raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason}") from error
+            raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason_of(error)}") from error
         except HTTPError as error:
             what = f"The API server of Kubernetes is away, and the InferenceService {name} cannot be changed"
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
@@ -90,8 +88,8 @@ class InferenceServices:
             self._policy.create_namespaced_pod_disruption_budget(self.namespace, disruption_budget(service))
         except ApiException as error:
             if error.status != 409:
-                reason = json.loads(error.body or "{}").get("message", error.reason)
-                raise DeploymentError(f"Kubernetes refuses the PodDisruptionBudget {name}: {reason}") from error
+                what = f"Kubernetes refuses the PodDisruptionBudget {name}: {reason_of(error)}"
+                raise DeploymentError(what) from error
 
     def delete(self, name: str) -> None:
         """Delete an InferenceService, if it is there."""

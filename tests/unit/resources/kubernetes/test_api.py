@@ -217,3 +217,12 @@ def test_an_api_server_that_refuses_is_not_away(api_server: ApiServer, status: i
     with pytest.raises(ApiException) as refused:
         Pods("mlops").matching("a=b")
     assert api.is_away(refused.value) == away
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [('{"message": "no room"}', "no room"), ("<html>", "Forbidden"), (None, "Forbidden")]
+)
+def test_a_refusal_is_told_by_the_api_servers_words_where_there_are_any(body: str | None, told: str) -> None:
+    error = ApiException(status=403, reason="Forbidden")
+    error.body = body
+    assert api.reason_of(error) == told
