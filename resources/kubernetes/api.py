@@ -78,7 +78,7 @@ def is_away(error: Exception) -> bool:
 def reason_of(error: ApiException) -> str:
     """What the API server says of what it refuses; something before it, such as a proxy, may answer without JSON."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return json.loads(error.body)["message"]
+        return json.loads(error.body or "")["message"]
     return str(error.reason)
 
 
