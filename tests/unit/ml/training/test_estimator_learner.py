@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mlops_assets.ml.data.contract import NamedColumn
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeatureSet, load_arrays
 from mlops_assets.ml.inference.onnx_model import OnnxModel
@@ -207,3 +208,28 @@ def test_a_field_about_networks_is_refused(features: Path) -> None:
     config = TrainingConfig(network="sklearn.linear_model.LogisticRegression", epochs=3)
     with pytest.raises(TrainingError, match=r"^train\.epochs: it is about networks, and this is an estimator; remove"):
         EstimatorLearner(config, FeatureSet.read(features))
+
+
+@pytest.mark.parametrize("steps", [4, 200], ids=["few values", "many values"])
+@pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier"])
+def test_trees_cut_between_whole_numbers_are_no_other_answer(name: str, steps: int) -> None:
+    """A row that a few rows' tree was not fitted on may lie on its cut, where float32 and float64 differ."""
+    raw = np.random.default_rng(steps).integers(0, steps, (600, 3)).astype("float64")
+    y = (raw[:, 0] + raw[:, 1] > raw[:, 2] + steps / 2).astype("int64")
+    x = ((raw - raw.mean(axis=0)) / raw.std(axis=0)).astype("float32")
+    names = ("a", "b", "c")
+    features = FeatureSet(
+        task="binary_classification",
+        inputs=tuple(NamedColumn(name=column, type="number") for column in names),
+        feature_names=names,
+        train_rows=len(x),
+        validation_rows=100,
+        test_rows=0,
+        classes=(0, 1),
+        target_mean=0.0,
+        target_std=1.0,
+        non_finite={},
+        rare={},
+    )
+    learner = EstimatorLearner(TrainingConfig(network=f"sklearn.ensemble.{name}"), features)
+    learner._rehearse(x, y)  # pyright: ignore[reportPrivateUsage]
