@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.measure import PROJECT, Result, command_seconds, in_turn, result, scratch
 from resources.environment import Environment
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 from resources.tracking.mlflow_database import create_database
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def life_cycle(model: str, *, has_database: bool = True, mlflow_runs: bool = Fal
             return command_seconds([*EXECUTE, "-m", "mlops_assets.definitions", "-j", model], **variables)
         finally:
             environment.mlflow_server().stop()
-            LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()
+            local_serving(environment).server.stop()
 
 
 def project(folder: Path, models: int) -> Path:

@@ -15,7 +15,7 @@ import dagster as dg
 from mlops_assets.assets.handles import Evaluation, PreparedData, handle_key
 from resources.environment import Environment
 from resources.lake.lake import Lake
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def main() -> None:
     seconds = materialize(environment.home / "demo.log")
     evaluation = Evaluation.model_validate_json(handle(lake, "evaluation"))
     prepared = PreparedData.model_validate_json(handle(lake, "prepared_data"))
-    serving = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
+    serving = local_serving(environment)
     served = serving.current(MODEL)
     assert served is not None
     url = serving.server.ensure_running()

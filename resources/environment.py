@@ -36,6 +36,9 @@ class Environment(Value):
     serving_port: int
     predictor_image: str | None = None
     predictor_replicas: int = 2
+    serving_grpc_port: int | None = None
+    serving_max_body_mib: int = 8
+    serving_max_rows: int = 100_000
     serving_url: str | None = None
     namespace: str | None = None
     prefix: str = ""
@@ -66,7 +69,10 @@ class Environment(Value):
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
-            predictor_replicas=_replicas(variables),
+            predictor_replicas=_positive(variables, "MLOPS_PREDICTOR_REPLICAS", 2, "how many pods serve a model"),
+            serving_grpc_port=_port(variables, "SERVING_GRPC_PORT") if variables.get("SERVING_GRPC_PORT") else None,
+            serving_max_body_mib=_positive(variables, "SERVING_MAX_BODY_MIB", 8, "the MiB of the largest request"),
+            serving_max_rows=_positive(variables, "SERVING_MAX_ROWS", 100_000, "the most rows of a request"),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
             namespace=variables.get("MLOPS_NAMESPACE") or None,
             prefix=cluster_prefix(variables),
@@ -152,14 +158,14 @@ def _webhook(url: str | None) -> SecretStr | None:
     return SecretStr(url) if url else None
 
 
-def _replicas(variables: Mapping[str, str]) -> int:
-    text = variables.get("MLOPS_PREDICTOR_REPLICAS") or "2"
+def _positive(variables: Mapping[str, str], name: str, default: int, what: str) -> int:
+    text = variables.get(name) or str(default)
     if not text.isdigit() or int(text) < 1:
-        raise SpecError(f"MLOPS_PREDICTOR_REPLICAS is {text!r}", remedy="give how many pods serve a model, 1 or more")
+        raise SpecError(f"{name} is {text!r}", remedy=f"give {what}, 1 or more")
     return int(text)
 
 
-def _port(variables: Mapping[str, str], name: str, default: int) -> int:
+def _port(variables: Mapping[str, str], name: str, default: int = 0) -> int:
     text = variables.get(name) or str(default)
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise SpecError(f"{name} is {text!r}", remedy="give a port from 1 to 65535")

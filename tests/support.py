@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import socket
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -31,6 +32,7 @@ from resources.serving.local_serving import LocalServing
 from resources.tracking.mlflow_tracking import Tracking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlops_assets.ml.training.learner import Learner
@@ -122,6 +124,14 @@ def fit(features: Path, out: Path, config: TrainingConfig, checkpoint_every_s: f
 def dagster_run(run_id: str | None = None) -> Any:
     """The part of Dagster's context that is read."""
     return SimpleNamespace(run=SimpleNamespace(run_id=run_id or uuid.uuid4().hex, job_name="job"))
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 30) -> None:
+    """Wait until this holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

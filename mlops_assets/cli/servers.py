@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +17,8 @@ def local_servers(environment: Environment) -> list[BackgroundServer]:
     """Those that this environment runs here: a shared MLflow server and KServe run elsewhere."""
     servers = [] if environment.mlflow_uri else [environment.mlflow_server()]
     if not environment.production:
-        servers.append(_serving(environment).server)
+        servers.append(local_serving(environment).server)
     return servers
-
-
-def _serving(environment: Environment) -> LocalServing:
-    return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
 
 
 def start(environment: Environment) -> Iterator[str]:
@@ -31,7 +27,7 @@ def start(environment: Environment) -> Iterator[str]:
     Raises:
         ServerError: another program holds a port.
     """
-    models = _serving(environment).models
+    models = local_serving(environment).models
     for server in local_servers(environment):
         if server.name == "serving" and not models.exists():
             yield f"{server.name}: not started, nothing is deployed yet"
@@ -53,7 +49,7 @@ def status(environment: Environment) -> Iterator[str]:
     for server in local_servers(environment):
         yield f"{server.name}: {state_of(server)}"
     if not environment.production:
-        for name, reason in _serving(environment).refused().items():
+        for name, reason in local_serving(environment).refused().items():
             yield f"serving: {name} is not served as it was deployed: {reason}"
     yield from _elsewhere(environment)
 

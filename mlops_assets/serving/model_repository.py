@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.ml.values import MODEL_NAME
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
-from mlops_assets.serving.kserve_patch import ModelRepository
+from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("mlops_assets.serving")
 
 
-class Repository(ModelRepository):
+class Repository:
     """Loads what the files declare. A version that is refused leaves the one that answers in its place."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder))
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, max_rows: int = Limits().rows) -> None:
+        self.folder, self.max_rows = folder.resolve(), max_rows
+        self.models: dict[str, Predictor] = {}
+        """What answers, by the name under which it does."""
         self.refused: dict[str, str] = {}
         """Why what is declared under a name is not served; an earlier version may answer in its place."""
 
@@ -35,7 +36,7 @@ class Repository(ModelRepository):
             except MlopsError as error:
                 log.error("%s is not served: %s", path.parent.name, error)
 
-    def load(self, name: str) -> bool:
+    def load(self, name: str) -> None:
         """Bring a model to its declared state.
 
         Raises:
@@ -56,7 +57,6 @@ class Repository(ModelRepository):
                 raise
             log.error("%s: %s", name, error)  # a champion that is damaged must not keep its successor out
         self._serve(name + CANDIDATE, folder, declared.candidate)
-        return True
 
     def index(self) -> list[dict[str, str]]:
         """Each model by the name under which it is served or should be, in the words of Triton's repository index.
@@ -67,8 +67,8 @@ class Repository(ModelRepository):
         return [
             {
                 "name": name,
-                "version": running.served.version if isinstance(running, Predictor) else "",
-                "state": "UNAVAILABLE" if running is None else "READY",
+                "version": running.served.version if running else "",
+                "state": "READY" if running else "UNAVAILABLE",
                 "reason": self.refused.get(name, ""),
             }
             for name in sorted({*self.models, *self.refused})
@@ -90,9 +90,9 @@ class Repository(ModelRepository):
             self.models.pop(name, None)
             return
         running = self.models.get(name)
-        if isinstance(running, Predictor) and running.served == wanted:
+        if running and running.served == wanted:
             return
         artifact = (folder / wanted.folder).resolve()
         if not artifact.is_relative_to(folder):
             raise ArtifactError(f"{wanted.folder!r} lies outside the model's own folder; refused")
-        self.update(Predictor(name, wanted, artifact))
+        self.models[name] = Predictor(name, wanted, artifact, self.max_rows)

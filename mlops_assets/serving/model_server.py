@@ -1,38 +1,56 @@
-"""The model server: one KServe ModelServer for all models that DIR declares.
+"""The model server: one process for all models that DIR declares, over KServe's V1 and V2 protocols.
 
-`python -m mlops_assets.serving.model_server --models DIR --port 8085 [--host 127.0.0.1]`
+`python -m mlops_assets.serving.model_server --models DIR --port 8085 [--grpc-port 8086] [--token-file FILE]`
 
 A predictor pod serves one version, which it downloads first:
-`... --fetch s3://bucket/prefix --model NAME --model-version 3 --sha256 DIGEST`
+`... --host 0.0.0.0 --fetch s3://bucket/prefix --model NAME --model-version 3 --sha256 DIGEST --drain 5`
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
 
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.serving.artifact_download import download_artifact
 from mlops_assets.serving.declaration import EXIT_REFUSED, ServedVersion
-from mlops_assets.serving.kserve_patch import create_server
+from mlops_assets.serving.grpc_server import start_grpc_server
+from mlops_assets.serving.http_server import STOP_S, Server
+from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.model_repository import Repository
-from mlops_assets.serving.routes import PredictionRoutes
+from mlops_assets.serving.routes import LOCAL_HOSTS, Routes
+from mlops_assets.serving.server_state import ServerState
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="the folder of a folder for each model")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--grpc-port", type=int, help="V2 over gRPC too")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--token-file", type=Path, help="what whoever loads models shows; without it nobody does")
+    parser.add_argument("--drain", type=float, default=0, help="seconds to go on answering after SIGTERM")
+    parser.add_argument("--max-body-mib", type=int, default=Limits().body_bytes >> 20, help="the largest request")
+    parser.add_argument("--max-rows", type=int, default=Limits().rows, help="the most rows of a request")
     parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
     for name in ("--model", "--model-version", "--sha256"):
         parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
     configure_logging()
-    repository = Repository(options.models)
+    limits = Limits(body_bytes=options.max_body_mib << 20, rows=options.max_rows)
+    repository = Repository(options.models, limits.rows)
     if options.fetch:
         try:
             version = ServedVersion.of(options.model_version, options.sha256)
@@ -44,8 +62,24 @@ def main(arguments: list[str]) -> None:
             sys.exit(EXIT_REFUSED)
     else:
         repository.load_all()
-    server = create_server(repository, PredictionRoutes, options.host, options.port)
-    server.start(list(repository.get_models().values()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(options, repository, limits))
+
+
+async def _serve(options: Namespace, repository: Repository, limits: Limits) -> None:
+    state = ServerState(repository, limits)
+    token = options.token_file.read_text().strip() if options.token_file else None
+    # Who listens everywhere is asked by names that only its callers know
+    hosts = None if options.host in EVERYWHERE else (*LOCAL_HOSTS, options.host)
+    server = Server(Routes(state, hosts, token), options.host, options.port, options.drain)
+    if options.grpc_port is None:
+        await server.serve()
+        return
+    grpc_server = await start_grpc_server(state, options.host, options.grpc_port)
+    try:
+        await server.serve()
+    finally:
+        await grpc_server.stop(STOP_S)
 
 
 if __name__ == "__main__":

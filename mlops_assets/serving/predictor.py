@@ -3,45 +3,68 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
-from mlops_assets.serving.inference_protocol import decode_v1, decode_v2, parse_json
-from mlops_assets.serving.kserve_patch import Model
+from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
+from mlops_assets.serving.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mlops_assets.serving.declaration import ServedVersion
 
+GRAPH_DATATYPES = {
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(int64)": "INT64",
+    "tensor(string)": "BYTES",
+}
 
-class Predictor(Model):
-    """One version of one model.
+
+class Prediction(NamedTuple):
+    """A response to a prediction request. `json_bytes` of `body` are JSON where binary tensors follow it."""
+
+    request_id: str
+    body: bytes
+    json_bytes: int | None = None
+
+
+class TensorDescription(NamedTuple):
+    """A tensor that a model takes or gives, in the words of V2's metadata; -1 is any number."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class Predictor:
+    """One version of one model, which is answered for as `name`.
 
     Raises:
         ArtifactError: the files are refused, or the golden rows are answered differently than in training.
     """
 
-    def __init__(self, name: str, served: ServedVersion, folder: Path) -> None:
-        super().__init__(name)
-        self.served = served
+    def __init__(self, name: str, served: ServedVersion, folder: Path, max_rows: int = Limits().rows) -> None:
+        self.name, self.served = name, served
         graph, self.signature = load_artifact(folder, served.sha256)
         self.onnx = OnnxModel(graph)
+        self.reader = RequestReader(self.signature.inputs, max_rows)
         self._verify_golden_rows()
-        self.ready = True
 
     def _verify_golden_rows(self) -> None:
         """Answer the golden rows; a model that answers them differently than it did in training never gets ready."""
         golden = self.signature.golden
-        rows = {"instances": [dict(row) for row in golden.rows]}
         try:
-            inputs = decode_v1(rows, self.signature.inputs)
+            inputs = self.reader.v1({"instances": [dict(row) for row in golden.rows]})
         except BadRequest as error:
             raise ArtifactError(f"the golden rows do not fit the model's own inputs: {error}") from error
         outputs = {name: values.tolist() for name, values in self.onnx.predict(inputs).items()}
@@ -52,50 +75,98 @@ class Predictor(Model):
                 f"by {difference:.3g}, allowed {allowed:.3g}; refused"
             )
 
-    def decode_request(self, body: bytes, protocol: str) -> tuple[dict[str, NDArray[Any]], str]:
-        """The columns of a V1 or V2 request, an array (n, 1) each, and its id (one of ours where it has none).
+    def predict_v1(self, body: bytes, request_id: str | None) -> Prediction:
+        """Answer a V1 request; its id is that of its header, or one of ours.
 
         Raises:
             BadRequest: it does not fit the model.
         """
         content = parse_json(body)
-        decode = decode_v2 if protocol == "v2" else decode_v1
-        request_id = content.get("id")
-        return decode(content, self.signature.inputs), request_id if isinstance(request_id, str) else uuid.uuid4().hex
-
-    def encode_response(self, outputs: dict[str, NDArray[Any]], request_id: str, protocol: str) -> bytes:
-        """The graph's outputs for n rows, as the JSON of a V1 or V2 response."""
-        response: dict[str, Any] = {"model_name": self.name, "model_version": self.served.version, "id": request_id}
-        if protocol == "v2":
-            response["outputs"] = [
-                {
-                    "name": name,
-                    "shape": list(values.shape),
-                    "datatype": V2_DATATYPES[values.dtype.name],
-                    "data": values.ravel().tolist(),
-                }
-                for name, values in outputs.items()
-            ]
-        elif "prediction" in outputs:
-            response["predictions"] = outputs["prediction"][:, 0].tolist()
+        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
+        outputs = self.onnx.predict(self.reader.v1(content))
+        if "prediction" in outputs:
+            predictions: list[Any] = outputs["prediction"][:, 0].tolist()
         else:
             pairs = zip(outputs["label"].tolist(), outputs["probabilities"].tolist(), strict=True)
-            response["predictions"] = [{"label": label, "probabilities": row} for label, row in pairs]
-        return orjson.dumps(response)
+            predictions = [{"label": label, "probabilities": row} for label, row in pairs]
+        response = self._named(request_id) | {"predictions": predictions}
+        return Prediction(request_id, orjson.dumps(response))
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """The columns, for the protocol's model metadata."""
-        return [{"name": c.name, "datatype": c.datatype, "shape": [-1, 1]} for c in self.signature.inputs]
+    def predict_v2(self, body: bytes, request_id: str | None, json_bytes: int | None = None) -> Prediction:
+        """Answer a V2 request, of which the first `json_bytes` are JSON where binary tensors follow.
 
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """The outputs, for the protocol's model metadata."""
-        kinds = {
-            "tensor(float)": "FP32",
-            "tensor(double)": "FP64",
-            "tensor(int64)": "INT64",
-            "tensor(string)": "BYTES",
+        Raises:
+            BadRequest: it does not fit the model.
+        """
+        if json_bytes is None:
+            content, binary = parse_json(body), None
+        else:
+            content, binary = parse_json(body[:json_bytes]), memoryview(body)[json_bytes:]
+        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
+        wanted = self._wanted_outputs(content)
+        outputs = self.onnx.predict(self.reader.v2(content, binary))
+        described, tensors = list[dict[str, Any]](), list[bytes]()
+        for name, as_binary in wanted.items():
+            values = outputs[name]
+            described.append(tensor := {"name": name, "shape": list(values.shape), "datatype": _datatype(values)})
+            if as_binary:
+                tensors.append(binary_tensor(values))
+                tensor["parameters"] = {"binary_data_size": len(tensors[-1])}
+            else:
+                tensor["data"] = values.ravel().tolist()
+        head = orjson.dumps(self._named(request_id) | {"outputs": described})
+        return Prediction(request_id, b"".join([head, *tensors]), len(head) if tensors else None)
+
+    def _named(self, request_id: str) -> dict[str, Any]:
+        return {"model_name": self.name, "model_version": self.served.version, "id": request_id}
+
+    def _wanted_outputs(self, content: Mapping[str, Any]) -> dict[str, bool]:
+        """The outputs that a V2 request asks for, and whether each is to be a binary tensor."""
+        binary = _parameter(content, "binary_data_output")
+        asked = content.get("outputs")
+        if not asked and not isinstance(asked, dict):
+            return dict.fromkeys(self.onnx.output_names, binary)
+        if not isinstance(asked, list) or not all(isinstance(output, dict) for output in asked):
+            raise BadRequest('"outputs" must be a list of objects with the name of an output')
+        wanted = {str(output.get("name")): _parameter(output, "binary_data") or binary for output in asked}
+        self.check_outputs(wanted)
+        return wanted
+
+    def check_outputs(self, names: Mapping[str, Any]) -> None:
+        """Refuse a request for an output that the model does not have."""
+        for name in names:
+            if name not in self.onnx.output_names:
+                raise BadRequest(f"there is no output {name[:63]}; there is {', '.join(self.onnx.output_names)}")
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the model takes and gives, in V2's words."""
+        return {
+            "name": self.name,
+            "versions": [self.served.version],
+            "platform": "onnxruntime_onnx",
+            "inputs": [tensor._asdict() for tensor in self.inputs],
+            "outputs": [tensor._asdict() for tensor in self.outputs],
         }
+
+    @property
+    def inputs(self) -> list[TensorDescription]:
+        """The columns."""
+        return [TensorDescription(column.name, column.datatype, [-1, 1]) for column in self.signature.inputs]
+
+    @cached_property
+    def outputs(self) -> list[TensorDescription]:
+        """What the graph gives."""
         return [
-            {"name": o.name, "datatype": kinds[o.type], "shape": [n if isinstance(n, int) else -1 for n in o.shape]}
+            TensorDescription(o.name, GRAPH_DATATYPES[o.type], [n if isinstance(n, int) else -1 for n in o.shape])
             for o in self.onnx.session.get_outputs()
         ]
+
+
+def _parameter(holder: Mapping[str, Any], name: str) -> bool:
+    parameters = holder.get("parameters")
+    return isinstance(parameters, dict) and parameters.get(name) is True
+
+
+def _datatype(values: NDArray[Any]) -> str:
+    return V2_DATATYPES[values.dtype.name]

@@ -1,142 +1,168 @@
-"""The hot routes of the model server, in front of KServe's own: predict (V1), infer (V2) and load, and the index.
+"""What the model server answers over HTTP: predictions first, then the table of all other routes.
 
-KServe's handlers pass every request through FastAPI, pydantic models and header copies; here a request is parsed once,
-checked against the model's signature and answered. All other routes are KServe's.
+What is in neither does not exist. Each request that is answered by an error has one line in the log, the others have
+none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import re
-import time
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-import orjson
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
-from mlops_assets.ml.errors import BadRequest, MlopsError
+from mlops_assets.ml.errors import MlopsError
+from mlops_assets.serving.api_description import api_description, api_page
+from mlops_assets.serving.http_answers import HTML, Answer, Refused, answer_json
 from mlops_assets.serving.log_lines import LONGEST_LINE
-from mlops_assets.serving.predictor import Predictor
+from mlops_assets.serving.prediction_route import PREDICT, PredictionRoute
+from mlops_assets.serving.server_state import NotServed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Sequence
 
-    from mlops_assets.serving.model_repository import Repository
+    from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.server_state import ServerState
 
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    App = Callable[[Message, Receive, Send], Awaitable[None]]
-
-V1 = re.compile(r"^/v1/models/([^/:]+):predict$")
-V2 = re.compile(r"^/v2/models/([^/]+)/infer$")
-LOAD = re.compile(r"^/v2/repository/models/([^/]+)/load$")
-INDEX = "/v2/repository/index"
-MAX_BODY = 64 << 20
-LARGE_BODY = 64 << 10
-JSON = (b"content-type", b"application/json")
-
-SECONDS = Histogram(
-    "model_request_duration_seconds",
-    "Time from the whole request to its answer",
-    ["model"],
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-)
-REQUESTS = Counter("model_requests_total", "Requests by model and status", ["model", "code"])
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 log = logging.getLogger("mlops_assets.serving")
 
 
-class Response:
-    """Passes a response on, and remembers its status and, where that is an error, what its body begins with."""
+class Routes:
+    """The ASGI application of a server.
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.code, self.reason = send, 0, b""
-
-    async def send(self, message: Message) -> None:
-        """Send a part of the response."""
-        if message["type"] == "http.response.start":
-            self.code = message["status"]
-        elif self.code >= 400 and not self.reason:
-            self.reason = message.get("body", b"")[:LONGEST_LINE]
-        await self._send(message)
-
-
-class PredictionRoutes:
-    """ASGI middleware that answers the hot routes and passes everything else on.
-
-    Each request that is answered by an error has one line in the log; the others have none.
+    `hosts` are the names under which callers may ask for it, all where it is None: a page in a browser can resolve a
+    name of its own to this machine. `token` is what whoever may load models sends; nobody may where it is None.
     """
 
-    def __init__(self, app: App, repository: Repository) -> None:
-        self.app, self.repository = app, repository
+    def __init__(self, state: ServerState, hosts: Sequence[str] | None = None, token: str | None = None) -> None:
+        self.state, self.token, self.predict = state, token, PredictionRoute(state)
+        self.hosts = None if hosts is None else frozenset(host.encode() for host in hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        response = Response(send)
         try:
-            await self.respond(scope, receive, response.send)
+            answer = await self._answer(scope, receive)
+        except Refused as refused:
+            answer = refused.answer
+        except NotServed as error:
+            answer = Refused(404, error.what).answer
+        except ConnectionError:
+            return  # nobody waits for it
         except Exception:
             log.exception("%s: 500", described(scope))
-            if not response.code:
-                await send_json(send, 500, {"error": "the server failed; its log says why"})
-        else:
-            if response.code >= 400:
-                reason = response.reason.decode(errors="backslashreplace")
-                log.warning("%s: %d %s", described(scope), response.code, reason)
+            answer = Refused(500, "the server failed; its log says why").answer
+        if answer.code >= 400 and answer.code != 500:
+            reason = answer.body[:LONGEST_LINE].decode(errors="backslashreplace")
+            log.warning("%s: %d %s", described(scope), answer.code, reason)
+        length = str(len(answer.body)).encode()
+        headers = [(b"content-type", answer.content_type), (b"content-length", length), *answer.headers]
+        if self.state.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
-    async def respond(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request of a hot route, and have KServe answer all others."""
-        path: str = scope["path"]
-        if scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        for protocol, pattern in (("v2", V2), ("v1", V1)):
-            if match := pattern.match(path):
-                await self.predict(match[1], protocol, scope, receive, send)
-                return
-        if match := LOAD.match(path):
-            await self.load(match[1], receive, send)
-        elif path == INDEX:
-            await read_body(receive)
-            await send_json(send, 200, self.repository.index())
-        else:
-            await self.app(scope, receive, send)
+    async def _answer(self, scope: Message, receive: Receive) -> Answer:
+        path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
+        if self.hosts is not None:
+            _check_host(headers.get(b"host", b""), self.hosts)
+        if match := PREDICT.fullmatch(path):
+            _check_method(method, "POST")
+            return await self.predict(match, headers, receive)
+        for allowed, pattern, respond in ROUTES:
+            if match := pattern.fullmatch(path):
+                _check_method(method, allowed)
+                return await respond(self, headers, *match.groups())
+        raise Refused(404, "there is no such route; GET /openapi.json names those of the models")
 
-    async def predict(self, name: str, protocol: str, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a prediction request of either protocol, and count it."""
-        model = self.repository.get_model(name)
-        body = await read_body(receive)
-        start = time.perf_counter()
-        if not isinstance(model, Predictor):
-            await send_json(send, 404, {"error": f"there is no model {name[:63]!r} here"})
-            return
-        if body is None:
-            code, content = 413, orjson.dumps({"error": f"the body is larger than {MAX_BODY >> 20} MiB"})
-        elif any(key == b"content-encoding" and value.lower() != b"identity" for key, value in scope["headers"]):
-            code, content = 415, orjson.dumps({"error": "the body is compressed; send it without Content-Encoding"})
-        elif any(key == b"inference-header-content-length" for key, _ in scope["headers"]):
-            code, content = 400, orjson.dumps({"error": "binary tensors are not supported; send JSON"})
-        elif len(body) > LARGE_BODY:
-            # A large batch is answered in a thread, so that small ones do not wait for it
-            code, content = await asyncio.to_thread(response_to, body, model, protocol)
-        else:
-            code, content = response_to(body, model, protocol)
-        SECONDS.labels(name).observe(time.perf_counter() - start)
-        REQUESTS.labels(name, code).inc()
-        await send_bytes(send, code, content)
+    async def alive(self, _: Headers) -> Answer:
+        """The server runs (V1)."""
+        return answer_json({"status": "alive"})
 
-    async def load(self, name: str, receive: Receive, send: Send) -> None:
+    async def live(self, _: Headers) -> Answer:
+        """The server runs (V2)."""
+        return answer_json({"live": True})
+
+    async def ready(self, _: Headers) -> Answer:
+        """The server has models and is not about to stop."""
+        return answer_json({"ready": self.state.ready}, 200 if self.state.ready else 503)
+
+    async def model_ready(self, _: Headers, name: str, version: str | None = None) -> Answer:
+        """A model can be asked."""
+        model = self.state.model(name, version)
+        if self.state.draining:
+            raise Refused(503, "this server is about to stop")
+        return answer_json({"name": model.name, "ready": True})
+
+    async def model_names(self, _: Headers) -> Answer:
+        """The models that can be asked."""
+        return answer_json({"models": sorted(self.state.repository.models)})
+
+    async def server_metadata(self, _: Headers) -> Answer:
+        """What the server is."""
+        return answer_json(self.state.metadata)
+
+    async def model_metadata(self, _: Headers, name: str, version: str | None) -> Answer:
+        """What a model takes and gives."""
+        return answer_json(self.state.model(name, version).metadata)
+
+    async def index(self, _: Headers) -> Answer:
+        """Which version of each model answers, and which is refused and why."""
+        return answer_json(self.state.repository.index())
+
+    async def load(self, headers: Headers, name: str) -> Answer:
         """Bring a model to the state that is declared now; 422 with the reason when a version is refused."""
-        await read_body(receive)
+        if self.token is None:
+            raise Refused(404, "models are not loaded into this server")
+        if not hmac.compare_digest(headers.get(b"authorization", b""), f"Bearer {self.token}".encode()):
+            raise Refused(401, "whoever loads models shows the server's token", (b"www-authenticate", b"Bearer"))
         try:
-            await asyncio.to_thread(self.repository.load, name)
+            await asyncio.to_thread(self.state.repository.load, name)
         except MlopsError as error:
-            await send_json(send, 422, {"error": str(error)})
-            return
-        await send_json(send, 200, {"name": name, "load": True})
+            raise Refused(422, str(error)) from error
+        return answer_json({"name": name, "load": True})
+
+    async def metrics(self, headers: Headers) -> Answer:
+        """Prometheus' metrics."""
+        encoder, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
+        return Answer(200, encoder(REGISTRY), content_type.encode())
+
+    async def openapi(self, _: Headers) -> Answer:
+        """How the models are asked, for programs."""
+        return answer_json(api_description(self.state.repository.models.values()))
+
+    async def page(self, _: Headers) -> Answer:
+        """How the models are asked, for people."""
+        return Answer(200, api_page(self.state.repository.models.values()).encode(), HTML)
+
+
+MODEL = r"/v2/models/([^/]+)(?:/versions/([^/]+))?"
+ROUTES: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...] = tuple(
+    (method, re.compile(path), respond)
+    for method, path, respond in (
+        ("GET", "/", Routes.alive),
+        ("GET", "/v1/models", Routes.model_names),
+        ("GET", "/v1/models/([^/:]+)", Routes.model_ready),
+        ("GET", "/v2", Routes.server_metadata),
+        ("GET", "/v2/health/live", Routes.live),
+        ("GET", "/v2/health/ready", Routes.ready),
+        ("GET", "/v2/models", Routes.model_names),
+        ("GET", MODEL, Routes.model_metadata),
+        ("GET", f"{MODEL}/ready", Routes.model_ready),
+        ("POST", "/v2/repository/index", Routes.index),
+        ("POST", "/v2/repository/models/([^/]+)/load", Routes.load),
+        ("GET", "/metrics", Routes.metrics),
+        ("GET", "/openapi.json", Routes.openapi),
+        ("GET", "/docs", Routes.page),
+    )
+)
 
 
 def described(scope: Message) -> str:
@@ -145,38 +171,11 @@ def described(scope: Message) -> str:
     return f"{client[0]} {scope['method'][:10]} {scope['path'][:200]}"
 
 
-def response_to(body: bytes, model: Predictor, protocol: str) -> tuple[int, bytes]:
-    """Status and JSON for a prediction request: 200, or 400 with the reason when it does not fit the model."""
-    try:
-        inputs, request_id = model.decode_request(body, protocol)
-    except BadRequest as error:
-        return 400, orjson.dumps({"error": str(error)})
-    return 200, model.encode_response(model.onnx.predict(inputs), request_id, protocol)
+def _check_host(host: bytes, allowed: frozenset[bytes]) -> None:
+    if re.sub(rb":\d*$", b"", host.lower()) not in allowed:
+        raise Refused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
 
 
-async def read_body(receive: Receive) -> bytes | None:
-    """The whole body of a request, or None when it is larger than MAX_BODY; no more than that is kept in memory."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body"):
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
-            parts = []
-    return None if size > MAX_BODY else b"".join(parts)
-
-
-async def send_json(send: Send, code: int, content: dict[str, Any] | list[dict[str, str]]) -> None:
-    """Send a response of plain values."""
-    await send_bytes(send, code, orjson.dumps(content))
-
-
-async def send_bytes(send: Send, code: int, content: bytes) -> None:
-    """Send a response whose JSON is encoded already."""
-    headers = [JSON, (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": code, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+def _check_method(method: str, allowed: str) -> None:
+    if method != allowed and (method, allowed) != ("HEAD", "GET"):
+        raise Refused(405, f"{allowed} is allowed alone", (b"allow", allowed.encode()))

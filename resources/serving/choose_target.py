@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
     """The target to deploy to."""
     if environment.predictor_image is None:
-        return LocalServing(state=str(environment.home / "serving"), port=environment.serving_port)
+        return local_serving(environment)
     from resources.serving.kserve_serving import KServe
 
     return KServe(
@@ -24,4 +24,17 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
         replicas=environment.predictor_replicas,
         public_url=environment.serving_url,
         prefix=environment.prefix,
+        max_body_mib=environment.serving_max_body_mib,
+        max_rows=environment.serving_max_rows,
+    )
+
+
+def local_serving(environment: Environment) -> LocalServing:
+    """The model server of this machine."""
+    return LocalServing(
+        state=str(environment.home / "serving"),
+        port=environment.serving_port,
+        grpc_port=environment.serving_grpc_port,
+        max_body_mib=environment.serving_max_body_mib,
+        max_rows=environment.serving_max_rows,
     )

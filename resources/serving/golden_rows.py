@@ -14,7 +14,7 @@ from mlops_assets.ml.inference.onnx_model import largest_difference
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mlops_assets.ml.inference.artifact import ModelSignature
 
@@ -82,14 +82,17 @@ def verify_golden_rows(
     return Proof(url=endpoint.url, link=link, rows=len(golden.rows), difference=difference, example=example)
 
 
-def post_json(url: str, body: dict[str, Any], before_retry: Callable[[], object]) -> dict[str, Any]:
+def post_json(
+    url: str, body: dict[str, Any], before_retry: Callable[[], object], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The response to a JSON request, which is repeated for a minute while nobody answers.
 
     Raises:
         DeploymentError: the server refused the request.
         OSError: nobody answers.
     """
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    all_headers = {"content-type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, json.dumps(body).encode(), all_headers)
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

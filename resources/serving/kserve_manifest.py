@@ -24,6 +24,12 @@ RESTRICTED: dict[str, Any] = {
 # KServe's label of a predictor's pods
 OF_SERVICE = "serving.kserve.io/inferenceservice"
 STEP_MIB = 256
+HTTP, GRPC = 8080, 8081
+DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
+SERVE = [
+    *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
+    *("--port", str(HTTP), "--grpc-port", str(GRPC), "--drain", str(DRAIN_S)),
+]
 
 
 def _mebibytes(base: int, more: int) -> str:
@@ -67,7 +73,17 @@ def service_name(model: str) -> str:
 
 
 def inference_service(
-    name: str, model: str, version: ServedVersion, uri: str, image: str, *, size: int, replicas: int, prefix: str = ""
+    name: str,
+    model: str,
+    version: ServedVersion,
+    uri: str,
+    image: str,
+    *,
+    size: int,
+    replicas: int,
+    prefix: str = "",
+    max_body_mib: int = 8,
+    max_rows: int = 100_000,
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
@@ -79,22 +95,32 @@ def inference_service(
         "name": "kserve-container",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["--models", "/tmp/models", "--port", "8080", "--host", "0.0.0.0", *arguments],  # noqa: S104, S108
+        "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
         "envFrom": [
             {"configMapRef": {"name": "mlops-environment"}},
             {"secretRef": {"name": "lake-credentials", "optional": True}},
         ],
-        "ports": [{"name": "http1", "containerPort": 8080, "protocol": "TCP"}],
+        # KServe's Service has the first as port 80, and each further one under its own number
+        "ports": [
+            {"name": "http1", "containerPort": HTTP, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
+        ],
         # Ready means that the golden rows were answered as in training
-        "readinessProbe": {"httpGet": {"path": f"/v2/models/{model}/ready", "port": 8080}, "periodSeconds": 2},
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+        },
         "livenessProbe": {
-            "httpGet": {"path": "/v2/health/live", "port": 8080},
+            "httpGet": {"path": "/v2/health/live", "port": HTTP},
             "initialDelaySeconds": 60,
             "periodSeconds": 10,
+            "timeoutSeconds": 5,
         },
         "resources": {
             "requests": {"cpu": "200m", "memory": _mebibytes(512, 2 * size)},
-            "limits": {"memory": _mebibytes(1024, 4 * size)},
+            # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
+            "limits": {"memory": _mebibytes(512, 4 * size + (max_body_mib << 26))},
         },
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108

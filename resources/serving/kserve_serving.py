@@ -38,6 +38,8 @@ class KServe(ServingTarget):
     replicas: int = 2
     public_url: str | None = None
     prefix: str = ""
+    max_body_mib: int = 8
+    max_rows: int = 100_000
     ready_within_s: int = 300
 
     @property
@@ -101,7 +103,16 @@ class KServe(ServingTarget):
         replicas = 1 if suffix else self.replicas
         uri = f"{self.lake.uri}/{folder}"
         return inference_service(
-            name, model, version, uri, self.image, size=size, replicas=replicas, prefix=self.prefix
+            name,
+            model,
+            version,
+            uri,
+            self.image,
+            size=size,
+            replicas=replicas,
+            prefix=self.prefix,
+            max_body_mib=self.max_body_mib,
+            max_rows=self.max_rows,
         )
 
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import sys
 import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from resources.serving.golden_rows import Endpoint, post_json
 from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
 INDEX_TIMEOUT_S = 5
 
@@ -33,6 +34,9 @@ class LocalServing(ServingTarget):
 
     state: str
     port: int
+    grpc_port: int | None = None
+    max_body_mib: int = 8
+    max_rows: int = 100_000
 
     @property
     def models(self) -> Path:
@@ -43,9 +47,25 @@ class LocalServing(ServingTarget):
     def server(self) -> BackgroundServer:
         """The process of the model server."""
         command = [sys.executable, "-m", "mlops_assets.serving.model_server"]
-        command += ["--models", str(self.models), "--port", str(self.port)]
+        command += ["--models", str(self.models), "--port", str(self.port), "--token-file", str(self._token_file())]
+        command += ["--max-body-mib", str(self.max_body_mib), "--max-rows", str(self.max_rows)]
+        if self.grpc_port:
+            command += ["--grpc-port", str(self.grpc_port)]
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
+
+    def _token_file(self) -> Path:
+        """The file of what the server wants of whoever loads models, which this user alone can read."""
+        path = Path(self.state) / "token"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            with suppress(FileExistsError):  # of two that make it at once, the first
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path
 
     def warm_up(self) -> None:
         """Start the server in the background, so that it answers by the time it is needed."""
@@ -112,17 +132,18 @@ class LocalServing(ServingTarget):
             if path.is_dir() and path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """As every target, and a server that does not answer is started again."""
         try:
-            return post_json(url, body, before_retry=self.server.ensure_running)
+            return post_json(url, body, before_retry=self.server.ensure_running, headers=headers)
         except OSError as error:
             remedy = f"see {self.server.log}"
             raise DeploymentError(f"the model server does not answer ({error})", remedy=remedy) from error
 
     def _load(self, model: str) -> None:
         """Have the server read the model's declaration; a server that has just started has read it already."""
-        self.post(f"{self.server.ensure_running()}/v2/repository/models/{model}/load", {})
+        url = f"{self.server.ensure_running()}/v2/repository/models/{model}/load"
+        self.post(url, {}, {"authorization": f"Bearer {self._token_file().read_text()}"})
 
     def _declare(self, model: str, declaration: Declaration) -> None:
         """Replace the declaration as a whole, so that it outlives a crash of the machine."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resources.environment import Environment
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 from tests.support import free_port
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     yield made
     environment = Environment.read(made)
     environment.mlflow_server().stop()
-    LocalServing(state=str(home / "serving"), port=environment.serving_port).server.stop()
+    local_serving(environment).server.stop()
 
 
 @pytest.fixture(scope="module")

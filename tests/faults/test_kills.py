@@ -21,7 +21,7 @@ import yaml
 from resources.environment import Environment
 from resources.lake.digests import sha256
 from resources.lake.lake import Lake
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import attributes, free_port, post, weather
 
@@ -60,7 +60,7 @@ class Machine:
         self.environment = Environment.read(self.variables)
         self.lake = Lake(uri=self.environment.lake_uri, cache=str(self.home / "cache"))
         self.tracking = Tracking(uri=self.environment.mlflow_server().url, lake=self.lake)
-        self.serving = LocalServing(state=str(self.home / "serving"), port=self.environment.serving_port)
+        self.serving = local_serving(self.environment)
 
     def configure(self, seed: int) -> None:
         """Write the model's YAML; another seed gives another model, and the whole life cycle after the features."""

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from resources.environment import Environment
-from resources.serving.local_serving import LocalServing
+from resources.serving.choose_target import local_serving
 from tests.support import free_port, post, weather
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(command: list[str], variables: dict[str, str], folder: Path = PROJECT) -
 def test_a_job_runs_on_an_empty_machine(variables: dict[str, str]) -> None:
     run(["dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "iris"], variables)
     environment = Environment.read(variables)
-    url = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server.url
+    url = local_serving(environment).server.url
     flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
     code, answer = post(f"{url}/v1/models/iris:predict", {"instances": [flower]})
     assert (code, answer["predictions"][0]["label"]) == (200, "setosa")
@@ -63,7 +63,7 @@ def test_stop_and_start_bring_the_same_model_back(variables: dict[str, str]) -> 
     assert "serving: was not running" in run(["python", "-m", "mlops_assets.cli", "servers", "stop"], variables)
     run(["python", "-m", "mlops_assets.cli", "servers", "start"], variables)
     environment = Environment.read(variables)
-    url = LocalServing(state=str(environment.home / "serving"), port=environment.serving_port).server.ensure_running()
+    url = local_serving(environment).server.ensure_running()
     flower = {"sepal_length": 6.7, "sepal_width": 3.0, "petal_length": 5.2, "petal_width": 2.3}
     assert post(f"{url}/v1/models/iris:predict", {"instances": [flower]})[1]["predictions"][0]["label"] == "virginica"
 

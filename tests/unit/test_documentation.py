@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
 
-from mlops_assets.serving import routes
+from mlops_assets.serving import request_metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
 SUFFIXES = {Counter: "_total", Gauge: "", Histogram: "", Summary: ""}
 METRICS = [
     f"{metric.describe()[0].name}{SUFFIXES[type(metric)]}"
-    for metric in vars(routes).values()
+    for metric in vars(request_metrics).values()
     if isinstance(metric, tuple(SUFFIXES))
 ]
 

@@ -7,11 +7,17 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "tests" / "unit"
 SERVER = "tests/integration/test_serving.py"
+ROUTES = "tests/unit/serving/test_routes.py"
 TESTED_ELSEWHERE = {
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
+    "mlops_assets.serving.http_answers": ROUTES,
+    "mlops_assets.serving.limits": ROUTES,
     "mlops_assets.serving.model_server": SERVER,
+    "mlops_assets.serving.prediction_route": ROUTES,
     "mlops_assets.serving.predictor": SERVER,
+    "mlops_assets.serving.request_metrics": SERVER,
+    "mlops_assets.serving.server_state": ROUTES,
     "mlops_assets.testing.serving_target_conformance": "tests/unit/resources/serving/test_serving_target.py",
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",

@@ -196,10 +196,6 @@ class _Rows:
         ]
         return statistics, violations, found["rows"], int(found["width"] or 0)
 
-    def _rules(self, column: NamedColumn) -> list[tuple[str, str]]:
-        name = self.names[column.name]
-        return rules_of(column, name, self.types[name], drop_nulls=self.plan.prepare.drop_nulls)
-
     def _example(self, column: NamedColumn, condition: str) -> str:
         """The smallest of the values that break a rule."""
         name = self.names[column.name]

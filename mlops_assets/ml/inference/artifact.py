@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ INSIDE = "mlops/"  # begins the name of every tensor inside of a graph
 ESCAPE = "column:"
 
 
+@lru_cache(4_096)
 def tensor_name(column: str) -> str:
     """The name of the graph's input for a column: its own, unless that is taken by an output or by what is inside.
 

@@ -32,7 +32,7 @@ ADDRESSES: dict[str, tuple[Address, ...]] = {
     "instance metadata": (Address("169.254.169.254"), Address("fd00:ec2::254")),
 }
 # Wherever the table says nothing
-TCP_PORTS = (22, 53, 80, 443, 3000, 3001, 3030, 4180, 5000, 5432, 8080, 29500)
+TCP_PORTS = (22, 53, 80, 443, 3000, 3001, 3030, 4180, 5000, 5432, 8080, 8081, 29500)
 PORTS = ((53, "UDP"), *((port, "TCP") for port in TCP_PORTS))
 WORKLOADS = {
     "dagster-webserver": "webserver",
@@ -147,7 +147,7 @@ class World:
         self._add("deployment step", step("deployment"))
         self._add("training worker", worker())
         pod, selector = predictor("iris-candidate")
-        self._add("predictor", pod, (("http1", 8080, "TCP"),))
+        self._add("predictor", pod, (("http1", 8080, "TCP"), ("grpc", 8081, "TCP")))
         self._add("viewers' proxy", proxy_labels())
         self._add("operators' proxy", proxy_labels() | {"mlops.dev/authenticates": "operators"})
         dns = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
@@ -164,7 +164,7 @@ class World:
         self.services = [service_of(item) for item in of_kind(objects, "Service")]
         self.services += services_of_dagsters_chart(self.home) if with_chart else []
         self.services += [
-            Service("iris-candidate-predictor", self.home, selector, ((80, 8080, "TCP"),)),
+            Service("iris-candidate-predictor", self.home, selector, ((80, 8080, "TCP"), (8081, 8081, "TCP"))),
             Service("kube-dns", "kube-system", {"k8s-app": "kube-dns"}, ((53, "dns", "UDP"), (53, "dns-tcp", "TCP"))),
         ]
         self.api_server = Service("kubernetes", "default", {}, ((443, 443, "TCP"),))

@@ -46,7 +46,9 @@ def test_an_artifact_is_downloaded_and_can_be_served(bucket: str, version: Serve
     download_artifact(f"s3://{bucket}/served/m", models, "m", version)
     assert Declaration.read(models / "m") == Declaration(champion=version)
     assert sorted(path.name for path in (models / "m" / version.folder).iterdir()) == ["model.json", "model.onnx"]
-    assert Repository(models).load("m")
+    repository = Repository(models)
+    repository.load("m")
+    assert repository.models["m"].served == version
 
 
 def test_a_missing_file_is_told_with_its_address(bucket: str, version: ServedVersion, tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def test_requests_that_went_well_write_no_line(server: Server) -> None:
     [
         ("POST", "/v1/models/m:predict", 400, "column x is missing"),
         ("POST", "/v1/models/n:predict", 404, "there is no model 'n'"),
-        ("POST", "/v2/repository/models/n/load", 422, "there is no model 'n'"),
-        ("GET", "/v2/models/n", 404, "Model with name n does not exist"),
-        ("POST", "/v2/repository/models/n/unload", 404, "Model with name n does not exist"),
-        ("DELETE", "/v2/models/m", 405, "Method Not Allowed"),
+        ("POST", "/v2/repository/models/n/load", 401, "whoever loads models shows the server's token"),
+        ("GET", "/v2/models/n", 404, "there is no model 'n'"),
+        ("POST", "/v2/repository/models/n/unload", 404, "there is no such route"),
+        ("DELETE", "/v2/models/m", 405, "GET is allowed alone"),
     ],
 )
 def test_a_request_that_went_wrong_writes_one_line_with_the_reason(

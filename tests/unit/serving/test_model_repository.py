@@ -40,12 +40,12 @@ def damage(repository: Repository, version: ServedVersion) -> None:
 
 
 def served(repository: Repository) -> dict[str, str]:
-    return {name: model.served.version for name, model in repository.get_models().items()}
+    return {name: model.served.version for name, model in repository.models.items()}
 
 
 def test_champion_and_candidate_are_served_beside_each_other(repository: Repository) -> None:
     declare(repository, stored(repository, 1), stored(repository, 2))
-    assert repository.load("m")
+    repository.load("m")
     assert served(repository) == {"m": "1", "m-candidate": "2"}
 
 
@@ -61,9 +61,9 @@ def test_a_candidate_that_is_not_declared_any_more_goes(repository: Repository) 
 def test_what_is_served_already_is_not_loaded_again(repository: Repository) -> None:
     declare(repository, stored(repository, 1))
     repository.load("m")
-    before = repository.get_model("m")
+    before = repository.models["m"]
     repository.load("m")
-    assert repository.get_model("m") is before
+    assert repository.models["m"] is before
 
 
 def test_a_refused_candidate_leaves_the_champion(repository: Repository) -> None:

@@ -45,8 +45,14 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
     assert predictor["labels"] == {"mlops.dev/model": "flight_delay", "mlops.dev/stage": "serving"}
     [container] = predictor["containers"]
     assert container["image"] == "image:1"
-    assert container["args"][:6] == ["--models", "/tmp/models", "--port", "8080", "--host", "0.0.0.0"]
-    assert dict(zip(container["args"][6::2], container["args"][7::2], strict=True)) == {
+    assert dict(zip(container["args"][::2], container["args"][1::2], strict=True)) == {
+        "--models": "/tmp/models",
+        "--host": "0.0.0.0",
+        "--port": "8080",
+        "--grpc-port": "8081",
+        "--drain": "5",
+        "--max-body-mib": "8",
+        "--max-rows": "100000",
         "--fetch": "s3://lake/served/flight_delay/3",
         "--model": "flight_delay",
         "--model-version": "3",
@@ -66,6 +72,14 @@ def test_a_predictor_has_the_memory_that_its_artifact_takes(size: int, requested
         "requests": {"cpu": "200m", "memory": requested},
         "limits": {"memory": limit},
     }
+
+
+def test_a_predictor_that_takes_larger_bodies_has_the_memory_for_them() -> None:
+    version = ServedVersion.of(3, "0" * 64)
+    service = inference_service("iris", "iris", version, "s3://lake/p", "i:1", size=1, replicas=1, max_body_mib=64)
+    [container] = service["spec"]["predictor"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "4608Mi"}
+    assert container["args"][container["args"].index("--max-body-mib") + 1] == "64"
 
 
 def test_the_pods_of_a_service_are_in_several_zones_and_go_one_at_a_time() -> None:

@@ -57,8 +57,7 @@ class Server:
             predictor = Predictor(name, version, self.files[version.folder])
         except ArtifactError as error:
             raise DeploymentError(str(error)) from error
-        inputs, request_id = predictor.decode_request(json.dumps(body).encode(), "v2")
-        return json.loads(predictor.encode_response(predictor.onnx.predict(inputs), request_id, "v2"))
+        return json.loads(predictor.predict_v2(json.dumps(body).encode(), None).body)
 
     def versions(self) -> dict[str, str]:
         """The versions by the names under which they are served."""

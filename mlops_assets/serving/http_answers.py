@@ -1,0 +1,37 @@
+"""Responses of the model server, and the headers that it reads and writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Headers = Mapping[bytes, bytes]
+
+VERSION, REQUEST_ID, JSON_LENGTH = b"x-model-version", b"x-request-id", b"inference-header-content-length"
+JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    code: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def answer_json(content: object, code: int = 200) -> Answer:
+    """A response of plain values."""
+    return Answer(code, orjson.dumps(content))
+
+
+class Refused(Exception):
+    """A request that is answered by an error."""
+
+    def __init__(self, code: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(reason)
+        self.answer = Answer(code, orjson.dumps({"error": reason}), headers=headers)

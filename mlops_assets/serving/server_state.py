@@ -1,0 +1,91 @@
+"""What HTTP and gRPC share: the models, whether the server is ready, and how many large requests it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.errors import MlopsError
+from mlops_assets.serving.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from mlops_assets.serving.model_repository import Repository
+    from mlops_assets.serving.predictor import Predictor
+
+
+SERVER_VERSION = "0.1.0"  # that of pyproject.toml, which no image has
+
+
+class Busy(Exception):
+    """Too many large requests are being answered."""
+
+
+class NotServed(MlopsError):
+    """There is no such model, or it has another version."""
+
+
+class ServerState:
+    """The models of a server, and its limits."""
+
+    def __init__(self, repository: Repository, limits: Limits | None = None) -> None:
+        self.repository, self.limits = repository, limits or Limits()
+        self.draining = False
+        """The server is about to stop; it still answers."""
+        self._held = asyncio.Semaphore(self.limits.held_bodies)
+        self._answered = asyncio.Semaphore(self.limits.large_bodies)
+
+    @property
+    def ready(self) -> bool:
+        """The server has models and is not about to stop."""
+        return bool(self.repository.models) and not self.draining
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the server is, in V2's words."""
+        extensions = ["model_repository", "binary_tensor_data"]
+        return {"name": "mlops-assets", "version": SERVER_VERSION, "extensions": extensions}
+
+    def model(self, name: str, version: str | None = None) -> Predictor:
+        """The model that answers under a name, which has the version if one is given.
+
+        Raises:
+            NotServed: there is none.
+        """
+        model = self.repository.models.get(name)
+        if model is None:
+            raise NotServed(f"there is no model {name[:63]!r} here")
+        if version not in (None, model.served.version):
+            raise NotServed(f"version {model.served.version} of {name} is served, and not {version[:63]!r}")
+        return model
+
+    @asynccontextmanager
+    async def holding_large(self) -> AsyncGenerator[None]:
+        """Hold a large request; of these there are only so many at a time.
+
+        Raises:
+            Busy: there are.
+        """
+        if self._held.locked():
+            raise Busy
+        async with self._held:
+            yield
+
+    @asynccontextmanager
+    async def answering_large(self) -> AsyncGenerator[None]:
+        """Wait until a large request may be answered.
+
+        Raises:
+            Busy: that took too long.
+        """
+        try:
+            async with asyncio.timeout(self.limits.large_body_wait_s):
+                await self._answered.acquire()
+        except TimeoutError:
+            raise Busy from None
+        try:
+            yield
+        finally:
+            self._answered.release()
