@@ -165,7 +165,8 @@ class Platform:
         uri = self.lake_uri or str(self.home / "lake")
         self.lake = Lake(uri=uri, cache=str(self.home / "cache"), endpoint_url=self.endpoint_url)
         self.tracking = Tracking(uri=self.mlflow_uri, lake=self.lake)
-        self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port)
+        log_uri = uri if self.endpoint_url is None else None
+        self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port, log_uri=log_uri)
         self.instance = dg.DagsterInstance.ephemeral()
 
     def put(self, rows: pd.DataFrame, name: str = "a.csv") -> None:

@@ -83,7 +83,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             with tempfile.TemporaryDirectory() as draft:
                 artifact = tracking.download(version, Path(draft))
                 held.check()
-                proof = serving.deploy(spec.model, artifact, version.sha256, version.version)
+                proof = serving.deploy(spec.model, artifact, version.sha256, version.version, spec.deploy.inference_log)
             held.check()
             evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
             if version.version != registered_model.version:  # the entry is missing only if its run ended before

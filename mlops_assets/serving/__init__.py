@@ -3,12 +3,13 @@
 The way of a prediction request:
 
 1. `model_server.main` has loaded what the files declare (`model_repository.Repository.load_all`), each version as a
-   `predictor.Predictor`, and started KServe's server with our routes in front (`kserve_patch.create_server`).
-2. `routes.PredictionRoutes` matches the path, and `routes.PredictionRoutes.predict` finds the model. All other paths
-   are KServe's.
-3. `routes.read_body` reads the body, and `routes.response_to` makes the response of it:
-4. `predictor.Predictor.decode_request` parses the JSON (`inference_protocol.parse_json`) and checks it against the
-   model's signature (`inference_protocol.decode_v1`, `inference_protocol.decode_v2`). What does not fit ends here.
-5. `mlops_assets.ml.inference.onnx_model.OnnxModel.predict` runs the graph.
-6. `predictor.Predictor.encode_response` makes JSON of its outputs, and `routes.send_bytes` sends it.
+   `predictor.Predictor`, and started `http_server.Server` with the routes (`routes.Routes`).
+2. `routes.Routes` matches the path, and `prediction_route.PredictionRoute` finds the model and reads the body.
+3. `predictor.Predictor.predict_v1` or `predictor.Predictor.predict_v2` parses the JSON
+   (`inference_protocol.parse_json`), and the model's reader checks it against the signature
+   (`inference_protocol.RequestReader.v1`, `inference_protocol.RequestReader.v2`). What does not fit ends here.
+4. `mlops_assets.ml.inference.onnx_model.OnnxModel.predict` runs the graph.
+5. The predictor makes a `predictor.Prediction` of its outputs, and `routes.Routes` sends it.
+
+Over gRPC it is `grpc_server.Inference`, and `grpc_server.infer` in the place of 3 to 5.
 """

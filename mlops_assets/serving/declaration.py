@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from mlops_assets.ml.errors import ArtifactError, DataError
 from mlops_assets.ml.values import Document, Value
+from mlops_assets.serving.log_policy import InferenceLogPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,16 +16,19 @@ EXIT_REFUSED = 65  # of a server whose one model can never be served; EX_DATAERR
 
 
 class ServedVersion(Value):
-    """A version that is served or is to be: the folder it is stored in, and the digest of its graph."""
+    """A version that is served or is to be: the folder it is stored in, the digest of its graph, and what is kept of
+    its requests.
+    """
 
     folder: str
     sha256: str
     version: str
+    log: InferenceLogPolicy | None = None
 
     @classmethod
-    def of(cls, version: int | str, sha256: str) -> ServedVersion:
+    def of(cls, version: int | str, sha256: str, log: InferenceLogPolicy | None = None) -> ServedVersion:
         """A version, in the folder that is its own."""
-        return cls(folder=f"{version}-{sha256[:12]}", sha256=sha256, version=str(version))
+        return cls(folder=f"{version}-{sha256[:12]}", sha256=sha256, version=str(version), log=log)
 
 
 class Declaration(Document):

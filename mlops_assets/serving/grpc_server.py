@@ -127,23 +127,18 @@ def infer(model: Predictor, request: Any) -> Any:
     Raises:
         BadRequest: it does not fit the model.
     """
+    start = time.perf_counter()
     request_id = request_id_of(request.id) or uuid.uuid4().hex
     names = [output.name for output in request.outputs] or model.onnx.output_names
     model.check_outputs(dict.fromkeys(names))
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise BadRequest(f"there are {len(request.inputs)} inputs, but {len(raw)} raw_input_contents")
-    found = model.onnx.predict(
-        model.reader.tensors(
-            Tensor(
-                given.name,
-                given.datatype,
-                list(given.shape),
-                memoryview(raw[index]) if raw else _contents(given),
-            )
-            for index, given in enumerate(request.inputs)
-        )
+    inputs = model.reader.tensors(
+        Tensor(given.name, given.datatype, list(given.shape), memoryview(raw[index]) if raw else _contents(given))
+        for index, given in enumerate(request.inputs)
     )
+    found = model.answer(request_id, inputs, start, request.ByteSize())
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.served.version, id=request_id)
     for name in names:
         values = found[name]

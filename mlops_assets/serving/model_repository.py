@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.ml.values import MODEL_NAME
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
+from mlops_assets.serving.inference_log import nothing_recorded
 from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.predictor import Predictor
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mlops_assets.serving.inference_log import InferenceLog
 
 log = logging.getLogger("mlops_assets.serving")
 
@@ -21,8 +24,8 @@ log = logging.getLogger("mlops_assets.serving")
 class Repository:
     """Loads what the files declare. A version that is refused leaves the one that answers in its place."""
 
-    def __init__(self, folder: Path, max_rows: int = Limits().rows) -> None:
-        self.folder, self.max_rows = folder.resolve(), max_rows
+    def __init__(self, folder: Path, max_rows: int = Limits().rows, inference_log: InferenceLog | None = None) -> None:
+        self.folder, self.max_rows, self.inference_log = folder.resolve(), max_rows, inference_log
         self.models: dict[str, Predictor] = {}
         """What answers, by the name under which it does."""
         self.refused: dict[str, str] = {}
@@ -95,4 +98,8 @@ class Repository:
         artifact = (folder / wanted.folder).resolve()
         if not artifact.is_relative_to(folder):
             raise ArtifactError(f"{wanted.folder!r} lies outside the model's own folder; refused")
-        self.models[name] = Predictor(name, wanted, artifact, self.max_rows)
+        record = nothing_recorded
+        if self.inference_log and wanted.log:
+            self.inference_log.check(wanted.log)
+            record = self.inference_log.record
+        self.models[name] = Predictor(name, wanted, artifact, self.max_rows, record)

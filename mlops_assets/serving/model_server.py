@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,11 @@ from mlops_assets.serving.artifact_download import download_artifact
 from mlops_assets.serving.declaration import EXIT_REFUSED, ServedVersion
 from mlops_assets.serving.grpc_server import start_grpc_server
 from mlops_assets.serving.http_server import STOP_S, Server
+from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.log_lines import configure_logging
+from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.serving.log_store import open_log_store
 from mlops_assets.serving.model_repository import Repository
 from mlops_assets.serving.routes import LOCAL_HOSTS, Routes
 from mlops_assets.serving.server_state import ServerState
@@ -30,6 +34,7 @@ from mlops_assets.serving.server_state import ServerState
 if TYPE_CHECKING:
     from argparse import Namespace
 
+SALT = "MLOPS_LOG_SALT"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -44,16 +49,22 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--drain", type=float, default=0, help="seconds to go on answering after SIGTERM")
     parser.add_argument("--max-body-mib", type=int, default=Limits().body_bytes >> 20, help="the largest request")
     parser.add_argument("--max-rows", type=int, default=Limits().rows, help="the most rows of a request")
+    parser.add_argument("--log-uri", help="s3://bucket/prefix or folder of the lake, for the inference log")
+    parser.add_argument("--log-policy", help="what is fetched: what of its requests is kept, as JSON")
     parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
     for name in ("--model", "--model-version", "--sha256"):
         parser.add_argument(name, help="what is fetched")
     options = parser.parse_args(arguments)
     configure_logging()
     limits = Limits(body_bytes=options.max_body_mib << 20, rows=options.max_rows)
-    repository = Repository(options.models, limits.rows)
+    inference_log = None
+    if options.log_uri:
+        inference_log = InferenceLog(open_log_store(options.log_uri), os.environ.get(SALT, "").encode())
+    repository = Repository(options.models, limits.rows, inference_log)
     if options.fetch:
         try:
-            version = ServedVersion.of(options.model_version, options.sha256)
+            policy = InferenceLogPolicy.model_validate_json(options.log_policy) if options.log_policy else None
+            version = ServedVersion.of(options.model_version, options.sha256, policy)
             download_artifact(options.fetch, options.models, options.model, version)
             repository.load(options.model)
         except MlopsError as error:
@@ -63,7 +74,11 @@ def main(arguments: list[str]) -> None:
     else:
         repository.load_all()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, repository, limits))
+        try:
+            runner.run(_serve(options, repository, limits))
+        finally:
+            if inference_log:
+                inference_log.close()
 
 
 async def _serve(options: Namespace, repository: Repository, limits: Limits) -> None:

@@ -6,22 +6,20 @@ import asyncio
 import re
 import time
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import BadRequest
 from mlops_assets.serving.http_answers import BINARY, JSON, JSON_LENGTH, REQUEST_ID, VERSION, Answer, Refused
 from mlops_assets.serving.limits import LARGE_BODY
+from mlops_assets.serving.request_body import body_up_to
 from mlops_assets.serving.request_metrics import observe
 from mlops_assets.serving.server_state import Busy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
     from mlops_assets.serving.http_answers import Headers
     from mlops_assets.serving.predictor import Predictor
+    from mlops_assets.serving.request_body import Receive
     from mlops_assets.serving.server_state import ServerState
-
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 PREDICT = re.compile(r"/v1/models/([^/:]+):predict|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -45,7 +43,7 @@ class PredictionRoute:
         start, code = time.perf_counter(), 500
         try:
             self._check_length(headers.get(b"content-length", b""))
-            body, whole = await _body_up_to(LARGE_BODY, receive)
+            body, whole = await body_up_to(LARGE_BODY, receive)
             if whole and len(body) <= LARGE_BODY and b"content-encoding" not in headers:
                 start = time.perf_counter()
                 answer = _predict(model, body, headers, v1=bool(v1))
@@ -71,7 +69,7 @@ class PredictionRoute:
         """Answer a large body in a thread."""
         async with self.state.holding_large():
             if not whole:
-                rest, whole = await _body_up_to(self.limits.body_bytes - len(body), receive)
+                rest, whole = await body_up_to(self.limits.body_bytes - len(body), receive)
                 body += rest
             if not whole or len(body) > self.limits.body_bytes:
                 raise self._too_large()
@@ -127,16 +125,3 @@ def _json_length(given: bytes | None, body: int) -> int | None:
     if not given.isdigit() or int(given[:20]) > body:
         raise BadRequest("Inference-Header-Content-Length must be the number of the body's first bytes that are JSON")
     return int(given)
-
-
-async def _body_up_to(limit: int, receive: Receive) -> tuple[bytes, bool]:
-    """The next bytes of a body, a message more than `limit` at most, and whether they are the last ones."""
-    parts, size, whole = list[bytes](), 0, False
-    while not whole and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionError
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        whole = not message.get("more_body")
-    return parts[0] if len(parts) == 1 else b"".join(parts), whole

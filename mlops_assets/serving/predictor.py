@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ import orjson
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
+from mlops_assets.serving.inference_log import nothing_recorded
 from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
 from mlops_assets.serving.limits import Limits
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlops_assets.serving.declaration import ServedVersion
+    from mlops_assets.serving.inference_log import Record
 
 GRAPH_DATATYPES = {
     "tensor(float)": "FP32",
@@ -53,8 +56,15 @@ class Predictor:
         ArtifactError: the files are refused, or the golden rows are answered differently than in training.
     """
 
-    def __init__(self, name: str, served: ServedVersion, folder: Path, max_rows: int = Limits().rows) -> None:
-        self.name, self.served = name, served
+    def __init__(
+        self,
+        name: str,
+        served: ServedVersion,
+        folder: Path,
+        max_rows: int = Limits().rows,
+        record: Record = nothing_recorded,
+    ) -> None:
+        self.name, self.served, self._record = name, served, record
         graph, self.signature = load_artifact(folder, served.sha256)
         self.onnx = OnnxModel(graph)
         self.reader = RequestReader(self.signature.inputs, max_rows)
@@ -81,9 +91,10 @@ class Predictor:
         Raises:
             BadRequest: it does not fit the model.
         """
+        start = time.perf_counter()
         content = parse_json(body)
         request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
-        outputs = self.onnx.predict(self.reader.v1(content))
+        outputs = self.answer(request_id, self.reader.v1(content), start, len(body))
         if "prediction" in outputs:
             predictions: list[Any] = outputs["prediction"][:, 0].tolist()
         else:
@@ -98,13 +109,14 @@ class Predictor:
         Raises:
             BadRequest: it does not fit the model.
         """
+        start = time.perf_counter()
         if json_bytes is None:
             content, binary = parse_json(body), None
         else:
             content, binary = parse_json(body[:json_bytes]), memoryview(body)[json_bytes:]
         request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
         wanted = self._wanted_outputs(content)
-        outputs = self.onnx.predict(self.reader.v2(content, binary))
+        outputs = self.answer(request_id, self.reader.v2(content, binary), start, len(body))
         described, tensors = list[dict[str, Any]](), list[bytes]()
         for name, as_binary in wanted.items():
             values = outputs[name]
@@ -116,6 +128,14 @@ class Predictor:
                 tensor["data"] = values.ravel().tolist()
         head = orjson.dumps(self._named(request_id) | {"outputs": described})
         return Prediction(request_id, b"".join([head, *tensors]), len(head) if tensors else None)
+
+    def answer(
+        self, request_id: str, inputs: dict[str, NDArray[Any]], start: float, size: int
+    ) -> dict[str, NDArray[Any]]:
+        """Run the graph for a request of `size` bytes that came at `start` (of `time.perf_counter`), and record it."""
+        outputs = self.onnx.predict(inputs)
+        self._record(self, request_id, time.perf_counter() - start, inputs, outputs, size)
+        return outputs
 
     def _named(self, request_id: str) -> dict[str, Any]:
         return {"model_name": self.name, "model_version": self.served.version, "id": request_id}

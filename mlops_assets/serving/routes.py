@@ -1,4 +1,4 @@
-"""What the model server answers over HTTP: predictions first, then the table of all other routes.
+"""What the model server answers over HTTP: predictions and labels first, then the table of all other routes.
 
 What is in neither does not exist. Each request that is answered by an error has one line in the log, the others have
 none.
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import BadRequest, MlopsError
 from mlops_assets.serving.api_description import api_description, api_page
+from mlops_assets.serving.feedback import MAX_LABEL_BYTES, read_labels, store_labels
 from mlops_assets.serving.http_answers import HTML, Answer, Refused, answer_json
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.prediction_route import PREDICT, PredictionRoute
+from mlops_assets.serving.request_body import Receive, body_up_to
 from mlops_assets.serving.server_state import NotServed
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from mlops_assets.serving.server_state import ServerState
 
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+FEEDBACK = re.compile(r"/v1/models/([^/:]+)/feedback")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 log = logging.getLogger("mlops_assets.serving")
 
@@ -76,11 +78,30 @@ class Routes:
         if match := PREDICT.fullmatch(path):
             _check_method(method, "POST")
             return await self.predict(match, headers, receive)
+        if match := FEEDBACK.fullmatch(path):
+            _check_method(method, "POST")
+            return await self.take_labels(match[1], receive)
         for allowed, pattern, respond in ROUTES:
             if match := pattern.fullmatch(path):
                 _check_method(method, allowed)
                 return await respond(self, headers, *match.groups())
         raise Refused(404, "there is no such route; GET /openapi.json names those of the models")
+
+    async def take_labels(self, name: str, receive: Receive) -> Answer:
+        """Store labels of rows that were asked about."""
+        model, inference_log = self.state.model(name), self.state.inference_log
+        if inference_log is None or model.served.log is None:
+            raise Refused(404, f"{name} has no inference log")
+        body, whole = await body_up_to(MAX_LABEL_BYTES, receive)
+        if not whole or len(body) > MAX_LABEL_BYTES:
+            raise Refused(413, f"the body is larger than {MAX_LABEL_BYTES >> 20} MiB")
+        try:
+            labels = read_labels(body, model)
+        except BadRequest as error:
+            raise Refused(400, str(error)) from error
+        if not await store_labels(labels, inference_log):
+            raise Refused(503, "labels cannot be stored now", (b"retry-after", b"10"))
+        return answer_json({"stored": len(labels)})
 
     async def alive(self, _: Headers) -> Answer:
         """The server runs (V1)."""

@@ -32,6 +32,7 @@ class ServerState:
 
     def __init__(self, repository: Repository, limits: Limits | None = None) -> None:
         self.repository, self.limits = repository, limits or Limits()
+        self.inference_log = repository.inference_log
         self.draining = False
         """The server is about to stop; it still answers."""
         self._held = asyncio.Semaphore(self.limits.held_bodies)

@@ -19,6 +19,7 @@ from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, did_you_mean, problem
+from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.spec.cron import Cron
 from resources.kubernetes.compute import Compute, TrainingCompute
 from resources.lake.stores import STORES, scheme_of
@@ -166,9 +167,17 @@ class Retrain(Value):
     schedule: Cron = Field(description="Cron expression, in UTC")
 
 
+class Deploy(Value):
+    """How the model is served."""
+
+    inference_log: InferenceLogPolicy = Field(
+        default=InferenceLogPolicy(), description="What is kept of the requests that are answered"
+    )
+
+
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-# Folders of the lake beside those of models: predictors read the one, and the other is emptied by the bucket itself
-FOLDERS = ("served", "checkpoints")
+# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, and what they write
+FOLDERS = ("served", "checkpoints", "inference", "labels")
 
 
 class ModelSpec(Value):
@@ -187,6 +196,7 @@ class ModelSpec(Value):
     features: Features = Field(description="What the model sees")
     train: Train = Field(description="The network or estimator, how it is fitted, and where")
     gate: Gate = Field(description="What a model must reach before it is registered")
+    deploy: Deploy = Field(default=Deploy(), description="How the model is served")
     retrain: Retrain | None = Field(default=None, description="When the whole life cycle runs again by itself")
     compute: Compute = Field(default=Compute(), description="The pods of all stages but the training")
 
@@ -221,6 +231,7 @@ class ModelSpec(Value):
                 raise problem(where, f"the target is computed from {name} ({self.target.from_}); that would be leakage")
         self._target_fits(known)
         self._split_fits(known)
+        self._log_fits()
         if self.gate.metric not in METRICS_BY_TASK[self.task]:
             allowed = ", ".join(METRICS_BY_TASK[self.task])
             raise problem("gate.metric", f"{self.gate.metric} does not fit {self.task}; choose one of {allowed}")
@@ -230,6 +241,14 @@ class ModelSpec(Value):
                     f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}"
                 )
         return self
+
+    def _log_fits(self) -> None:
+        for field in ("leave_out", "hash"):
+            for index, name in enumerate(getattr(self.deploy.inference_log, field)):
+                if name not in self.features.use:
+                    hint, used = did_you_mean(name, self.features.use), ", ".join(self.features.use)
+                    what = f"{name} is none of the features{hint}; requests have these alone: {used}"
+                    raise problem(f"deploy.inference_log.{field}.{index}", what)
 
     def _split_fits(self, known: str) -> None:
         split, event_time = self.prepare.split, self.source.event_time

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resources.lake.stores import scheme_of
 from resources.serving.local_serving import LocalServing
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
 
 def local_serving(environment: Environment) -> LocalServing:
     """The model server of this machine."""
+    lake = environment.lake_uri
     return LocalServing(
+        log_uri=lake if scheme_of(lake) else str(Path(lake).absolute()),
         state=str(environment.home / "serving"),
         port=environment.serving_port,
         grpc_port=environment.serving_grpc_port,

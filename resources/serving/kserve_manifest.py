@@ -84,13 +84,16 @@ def inference_service(
     prefix: str = "",
     max_body_mib: int = 8,
     max_rows: int = 100_000,
+    lake_uri: str = "",
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
     `size` are the artifact's bytes, by which it has memory; of the `replicas` each is in another zone where it can be.
-    `prefix` is that of the cluster's priority classes.
+    `prefix` is that of the cluster's priority classes. Into the lake at `lake_uri` it writes the inference log.
     """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
+    if version.log:
+        arguments += ["--log-uri", lake_uri, "--log-policy", version.log.model_dump_json()]
     container = {
         "name": "kserve-container",
         "image": image,
@@ -99,6 +102,7 @@ def inference_service(
         "envFrom": [
             {"configMapRef": {"name": "mlops-environment"}},
             {"secretRef": {"name": "lake-credentials", "optional": True}},
+            {"secretRef": {"name": "inference-log", "optional": True}},
         ],
         # KServe's Service has the first as port 80, and each further one under its own number
         "ports": [

@@ -113,6 +113,7 @@ class KServe(ServingTarget):
             prefix=self.prefix,
             max_body_mib=self.max_body_mib,
             max_rows=self.max_rows,
+            lake_uri=self.lake.uri,
         )
 
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:

@@ -37,6 +37,7 @@ class LocalServing(ServingTarget):
     grpc_port: int | None = None
     max_body_mib: int = 8
     max_rows: int = 100_000
+    log_uri: str | None = None
 
     @property
     def models(self) -> Path:
@@ -49,6 +50,8 @@ class LocalServing(ServingTarget):
         command = [sys.executable, "-m", "mlops_assets.serving.model_server"]
         command += ["--models", str(self.models), "--port", str(self.port), "--token-file", str(self._token_file())]
         command += ["--max-body-mib", str(self.max_body_mib), "--max-rows", str(self.max_rows)]
+        if self.log_uri:
+            command += ["--log-uri", self.log_uri]
         if self.grpc_port:
             command += ["--grpc-port", str(self.grpc_port)]
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}

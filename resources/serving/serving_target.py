@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from mlops_assets.serving.log_policy import InferenceLogPolicy
+
 
 class ServingTarget(dg.ConfigurableResource[Any], ABC):
     """A place where versions of models are served.
@@ -58,8 +60,12 @@ class ServingTarget(dg.ConfigurableResource[Any], ABC):
                 return [name for name, version in served.items() if version]
     """
 
-    def deploy(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
+    def deploy(
+        self, model: str, artifact: Path, sha256: str, version: int, log: InferenceLogPolicy | None = None
+    ) -> Proof:
         """Serve a version: up as candidate, its golden rows verified over HTTP, made champion, verified again.
+
+        `log` is what is kept of its requests.
 
         Whatever goes wrong, the version that answered before goes on, or answers again.
 
@@ -67,7 +73,7 @@ class ServingTarget(dg.ConfigurableResource[Any], ABC):
             DeploymentError: it was refused or answered wrongly.
         """
         signature = ModelSignature.read(artifact)
-        new, name = ServedVersion.of(version, sha256), f"Version {version} of {model}"
+        new, name = ServedVersion.of(version, sha256, log), f"Version {version} of {model}"
         with self.exclusive(model):
             before = self.current(model)
             stays = f"version {before.version} keeps answering" if before else "nothing is served"

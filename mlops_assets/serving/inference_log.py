@@ -1,0 +1,321 @@
+"""Keeps what was asked and answered, and the labels that come later, as Parquet files in the lake.
+
+A request only puts what it has into a bounded queue. A thread makes files of it, by hour: when enough has come, when
+the oldest has waited long enough, and when the server stops. Where the lake is away the files wait, also bounded, and
+then the queue fills: what does not fit is dropped, counted and said. A server that is killed loses what it had not
+stored yet, at most what came in `age_s`.
+
+`inference/<model>/<yyyy>/<mm>/<dd>/<hh>/<server>-<n>.parquet` has a row for each row that was asked about: request_id,
+row, time (when it was answered), version, role, latency_ms, `input:<column>` for each column and `output:<name>` for
+each output of the graph. A text or a digest is a text, a number float32, a label the text of it. `labels/...`, of the
+same form, has request_id, row, label (a text), time (when it became known) and received. A label is stored before the
+server says that it took it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prometheus_client import Counter
+
+from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.serving.declaration import CANDIDATE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mlops_assets.serving.log_policy import InferenceLogPolicy
+    from mlops_assets.serving.log_store import LogStore
+    from mlops_assets.serving.predictor import Predictor
+
+DROPPED = Counter("model_inference_log_dropped_total", "Requests that were answered and are not in the log", ["model"])
+STORED = Counter("model_inference_log_stored_total", "Requests whose log is stored", ["model"])
+REQUEST_BYTES = 2_000  # what a request takes in the queue beside the bytes of its body
+log = logging.getLogger("mlops_assets.serving")
+
+
+class Answered(NamedTuple):
+    """A request that was answered."""
+
+    model: Predictor
+    request_id: str
+    time: float
+    latency_s: float
+    inputs: dict[str, NDArray[Any]]
+    outputs: dict[str, NDArray[Any]]
+    size: int
+
+
+class Label(NamedTuple):
+    """What turned out to be true of a row of a request; `time` is when, and `received` when the server was told."""
+
+    model: str
+    request_id: str
+    row: int
+    label: str
+    time: datetime
+    received: datetime
+
+
+class File(NamedTuple):
+    """A file that is to be stored, and how many requests are in it."""
+
+    key: str
+    content: bytes
+    model: str
+    requests: int
+
+
+class InferenceLog:
+    """The log of a server. `salt` is for the columns of which a digest is kept."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        salt: bytes,
+        *,
+        age_s: float = 30,
+        batch_bytes: int = 4 << 20,
+        queue_bytes: int = 32 << 20,
+        waiting_bytes: int = 16 << 20,
+    ) -> None:
+        self._store, self._salt, self._age_s, self._batch_bytes = store, salt, age_s, batch_bytes
+        self._queue_bytes, self._waiting_bytes = queue_bytes, waiting_bytes
+        self._server = uuid.uuid4().hex[:16]
+        self._files = 0
+        self._queue, self._queued = deque[Answered](), 0
+        self._waiting = deque[File]()
+        self._lock, self._wake, self._stopping = threading.Lock(), threading.Event(), False
+        self._said_dropped = 0.0
+        self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
+        self._thread.start()
+
+    def check(self, policy: InferenceLogPolicy) -> None:
+        """Refuse what this log cannot do.
+
+        Raises:
+            ArtifactError: columns are to be hashed, and there is no salt.
+        """
+        if policy.hash and not self._salt:
+            what = f"a digest of {', '.join(policy.hash)} is to be kept, and there is no salt for it"
+            raise ArtifactError(what, remedy="give the server MLOPS_LOG_SALT, or leave the columns out")
+
+    def record(
+        self,
+        model: Predictor,
+        request_id: str,
+        latency_s: float,
+        inputs: dict[str, NDArray[Any]],
+        outputs: dict[str, NDArray[Any]],
+        size: int,
+    ) -> None:
+        """Keep an answered request, whose body had `size` bytes, if its model's policy says so; never waits."""
+        policy = model.served.log
+        if policy is None or not policy.keeps(request_id):
+            return
+        entry = Answered(model, request_id, time.time(), latency_s, inputs, outputs, size + REQUEST_BYTES)
+        with self._lock:
+            fits = self._queued + entry.size <= self._queue_bytes and not self._stopping
+            if fits:
+                self._queue.append(entry)
+                self._queued += entry.size
+        if not fits:
+            self._drop(model_name(model), 1)
+        elif self._queued >= self._batch_bytes:
+            self._wake.set()
+
+    def store_labels(self, labels: Sequence[Label]) -> None:
+        """Store labels of one model, all received at one moment.
+
+        Raises:
+            Exception: they are not known to be stored.
+        """
+        first = labels[0]
+        with self._lock:
+            key = self._key("labels", first.model, hour_of(first.received))
+        self._store.put(key, labels_file(labels))
+
+    def close(self, timeout_s: float = 15) -> None:
+        """Store what is there. What cannot be stored in time is counted as dropped."""
+        with self._lock:
+            self._stopping = True
+        self._deadline = time.monotonic() + timeout_s
+        self._wake.set()
+        self._thread.join(timeout_s + 30)
+        lost = [(file.model, file.requests) for file in self._waiting]
+        lost += [(model_name(entry.model), 1) for entry in self._queue]
+        for model, requests in lost:
+            self._drop(model, requests)
+        if lost:
+            log.error("the inference log loses %d requests: the lake is away", sum(count for _, count in lost))
+
+    def _run(self) -> None:
+        pause = 1.0
+        while True:
+            self._wake.wait(pause if self._waiting else self._age_s)
+            self._wake.clear()
+            stopping = self._stopping
+            while True:
+                if sum(len(file.content) for file in self._waiting) < self._waiting_bytes:
+                    self._waiting.extend(self._files_of(self._taken()))
+                stored = self._store_waiting()
+                pause = 1.0 if stored else min(2 * pause, 30)
+                if not stored or not (self._queued >= self._batch_bytes or (stopping and self._queued)):
+                    break
+            if stopping and (not (self._waiting or self._queued) or time.monotonic() > self._deadline):
+                return
+            if stopping:
+                time.sleep(0.2)
+                self._wake.set()
+
+    def _taken(self) -> list[Answered]:
+        """What is in the queue, a batch of it at most."""
+        entries, size = list[Answered](), 0
+        with self._lock:
+            while self._queue and size < self._batch_bytes:
+                entries.append(self._queue.popleft())
+                size += entries[-1].size
+            self._queued -= size
+        return entries
+
+    def _files_of(self, entries: Sequence[Answered]) -> list[File]:
+        by_file = dict[tuple[str, str, int], list[Answered]]()
+        for entry in entries:
+            hour = hour_of(datetime.fromtimestamp(entry.time, UTC))
+            by_file.setdefault((model_name(entry.model), hour, id(entry.model)), []).append(entry)
+        files = list[File]()
+        for (model, hour, _), found in by_file.items():
+            with self._lock:
+                key = self._key("inference", model, hour)
+            files.append(File(key, self._table_file(found), model, len(found)))
+        return files
+
+    def _key(self, kind: str, model: str, hour: str) -> str:
+        self._files += 1
+        return f"{kind}/{model}/{hour}/{self._server}-{self._files:08d}.parquet"
+
+    def _table_file(self, entries: Sequence[Answered]) -> bytes:
+        """The rows of requests to one version of a model."""
+        import numpy as np
+        import pyarrow as pa
+
+        model = entries[0].model
+        policy = model.served.log
+        assert policy is not None
+        counts = [len(next(iter(entry.inputs.values()))) for entry in entries]
+        role = "candidate" if model.name.endswith(CANDIDATE) else "champion"
+        moments = pa.array([int(entry.time * 1e6) for entry in entries], pa.timestamp("us", tz="UTC"))
+        index = np.repeat(np.arange(len(entries)), counts)
+        columns: dict[str, Any] = {
+            "request_id": pa.array([entry.request_id for entry in entries]).take(index),
+            "row": pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+            "time": moments.take(index),
+            "version": pa.array([model.served.version] * len(index)),
+            "role": pa.array([role] * len(index)),
+            "latency_ms": pa.array(np.array([1e3 * entry.latency_s for entry in entries], np.float32)).take(index),
+        }
+        for column in model.signature.inputs:
+            if column.name not in policy.leave_out:
+                values = np.concatenate([entry.inputs[column.name].ravel() for entry in entries])
+                columns[f"input:{column.name}"] = self._input(values, hashed=column.name in policy.hash)
+        for name in model.onnx.output_names:
+            values = np.concatenate([entry.outputs[name] for entry in entries])
+            if name == "label":
+                columns[f"output:{name}"] = pa.array([str(value) for value in values.tolist()])
+            elif name == "probabilities":
+                columns[f"output:{name}"] = pa.array(list(values), pa.list_(pa.float32()))
+            else:
+                columns[f"output:{name}"] = pa.array(values.ravel())
+        return parquet(pa.table(columns))
+
+    def _input(self, values: NDArray[Any], *, hashed: bool) -> Any:
+        import numpy as np
+        import pyarrow as pa
+
+        missing = [value == "" or value != value for value in values.tolist()]  # noqa: PLR0124 - NaN
+        if hashed:
+            texts = [
+                None if gone else self._digest(value) for value, gone in zip(values.tolist(), missing, strict=True)
+            ]
+            return pa.array(texts, pa.string())
+        return pa.array(values, pa.string() if values.dtype == object else None, mask=np.array(missing))
+
+    def _digest(self, value: object) -> str:
+        return hmac.new(self._salt, str(value).encode(), hashlib.sha256).hexdigest()[:32]
+
+    def _store_waiting(self) -> bool:
+        while self._waiting:
+            file = self._waiting[0]
+            try:
+                self._store.put(file.key, file.content)
+            except Exception as error:
+                log.warning("the inference log cannot be stored now, %d files wait: %s", len(self._waiting), error)
+                return False
+            self._waiting.popleft()
+            if file.requests:
+                STORED.labels(file.model).inc(file.requests)
+        return True
+
+    def _drop(self, model: str, requests: int) -> None:
+        DROPPED.labels(model).inc(requests)
+        if time.monotonic() > self._said_dropped + 60:
+            self._said_dropped = time.monotonic()
+            log.error("the inference log is full: requests of %s are dropped, and counted at /metrics", model)
+
+
+Record = Callable[["Predictor", str, float, "dict[str, NDArray[Any]]", "dict[str, NDArray[Any]]", int], None]
+
+
+def nothing_recorded(*_: object) -> None:
+    """The record of a server that keeps no log."""
+
+
+def model_name(model: Predictor) -> str:
+    """The model, whatever its version is served as."""
+    return model.name.removesuffix(CANDIDATE)
+
+
+def hour_of(moment: datetime) -> str:
+    """The folder of an hour.
+
+    >>> hour_of(datetime(2026, 11, 17, 9, 59, tzinfo=UTC))
+    '2026/11/17/09'
+    """
+    return f"{moment:%Y/%m/%d/%H}"
+
+
+def labels_file(labels: Sequence[Label]) -> bytes:
+    """The rows of labels."""
+    import pyarrow as pa
+
+    moment = pa.timestamp("us", tz="UTC")
+    return parquet(
+        pa.table(
+            {
+                "request_id": [label.request_id for label in labels],
+                "row": pa.array([label.row for label in labels], pa.int32()),
+                "label": [label.label for label in labels],
+                "time": pa.array([label.time for label in labels], moment),
+                "received": pa.array([label.received for label in labels], moment),
+            }
+        )
+    )
+
+
+def parquet(table: Any) -> bytes:
+    """A table as a file."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()

@@ -1,0 +1,65 @@
+"""Where servers put their logs: a folder, or a prefix in S3. A file is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+
+class LogStore(Protocol):
+    """Keeps files by key; one that is put twice is there once."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store a file.
+
+        Raises:
+            Exception: it is not known to be stored; try again.
+        """
+        ...
+
+
+class FolderLogStore:
+    """Files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store a file that outlives a crash of the machine."""
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{uuid.uuid4().hex}.draft")
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+class S3LogStore:
+    """Objects below a prefix of a bucket."""
+
+    def __init__(self, uri: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        parts = urlsplit(uri)
+        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
+        # The log tries again by itself, and must end soon when the server stops
+        config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
+        self.client: Any = boto3.client("s3", config=config)
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object."""
+        self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}".lstrip("/"), Body=content)
+
+
+def open_log_store(uri: str) -> LogStore:
+    """The store at s3://bucket/prefix or at a folder."""
+    return S3LogStore(uri) if uri.startswith("s3://") else FolderLogStore(Path(uri))
