@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from mlops_assets.assets.deployment import deployment_asset
 from mlops_assets.assets.evaluation import evaluation_asset
 from mlops_assets.assets.features import features_asset
+from mlops_assets.assets.inference_log import inference_log_asset
 from mlops_assets.assets.prepared_data import prepared_data_asset
 from mlops_assets.assets.raw_data import raw_data_asset
 from mlops_assets.assets.registered_model import registered_model_asset
@@ -35,6 +36,7 @@ STAGES: tuple[Stage, ...] = (
     evaluation_asset,
     registered_model_asset,
     deployment_asset,
+    inference_log_asset,
 )
 
 

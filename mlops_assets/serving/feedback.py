@@ -64,9 +64,14 @@ def _text(label: Any, where: str, model: Predictor) -> str:
         label = int(label)
     for known in classes:
         if label == known and isinstance(label, str) == isinstance(known, str):
-            return str(known)
-    shown = ", ".join(map(str, classes[:10]))
+            return _as_answered(known)
+    shown = ", ".join(map(_as_answered, classes[:10]))
     raise BadRequest(f"label is {label!r}, but must be one of {shown}", where=where)
+
+
+def _as_answered(known: float | str) -> str:
+    """The text of a class as the graph answers it: of booleans, 0 and 1."""
+    return str(int(known) if isinstance(known, bool) else known)
 
 
 async def store_labels(labels: list[Label], inference_log: InferenceLog) -> bool:

@@ -9,6 +9,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
     from types import FrameType
 
     from mlops_assets.serving.limits import Limits
@@ -19,11 +21,13 @@ STOP_S = 20
 
 class Server(uvicorn.Server):
     """Stops as a server behind a load balancer must: from SIGTERM on it is not ready and closes each connection with
-    its answer, and after `drain_s` it takes no new ones.
+    its answer, and after `drain_s` it takes no new ones. When the last is closed, `stopped` is awaited.
     """
 
-    def __init__(self, routes: Routes, host: str, port: int, drain_s: float) -> None:
-        self.state, self.drain_s = routes.state, drain_s
+    def __init__(
+        self, routes: Routes, host: str, port: int, drain_s: float, stopped: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.state, self.drain_s, self.stopped = routes.state, drain_s, stopped
         config = uvicorn.Config(
             routes,
             host=host,
@@ -50,6 +54,11 @@ class Server(uvicorn.Server):
             return
         self.state.draining = True
         asyncio.get_running_loop().call_later(self.drain_s, super().handle_exit, sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections; after this uvicorn raises the signal again, which ends the process."""
+        await super().shutdown(sockets)
+        await self.stopped()
 
 
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:

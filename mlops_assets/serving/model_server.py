@@ -74,11 +74,7 @@ def main(arguments: list[str]) -> None:
     else:
         repository.load_all()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_serve(options, repository, limits))
-        finally:
-            if inference_log:
-                inference_log.close()
+        runner.run(_serve(options, repository, limits))
 
 
 async def _serve(options: Namespace, repository: Repository, limits: Limits) -> None:
@@ -86,15 +82,15 @@ async def _serve(options: Namespace, repository: Repository, limits: Limits) -> 
     token = options.token_file.read_text().strip() if options.token_file else None
     # Who listens everywhere is asked by names that only its callers know
     hosts = None if options.host in EVERYWHERE else (*LOCAL_HOSTS, options.host)
-    server = Server(Routes(state, hosts, token), options.host, options.port, options.drain)
-    if options.grpc_port is None:
-        await server.serve()
-        return
-    grpc_server = await start_grpc_server(state, options.host, options.grpc_port)
-    try:
-        await server.serve()
-    finally:
-        await grpc_server.stop(STOP_S)
+    grpc_server = None if options.grpc_port is None else await start_grpc_server(state, options.host, options.grpc_port)
+
+    async def stopped() -> None:
+        if grpc_server:
+            await grpc_server.stop(STOP_S)
+        if repository.inference_log:
+            await asyncio.to_thread(repository.inference_log.close)
+
+    await Server(Routes(state, hosts, token), options.host, options.port, options.drain, stopped).serve()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ RESTRICTED: dict[str, Any] = {
 OF_SERVICE = "serving.kserve.io/inferenceservice"
 STEP_MIB = 256
 HTTP, GRPC = 8080, 8081
+GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
 DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
 SERVE = [
     *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
@@ -135,6 +136,7 @@ def inference_service(
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "serviceAccountName": "predictor",
         "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": GRACE_S,
         "priorityClassName": prefix + PRIORITY_OF_SERVING,
         "securityContext": {"runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
