@@ -17,20 +17,21 @@ locals {
     ebs-csi          = ["kube-system:ebs-csi-controller-sa"]
   }
 
-  # What each may do below which prefixes of the bucket; `never` are those of them that it may not change
+  # What each may do below which prefixes of the bucket; `never` are those of them that it may not change, and to `add` is to
+  # write without reading, listing or deleting
   prefixes = {
     # Schedules and sensors read the lake, and what they print is kept
-    control = { write = ["compute-logs"], read = ["lake"], never = [] }
+    control = { write = ["compute-logs"], read = ["lake"], never = [], add = [] }
     # They show what steps have printed
-    webserver = { write = [], read = ["compute-logs"], never = [] }
+    webserver = { write = [], read = ["compute-logs"], never = [], add = [] }
     # MLflow's clients write artifacts themselves. What predictors load is put there by the deployment alone.
-    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served"] }
-    deployer = { write = ["lake", "mlflow", "compute-logs"], read = [], never = [] }
+    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served"], add = [] }
+    deployer = { write = ["lake", "mlflow", "compute-logs"], read = [], never = [], add = [] }
     # The server shows artifacts in its UI
-    mlflow = { write = [], read = ["mlflow"], never = [] }
+    mlflow = { write = [], read = ["mlflow"], never = [], add = [] }
     # Outsiders call them, so of the lake they see the models that are served, and no data
-    predictor = { write = [], read = ["lake/served"], never = [] }
-    workflows = { write = ["argo"], read = [], never = [] }
+    predictor = { write = [], read = ["lake/served"], never = [], add = ["lake/inference", "lake/labels"] }
+    workflows = { write = ["argo"], read = [], never = [], add = [] }
   }
 
   issuer = trimprefix(aws_eks_cluster.this.identity[0].oidc[0].issuer, "https://")
@@ -96,6 +97,15 @@ data "aws_iam_policy_document" "bucket_access" {
       sid = "Write"
       # Older versions stay out of reach: who deletes here deletes nothing for good
       actions   = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+      resources = [for prefix in statement.value : "${local.bucket_arn}/${prefix}/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(each.value.add) > 0 ? [each.value.add] : []
+    content {
+      sid       = "Add"
+      actions   = ["s3:PutObject"]
       resources = [for prefix in statement.value : "${local.bucket_arn}/${prefix}/*"]
     }
   }

@@ -14,7 +14,10 @@ import pytest
 from mlops_assets.definitions import defs
 
 PROJECT = Path(__file__).parents[2]
-STAGES = ["raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment"]
+STAGES = [
+    *("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment"),
+    "inference_log",
+]
 
 
 @pytest.mark.parametrize("model", ["flight_delay", "fraud_detection", "iris"])
@@ -37,7 +40,7 @@ def test_the_stages_that_are_tables_have_a_table_name() -> None:
     graph = defs.resolve_asset_graph()
     names = {key.path[-1]: graph.get(key).metadata.get("dagster/table_name") for key in graph.materializable_asset_keys}
     named = {stage for stage, name in names.items() if name is not None}
-    assert named == {"raw_data", "prepared_data", "features"}
+    assert named == {"raw_data", "prepared_data", "features", "inference_log"}
 
 
 def test_an_asset_leads_to_its_yaml() -> None:

@@ -16,6 +16,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.model_server": SERVER,
     "mlops_assets.serving.prediction_route": ROUTES,
     "mlops_assets.serving.predictor": SERVER,
+    "mlops_assets.serving.request_body": ROUTES,
     "mlops_assets.serving.request_metrics": SERVER,
     "mlops_assets.serving.server_state": ROUTES,
     "mlops_assets.testing.serving_target_conformance": "tests/unit/resources/serving/test_serving_target.py",
