@@ -85,16 +85,18 @@ images: ## the images mlops-platform, mlops-trainer and mlops-predictor (CONTAIN
 
 test-images: ## the images of the cluster tests, for nodes that share this machine's disk
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:test .
-	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-platform:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target trainer --tag localhost/mlops-trainer:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target postgres --tag localhost/mlops-postgres:test .
-	$(CONTAINER) tag localhost/mlops-assets:test localhost/mlops-moto:test
+	$(CONTAINER) tag localhost/mlops-platform:test localhost/mlops-moto:test
 
-test-images-whole: images ## the same from the production image, for any nodes; REGISTRY names where they will be pushed
+test-images-whole: images ## the same from the production images, for any nodes; REGISTRY names where they will be pushed
 	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example.com/folder is missing"; exit 2; }
 	$(CONTAINER) tag localhost/mlops-predictor:latest $(REGISTRY)/mlops-predictor:test
-	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-platform:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-trainer --tag $(REGISTRY)/mlops-trainer:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-postgres --tag $(REGISTRY)/mlops-postgres:test .
-	$(CONTAINER) tag $(REGISTRY)/mlops-assets:test $(REGISTRY)/mlops-moto:test
+	$(CONTAINER) tag $(REGISTRY)/mlops-platform:test $(REGISTRY)/mlops-moto:test
 
 platform: setup ## install or upgrade all that an environment's cluster needs: ENV=staging (RENDER=folder: look at it, install nothing)
 	@$(BIN)/python k8s/install.py $(ENV) $(if $(RENDER),--render $(RENDER))

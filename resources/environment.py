@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from resources.lake.lake import Lake
 
-NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
+NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -35,6 +35,7 @@ class Environment(Value):
     mlflow_port: int
     serving_port: int
     predictor_image: str | None = None
+    trainer_image: str | None = None
     predictor_replicas: int = 2
     serving_url: str | None = None
     namespace: str | None = None
@@ -66,6 +67,7 @@ class Environment(Value):
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
+            trainer_image=variables["MLOPS_TRAINER_IMAGE"] if name == "production" else None,
             predictor_replicas=_replicas(variables),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
             namespace=variables.get("MLOPS_NAMESPACE") or None,
