@@ -37,15 +37,15 @@ WORKDIR /opt/mlops
 USER 10001:10001
 
 FROM runtime AS predictor
+COPY --from=predictor-packages /opt/venv /opt/venv
+COPY mlops_assets/__init__.py ./mlops_assets/
+COPY mlops_assets/ml ./mlops_assets/ml
+COPY mlops_assets/serving ./mlops_assets/serving
 ARG VERSION=0.1.0 REVISION=unknown
 LABEL org.opencontainers.image.title="mlops-predictor" \
       org.opencontainers.image.description="Serves one digest-checked ONNX model over KServe's V1 and V2 protocols" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=predictor-packages /opt/venv /opt/venv
-COPY mlops_assets/__init__.py ./mlops_assets/
-COPY mlops_assets/ml ./mlops_assets/ml
-COPY mlops_assets/serving ./mlops_assets/serving
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "mlops_assets.serving.model_server"]
 
@@ -63,18 +63,18 @@ EXPOSE 3030
 CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "3030", "-m", "mlops_assets.definitions"]
 
 FROM dagster AS platform
+COPY --from=code / ./
 ARG VERSION=0.1.0 REVISION=unknown
 LABEL org.opencontainers.image.title="mlops-platform" \
       org.opencontainers.image.description="Dagster code location, run and step pods, and the MLflow server; no torch" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=code / ./
 
 FROM dagster AS trainer
+COPY --from=trainer-packages /opt/torch /opt/venv
+COPY --from=code / ./
 ARG VERSION=0.1.0 REVISION=unknown
 LABEL org.opencontainers.image.title="mlops-trainer" \
       org.opencontainers.image.description="The platform with torch and CUDA, for pods that train networks" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=trainer-packages /opt/torch /opt/venv
-COPY --from=code / ./
