@@ -74,26 +74,29 @@ test-gpu: ## on a GPU, with any Python that has torch, numpy, safetensors, pydan
 
 CONTAINER ?= docker
 # Times in an image are those of the last change of its packages: the same commit gives the same image, and a commit that
-# changes code alone leaves the layer of 6 GB as it is in registries and on nodes
+# changes code alone leaves the layers of packages as they are in registries and on nodes
 EPOCH = $(shell git log -1 --format=%ct -- Dockerfile images 2>/dev/null || echo 0)
 BUILD = SOURCE_DATE_EPOCH=$(EPOCH) $(CONTAINER) build $(if $(findstring podman,$(CONTAINER)),--timestamp $(EPOCH)) $(BUILD_FLAGS) \
   --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
-images: ## the images mlops-assets and mlops-predictor (CONTAINER=podman to build with podman)
-	$(BUILD) --target platform --tag localhost/mlops-assets:latest .
+images: ## the images mlops-platform, mlops-trainer and mlops-predictor (CONTAINER=podman to build with podman)
+	$(BUILD) --target platform --tag localhost/mlops-platform:latest .
+	$(BUILD) --target trainer --tag localhost/mlops-trainer:latest .
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:latest .
 
 test-images: ## the images of the cluster tests, for nodes that share this machine's disk
 	$(BUILD) --target predictor --tag localhost/mlops-predictor:test .
-	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target platform --tag localhost/mlops-platform:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target trainer --tag localhost/mlops-trainer:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target postgres --tag localhost/mlops-postgres:test .
-	$(CONTAINER) tag localhost/mlops-assets:test localhost/mlops-moto:test
+	$(CONTAINER) tag localhost/mlops-platform:test localhost/mlops-moto:test
 
-test-images-whole: images ## the same from the production image, for any nodes; REGISTRY names where they will be pushed
+test-images-whole: images ## the same from the production images, for any nodes; REGISTRY names where they will be pushed
 	@test -n "$(REGISTRY)" || { echo "REGISTRY=registry.example.com/folder is missing"; exit 2; }
 	$(CONTAINER) tag localhost/mlops-predictor:latest $(REGISTRY)/mlops-predictor:test
-	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-assets:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole --tag $(REGISTRY)/mlops-platform:test .
+	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-trainer --tag $(REGISTRY)/mlops-trainer:test .
 	$(BUILD) -f tests/cluster/images/Dockerfile --target whole-postgres --tag $(REGISTRY)/mlops-postgres:test .
-	$(CONTAINER) tag $(REGISTRY)/mlops-assets:test $(REGISTRY)/mlops-moto:test
+	$(CONTAINER) tag $(REGISTRY)/mlops-platform:test $(REGISTRY)/mlops-moto:test
 
 platform: setup ## install or upgrade all that an environment's cluster needs: ENV=staging (RENDER=folder: look at it, install nothing)
 	@$(BIN)/python k8s/install.py $(ENV) $(if $(RENDER),--render $(RENDER))
@@ -116,12 +119,16 @@ bench: setup ## measure every promise beside its anchor, into bench/results.json
 	@$(BIN)/python -m bench
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
-# triton (1 GB) is for torch.compile, which nothing here uses
+# One resolution, that of requirements.lock. The platform's image has all but torch and what torch alone needs; the trainer's has
+# that on top, without triton (1 GB), which is for torch.compile, and nothing here uses that.
+PLATFORM_HAS = sed -n 's/^\([^ ]*\)==.*/--no-emit-package \1/p' images/platform.lock
 lock: setup ## resolve the dependencies again
 	@$(COMPILE) \
 	  --group demo --group dev pyproject.toml -o requirements.lock
 	@$(COMPILE) --no-annotate \
-	  --no-emit-package triton -c requirements.lock pyproject.toml -o images/platform.lock
+	  -c requirements.lock --excludes <(echo torch) pyproject.toml -o images/platform.lock
+	@$(COMPILE) --no-annotate \
+	  --no-emit-package triton $$($(PLATFORM_HAS)) -c requirements.lock <(echo torch) -o images/trainer.lock
 	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group predictor -o images/predictor.lock
 	@$(COMPILE) --no-annotate \

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from resources.lake.lake import Lake
 
-NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
+NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -35,6 +35,7 @@ class Environment(Value):
     mlflow_port: int
     serving_port: int
     predictor_image: str | None = None
+    trainer_image: str | None = None
     predictor_replicas: int = 2
     serving_grpc_port: int | None = None
     serving_max_body_mib: int = 8
@@ -69,6 +70,7 @@ class Environment(Value):
             mlflow_port=mlflow_port,
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
+            trainer_image=variables["MLOPS_TRAINER_IMAGE"] if name == "production" else None,
             predictor_replicas=_positive(variables, "MLOPS_PREDICTOR_REPLICAS", 2, "how many pods serve a model"),
             serving_grpc_port=_port(variables, "SERVING_GRPC_PORT") if variables.get("SERVING_GRPC_PORT") else None,
             serving_max_body_mib=_positive(variables, "SERVING_MAX_BODY_MIB", 8, "the MiB of the largest request"),

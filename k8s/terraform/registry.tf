@@ -2,7 +2,7 @@
 
 locals {
   # alpine is what workers wait with, see k8s/training-operator; the rest is ours
-  images   = ["mlops-assets", "mlops-predictor", "alpine"]
+  images   = ["mlops-platform", "mlops-trainer", "mlops-predictor", "alpine"]
   registry = "${local.account}.dkr.ecr.${var.region}.amazonaws.com"
 }
 

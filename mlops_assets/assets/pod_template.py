@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.class_source import needs_torch
 from resources.kubernetes import labels
 from resources.kubernetes.compute import PodPolicy
 from resources.kubernetes.training_jobs import WorkerPods
 
 if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec
-    from resources.kubernetes.compute import Compute, TrainingCompute
+    from resources.kubernetes.compute import Compute, Image, TrainingCompute
 
 ACCOUNTS = {"deployment": "dagster-deployer"}
 GRACE_S = 30
@@ -41,8 +42,19 @@ def op_tags(spec: ModelSpec, stage: str) -> dict[str, Any]:
             "labels": cost_labels(spec, stage),
         },
     }
-    policy = PodPolicy(start_within=compute.start_within, retries=compute.retries, needs=needs)
+    policy = PodPolicy(
+        start_within=compute.start_within, retries=compute.retries, needs=needs, image=image_of(spec, stage)
+    )
     return {"dagster-k8s/config": config, labels.POD_POLICY: policy.model_dump(mode="json")}
+
+
+def image_of(spec: ModelSpec, stage: str) -> Image:
+    """The image of a stage's pod, which is that of its workers too.
+
+    The trainer's has torch and CUDA, and takes long to pull: only a training that needs one of them gets it.
+    """
+    needs_trainer = stage == "trained_model" and (spec.train.compute.gpu or needs_torch(spec.train.classes))
+    return "trainer" if needs_trainer else "platform"
 
 
 def worker_pods(spec: ModelSpec) -> WorkerPods:

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.ml.import_paths import is_without_torch
 from mlops_assets.ml.training.training_config import nested_estimators
 from mlops_assets.ml.values import did_you_mean
 
@@ -103,6 +104,9 @@ def _at(path: str) -> Any:
     try:
         home = importlib.import_module(module)
     except Exception as error:
+        if is_without_torch(error):
+            remedy = "check it where torch is, as after make setup or in the image mlops-trainer"
+            raise _Wrong(f"{module} needs torch, which is not installed here; {remedy}") from error
         raise _Wrong(f"{module} cannot be imported ({_told(error)}); correct it") from error
     try:
         return getattr(home, name)

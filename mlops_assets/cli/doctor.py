@@ -267,8 +267,10 @@ def _date(address: str) -> datetime | None:
 
 
 def _gpu() -> Finding:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return Finding("OK", "torch is not installed: this is the place of stages that train no network")
     if not torch.cuda.is_available():
         return Finding("OK", "none was found; trainings use the CPU")
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

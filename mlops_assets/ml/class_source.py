@@ -19,7 +19,8 @@ from mlops_assets.ml.import_paths import find_module, import_class
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from importlib.machinery import ModuleSpec
 
 ALWAYS = ("numpy", "onnx")
 WITH = {"torch": ("onnxscript",), "sklearn": ("scipy", "skl2onnx")}  # what fits or converts beside the library itself
@@ -43,27 +44,35 @@ def class_source(paths: Iterable[str]) -> ClassSource:
         TrainingError: there is no such class.
     """
     files, libraries = dict[str, str](), set[str](ALWAYS)
-    waiting: list[str] = []
-    homes: set[str] = set()
-    for path in paths:
-        module = _defining_module(path)
-        waiting.append(module)
-        homes.add(module.partition(".")[0])
-    homes -= WITH.keys()
-    starts = set(waiting)
-    while waiting:
-        module = waiting.pop()
-        home = module.partition(".")[0]
-        if module in files or home in sys.stdlib_module_names or (found := find_module(module)) is None:
+    starts = [_defining_module(path) for path in paths]
+    for module, found, is_own in _used_modules(starts):
+        if found is None:
             continue
-        is_own = home in homes or home not in _distributions()
         if not is_own:
+            home = module.partition(".")[0]
             libraries.update((home, *WITH.get(home, ())))
         if found.origin and (is_own or module in starts):
             files[module] = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
-            if is_own and found.origin.endswith(".py"):
-                waiting += _imported_modules(module)
     return ClassSource(files=files, libraries={name: _version(name) for name in sorted(libraries)})
+
+
+def needs_torch(paths: Iterable[str]) -> bool:
+    """Whether one of the classes at these import paths is made with torch, or files of its author import torch.
+
+    What cannot be read may need it, too. Torch need not be installed.
+
+    >>> needs_torch(["sklearn.linear_model.Ridge"]), needs_torch(["mlops_assets.ml.networks.MLP"])
+    (False, True)
+    """
+    starts = list[str]()
+    for path in paths:
+        if path.startswith("sklearn."):
+            continue
+        found = _definition(path)
+        if found is None or library_of(path) == "torch":
+            return True
+        starts.append(found[0])
+    return any(module.partition(".")[0] == "torch" for module, _, _ in _used_modules(starts))
 
 
 def library_of(path: str) -> str:
@@ -89,6 +98,26 @@ def library_of(path: str) -> str:
                 first, dot, rest = ast.unparse(base).partition(".")
                 waiting.append(names.get(first, f"{module}.{first}") + dot + rest)
     return ""
+
+
+def _used_modules(starts: Sequence[str]) -> Iterator[tuple[str, ModuleSpec | None, bool]]:
+    """These modules and those that they import: where each lies, and whether its author is that of the first ones.
+
+    Modules of other authors are not followed.
+    """
+    homes = {module.partition(".")[0] for module in starts} - WITH.keys()
+    waiting, seen = list(starts), set[str]()
+    while waiting:
+        module = waiting.pop()
+        home = module.partition(".")[0]
+        if module in seen or home in sys.stdlib_module_names:
+            continue
+        seen.add(module)
+        found = find_module(module)
+        is_own = home in homes or home not in _distributions()
+        yield module, found, is_own
+        if is_own and found and found.origin and found.origin.endswith(".py"):
+            waiting += _imported_modules(module)
 
 
 def _defining_module(path: str) -> str:

@@ -59,11 +59,19 @@ def import_class(path: str) -> type[Any]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         what = f"{path} cannot be imported ({error})"
-        raise TrainingError(what, where="train.network", remedy="correct the path") from error
+        remedy = "correct the path"
+        if is_without_torch(error):
+            remedy = "import torch in the file of this class, too: by that a training gets the image that has it"
+        raise TrainingError(what, where="train.network", remedy=remedy) from error
     if not isinstance(found, type):
         remedy = "name a torch.nn.Module or a scikit-learn estimator"
         raise TrainingError(f"{path} is no class", where="train.network", remedy=remedy)
     return found
+
+
+def is_without_torch(error: Exception) -> bool:
+    """Whether an import failed because torch is not installed, as in the image of all that trains no network."""
+    return isinstance(error, ModuleNotFoundError) and error.name == "torch"
 
 
 def construct(kind: type[Any], params: Mapping[str, Any], **given: Any) -> Any:

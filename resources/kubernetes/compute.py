@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mlops_assets.ml.values import Duration, Value
 
+Image = Literal["platform", "trainer"]
 Quantity = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|Ti)$", examples=["512Mi", "16Gi"])]
 
 
@@ -50,3 +51,4 @@ class PodPolicy(Value):
     start_within: timedelta = Compute().start_within
     retries: Retries = Compute().retries
     needs: str = "a cpu node"
+    image: Image = "platform"

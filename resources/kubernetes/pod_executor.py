@@ -57,6 +57,7 @@ from resources.kubernetes.pod_diagnosis import (
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.priority import with_prefix
 from resources.kubernetes.run_models import pod_environment
+from resources.kubernetes.step_image import image_config
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -129,10 +130,12 @@ class PodStepHandler(K8sStepHandler):
 
     def _get_container_context(self, step_handler_context: StepHandlerContext) -> K8sContainerContext:
         context = super()._get_container_context(step_handler_context)
+        policy = self.policy(step_handler_context)
         context = context.merge(container_context(pod_environment(step_handler_context.dagster_run)))
+        context = context.merge(container_context(image_config(policy)))
         step_key = self._get_step_key(step_handler_context)
         interruptions = past_deaths(step_handler_context.instance, step_handler_context.dagster_run.run_id, step_key)
-        if interruptions[INTERRUPTED] < max(1, self.policy(step_handler_context).retries.infrastructure):
+        if interruptions[INTERRUPTED] < max(1, policy.retries.infrastructure):
             return context
         on_demand = {"pod_spec_config": {"node_selector": {CAPACITY_TYPE: "on-demand"}}}
         return context.merge(container_context(on_demand))

@@ -1,8 +1,10 @@
-"""Brings the packages of `make setup` into the pods of the test image by a volume; see images/Dockerfile."""
+"""Brings the packages of `make setup` into the pods of the test images by volumes; see images/Dockerfile."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +12,81 @@ import pandas
 
 from tests.cluster.cluster import LOCAL
 
-IMAGES = {f"{LOCAL}/mlops-{name}:test" for name in ("assets", "postgres", "moto")}
-NAME = "packages"
-VOLUME = {"name": NAME, "persistentVolumeClaim": {"claimName": NAME, "readOnly": True}}
-MOUNT = {"name": NAME, "mountPath": "/opt/packages", "readOnly": True}
+PROJECT = Path(__file__).parents[2]
+IMAGES = {f"{LOCAL}/mlops-{name}:test" for name in ("platform", "postgres", "moto")}
+# What a pod of the platform's image imports: links to the packages that the production image has, and to the stand-ins
+IN_PLATFORM = ("images/platform.lock", "tests/cluster/images/stand-ins.lock")
+FOLDERS = {
+    "packages": Path(pandas.__file__).resolve().parent.parent,
+    "platform-packages": PROJECT / ".mlops/test-cluster/platform-packages",
+}
+VOLUMES = [{"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": True}} for name in FOLDERS]
+MOUNTS = [{"name": name, "mountPath": f"/opt/{name}", "readOnly": True} for name in FOLDERS]
+CONTEXT = "DAGSTER_CONTAINER_CONTEXT"
 
 
 def with_packages(documents: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
-    """The documents with the volume in every pod of the test images, and the run and step pods told of it."""
+    """The documents with the volumes in every pod of the test images, and the run and step pods told of them."""
+    link_platform_packages()
     for document in documents:
         pod = document.get("spec", {}).get("template", {}).get("spec", {})
         users = [c for c in [*pod.get("initContainers", []), *pod.get("containers", [])] if c["image"] in IMAGES]
         for container in users:
-            container.setdefault("volumeMounts", []).append(MOUNT)
+            container.setdefault("volumeMounts", []).extend(MOUNTS)
+            for variable in container.get("env", []):
+                if variable["name"] == CONTEXT:
+                    context = json.loads(variable["value"])
+                    context["k8s"] |= {"volumes": VOLUMES, "volume_mounts": MOUNTS}
+                    variable["value"] = json.dumps(context)
         if users:
-            pod.setdefault("volumes", []).append(VOLUME)
-        if users and document["kind"] == "Deployment" and document["metadata"]["name"] == "dagster-code":
-            context = {"k8s": {"volumes": [VOLUME], "volume_mounts": [MOUNT]}}
-            variable = {"name": "DAGSTER_CONTAINER_CONTEXT", "value": json.dumps(context)}
-            users[0].setdefault("env", []).append(variable)
-    return [*documents, *_volume(namespace)]
+            pod.setdefault("volumes", []).extend(VOLUMES)
+    return [*documents, *(item for name, folder in FOLDERS.items() for item in _volume(namespace, name, folder))]
 
 
-def _volume(namespace: str) -> list[dict[str, Any]]:
+def link_platform_packages(folder: Path = FOLDERS["platform-packages"]) -> None:
+    """Fill a folder with links, as pods will see them, to what the distributions of the lock files consist of."""
+    wanted = {"__pycache__"}  # of modules that are one file
+    for lock in IN_PLATFORM:
+        for distribution in re.findall(r"^([^\s=]+)==", (PROJECT / lock).read_text(), re.M):
+            try:
+                files = importlib.metadata.files(distribution) or []
+            except importlib.metadata.PackageNotFoundError:
+                continue  # of another kind of machine
+            wanted |= {file.parts[0] for file in files if file.parts[0] != ".."}
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {entry.name for entry in folder.iterdir()}
+    for name in found - wanted:
+        (folder / name).unlink()
+    for name in wanted - found:
+        (folder / name).symlink_to(f"/opt/packages/{name}")
+
+
+def _volume(namespace: str, name: str, folder: Path) -> list[dict[str, Any]]:
     """A volume on a folder of this machine, read-only; Pod Security allows claims, not host paths."""
     size = {"storage": "10Gi"}
-    name = f"{namespace}-{NAME}"
+    volume = f"{namespace}-{name}"
     return [
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": name},
+            "metadata": {"name": volume},
             "spec": {
                 "capacity": size,
                 "accessModes": ["ReadOnlyMany"],
                 "persistentVolumeReclaimPolicy": "Retain",
                 "storageClassName": "",
-                "claimRef": {"namespace": namespace, "name": NAME},
-                "hostPath": {"path": str(Path(pandas.__file__).resolve().parent.parent), "type": "Directory"},
+                "claimRef": {"namespace": namespace, "name": name},
+                "hostPath": {"path": str(folder), "type": "Directory"},
             },
         },
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": NAME, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": {
                 "accessModes": ["ReadOnlyMany"],
                 "storageClassName": "",
-                "volumeName": name,
+                "volumeName": volume,
                 "resources": {"requests": size},
             },
         },

@@ -55,7 +55,7 @@ def dagster_job(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
     for layer in layers:
         context = context.merge(K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(layer)))
     job = construct_dagster_k8s_job(
-        context.get_k8s_job_config("mlops-assets", made_by),
+        context.get_k8s_job_config("mlops-platform", made_by),
         args=[],
         job_name="job",
         user_defined_k8s_config=context.run_k8s_config,

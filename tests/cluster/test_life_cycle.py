@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, kubectl, names, objects
 from tests.cluster.nodes import gpu_nodes_are_gone
-from tests.cluster.platform import STAGES, of_run, override, step
+from tests.cluster.platform import INPUTS, STAGES, of_run, override, step
 from tests.cluster.waiting import POD_START_S, SOON_S, wait_until
 from tests.support import free_port
 
@@ -51,6 +51,22 @@ def test_every_stage_runs_in_a_pod_of_its_own_and_training_on_a_gpu_node(
     # The simulated cloud needs 2 s, so the executor may first look when the node is there
     launching, launched = "gpu node (1 GPU): Karpenter is launching g5.xlarge spot", f"{gpu_node} (g5.xlarge spot)"
     assert launching in run.text or launched in run.text
+
+
+def test_torch_is_in_the_pod_of_a_networks_training_alone(
+    platform: Platform, life_cycle: tuple[Run, dict[str, dict[str, Any]]]
+) -> None:
+    _, pods = life_cycle
+    images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
+    assert "/mlops-trainer:" in images.pop(step(MODEL, "trained_model"))
+    assert [image for image in images.values() if "/mlops-platform:" not in image] == []
+    looks_for_torch = ("python", "-c", "import importlib.util; print(importlib.util.find_spec('torch'))")
+    assert kubectl("exec", "-n", NAMESPACE, "deployment/dagster-code", "--", *looks_for_torch).strip() == "None"
+    run_id = platform.launch(*(f"iris/{stage}" for stage in (*INPUTS, "trained_model")))
+    platform.run_succeeds(run_id)
+    estimator = platform.step_pod(run_id, step("iris", "trained_model"))
+    assert estimator is not None
+    assert "/mlops-platform:" in estimator["spec"]["containers"][0]["image"]
 
 
 @contextmanager

@@ -80,6 +80,6 @@ def test_nothing_is_reached_from_outside_and_mlflow_asks_who_is_there(environmen
 def test_run_and_step_pods_have_the_code_locations_image(environment: Copy) -> None:
     [code] = [pod["spec"]["containers"][0] for name, pod in environment.pods if name == "dagster-code"]
     variables = {variable["name"]: variable.get("value") for variable in code["env"]}
-    assert variables["DAGSTER_CURRENT_IMAGE"] == code["image"] != "mlops-assets"
+    assert variables["DAGSTER_CURRENT_IMAGE"] == code["image"] != "mlops-platform"
     [settings] = [item["data"] for item in environment.objects if item["metadata"]["name"] == "mlops-environment"]
-    assert settings["MLOPS_PREDICTOR_IMAGE"].endswith(code["image"].partition("mlops-assets")[2])
+    assert settings["MLOPS_PREDICTOR_IMAGE"].endswith(code["image"].partition("mlops-platform")[2])

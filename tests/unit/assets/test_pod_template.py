@@ -93,6 +93,24 @@ def test_a_step_with_several_workers_only_watches_and_outlives_their_grace() -> 
     assert workers.needs == "a gpu node (2 GPUs)"
 
 
+@pytest.mark.parametrize(
+    ("train", "image"),
+    [
+        (TORCH, "trainer"),
+        ({**TORCH, "compute": {"workers": 2}}, "trainer"),
+        ({"network": "sklearn.linear_model.LogisticRegression"}, "platform"),
+        ({"network": "sklearn.linear_model.LogisticRegression", "compute": {"gpu": 1}}, "trainer"),
+    ],
+)
+def test_what_needs_torch_or_a_gpu_runs_in_the_trainers_image(train: dict[str, Any], image: str) -> None:
+    model = spec(train=train)
+    images = {
+        stage(model).key.path[-1]: op_tags(model, stage(model).key.path[-1])[POD_POLICY]["image"] for stage in STAGES
+    }
+    assert images.pop("trained_model") == image
+    assert set(images.values()) == {"platform"}
+
+
 def test_the_config_stands_on_every_asset_where_all_ways_to_start_find_it() -> None:
     model = spec(train={**TORCH, "compute": {"gpu": 1, "start_within": "5m", "retries": {"infrastructure": 7}}})
     for stage in STAGES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,8 +79,18 @@ def test_a_module_of_ones_own_that_does_not_work_is_told_with_the_line(
 ) -> None:
     (tmp_path / "own_network.py").write_text(content)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "own_network", raising=False)
+    monkeypatch.delitem(sys.modules, "own_network", raising=False)
     assert any(message in said for _, said in problems("own_network.Network"))
+
+
+def test_where_torch_is_not_installed_a_network_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch" or name == MLP.rpartition(".")[0]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    [(where, said)] = problems(MLP)
+    assert where == "network"
+    assert "mlops_assets.ml.networks needs torch, which is not installed here; check it where torch is" in said
+    assert problems("sklearn.linear_model.LogisticRegression") == []
 
 
 def test_an_example_is_a_function_that_exists() -> None:

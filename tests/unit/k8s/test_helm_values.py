@@ -352,3 +352,15 @@ def test_runs_are_launched_as_in_the_manifests(instance: dict[str, Any]):
     env_from[:] = [item for item in env_from if item["secret_ref"]["name"] != "lake-credentials"]
 
     assert ours("dagster")["runLauncher"]["config"]["customRunLauncher"] == launcher
+
+
+def test_a_run_keeps_the_images_of_its_code_location_as_in_the_manifests():
+    [deployment] = ours("dagster")["dagster-user-deployments"]["deployments"]
+    given = {variable["name"]: variable.get("value") for variable in deployment["env"]}
+    manifest, *_ = yaml.safe_load_all((PROJECT / "k8s" / "base" / "dagster" / "code.yaml").read_text())
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+
+    assert given["DAGSTER_CONTAINER_CONTEXT"] == variables["DAGSTER_CONTAINER_CONTEXT"]
+    image = f"{deployment['image']['repository']}:{deployment['image']['tag']}"
+    assert given["MLOPS_TRAINER_IMAGE"] == image.replace("mlops-platform", "mlops-trainer")

@@ -51,6 +51,21 @@ def test_runs_have_the_settings_of_the_platform(overlay: str, plain: str, copy: 
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_run_keeps_the_images_of_its_code_location(overlay: str) -> None:
+    [code] = named(rendered(overlay), "Deployment", "dagster-code")["spec"]["template"]["spec"]["containers"]
+    variables = [variable for variable in code["env"] if "value" in variable]
+    images = {variable["name"]: variable["value"] for variable in variables}
+    registry, _, tag = code["image"].rpartition("/mlops-platform:")
+    assert images["DAGSTER_CURRENT_IMAGE"] == f"{registry}/mlops-platform:{tag}"
+    assert images["MLOPS_TRAINER_IMAGE"] == f"{registry}/mlops-trainer:{tag}"
+    context = json.loads(images["DAGSTER_CONTAINER_CONTEXT"])
+    assert "MLOPS_TRAINER_IMAGE=$(MLOPS_TRAINER_IMAGE)" in context["k8s"]["env_vars"]
+    # Kubernetes fills in what stands before it
+    names = [variable["name"] for variable in variables]
+    assert names.index("MLOPS_TRAINER_IMAGE") < names.index("DAGSTER_CONTAINER_CONTEXT")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_programs_find_their_settings_by_name(overlay: str) -> None:
     instance = yaml.safe_load((PROJECT / "k8s/base/dagster/dagster.yaml").read_text())["run_launcher"]["config"]
     volumes = {volume["config_map"]["name"] for volume in instance["volumes"] if "config_map" in volume} - {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.ml import class_source as module
-from mlops_assets.ml.class_source import class_source, library_of
+from mlops_assets.ml.class_source import class_source, library_of, needs_torch
 from mlops_assets.ml.errors import TrainingError
 
 PROJECT = Path(__file__).parents[3]
@@ -37,6 +37,9 @@ FILES = {
         "class Tall(Forest): ...\n"
         "class Own(Forest):\n    def to_onnx(self): ...\n"
     ),
+    "nets/mixed.py": ("from sklearn.linear_model import Ridge\nfrom . import embed\nclass OnEmbeddings(Ridge): ...\n"),
+    "nets/embed.py": "def embed(x):\n    import torch\n    return torch.as_tensor(x)\n",
+    "nets/mean.py": "import numpy as np\nclass Mean:\n    def to_onnx(self): ...\n",
     "sizes.py": "WIDTH = 3\n",
 }
 
@@ -145,3 +148,26 @@ def test_packages_that_lie_on_the_path_alone_are_libraries(tmp_path: Path) -> No
     told = json.loads(found.stdout)
     assert list(told["files"]) == ["sklearn.linear_model._ridge"]
     assert told["libraries"]["sklearn"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "needed"),
+    [
+        (["nets.Plain"], True),
+        (["nets.forest.Tall"], False),
+        (["nets.mixed.OnEmbeddings"], True),
+        (["nets.mean.Mean"], False),
+        (["sklearn.ensemble.VotingClassifier", "nets.forest.Forest"], False),
+        (["sklearn.ensemble.VotingClassifier", "nets.mixed.OnEmbeddings"], True),
+        (["nets.late.Net"], True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("installed", [True, False])
+def test_torch_is_needed_where_the_author_uses_it_whether_it_is_installed_or_not(
+    nets: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], needed: bool, installed: bool
+) -> None:
+    if not installed:
+        find_module = module.find_module
+        monkeypatch.setattr(module, "find_module", lambda name: None if name.startswith("torch") else find_module(name))
+    assert needs_torch(paths) is needed

@@ -18,6 +18,7 @@ PRODUCTION = {
     "LAKE_URI": "s3://lake",
     "MLFLOW_TRACKING_URI": "http://mlflow",
     "MLOPS_PREDICTOR_IMAGE": "shop/predictor:1",
+    "MLOPS_TRAINER_IMAGE": "shop/trainer:1",
 }
 
 
@@ -25,7 +26,7 @@ PRODUCTION = {
     ("variables", "message"),
     [
         ({"MLOPS_ENV": "cloud"}, "set it to local .* or production"),
-        ({"MLOPS_ENV": "production"}, "needs LAKE_URI, MLFLOW_TRACKING_URI, MLOPS_PREDICTOR_IMAGE"),
+        ({"MLOPS_ENV": "production"}, "needs LAKE_URI, MLFLOW_TRACKING_URI, MLOPS_PREDICTOR_IMAGE, MLOPS_TRAINER"),
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),
         ({"MLFLOW_TRACKING_URI": "http://me:secret@mlflow"}, r"^MLFLOW_TRACKING_URI holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_UI_URL": "https://me:secret@mlflow"}, r"^MLFLOW_UI_URL holds a login, [^@]*PASSWORD\.$"),
@@ -55,7 +56,8 @@ def test_variables_name_shared_systems() -> None:
     found = Environment.read(PRODUCTION | {"AWS_ENDPOINT_URL_S3": "http://s3", "SERVING_PORT": "9000"})
     assert found.production
     assert (found.lake_uri, found.mlflow_uri) == ("s3://lake", "http://mlflow")
-    assert (found.predictor_image, found.s3_endpoint_url, found.serving_port) == ("shop/predictor:1", "http://s3", 9000)
+    assert (found.predictor_image, found.trainer_image) == ("shop/predictor:1", "shop/trainer:1")
+    assert (found.s3_endpoint_url, found.serving_port) == ("http://s3", 9000)
 
 
 def test_an_image_alone_makes_no_production() -> None:

@@ -172,12 +172,31 @@ def test_a_pod_whose_node_is_silent_is_given_up(api_server: ApiServer, handler: 
     assert f"{PODS}/dagster-step-1-x1x1x" not in api_server.objects, "the API forgets it, so that its Job ends"
 
 
-def test_a_step_loads_the_models_of_its_run_alone(handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def container(handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch, tags: dict[str, str]) -> Any:
+    """The container of a step of iris with these tags, where Dagster gives it a variable."""
     from_dagster = container_context({"container_config": {"env": [{"name": "OTHER", "value": "1"}]}})
     monkeypatch.setattr(K8sStepHandler, "_get_container_context", lambda *_: from_dagster)
     run = dg.DagsterRun(job_name="__ASSET_JOB", run_id=RUN, asset_selection={dg.AssetKey(["iris", "features"])})
     with dg.instance_for_test() as instance:
-        context: Any = SimpleNamespace(dagster_run=run, instance=instance, step_tags={"iris__features": {}})
+        context: Any = SimpleNamespace(dagster_run=run, instance=instance, step_tags={"iris__features": tags})
         made = handler._get_container_context(context)  # pyright: ignore[reportPrivateUsage]
-    env = made.run_k8s_config.container_config["env"]
+    return made.run_k8s_config.container_config
+
+
+def test_a_step_loads_the_models_of_its_run_alone(handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = container(handler, monkeypatch, {})["env"]
     assert env == [{"name": "OTHER", "value": "1"}, {"name": "MLOPS_MODELS", "value": "iris"}]
+
+
+def test_a_step_that_needs_torch_has_the_trainers_image(
+    handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE"):
+        monkeypatch.setenv(name, "http://any")
+    monkeypatch.setenv("MLOPS_ENV", "production")
+    monkeypatch.setenv("MLOPS_TRAINER_IMAGE", "trainer:7")
+    images = dict[str, str | None]()
+    for stage in ("features", "trained_model"):
+        tags = {name: json.dumps(value) for name, value in op_tags(spec(train=TORCH), stage).items()}
+        images[stage] = container(handler, monkeypatch, tags).get("image")
+    assert images == {"features": None, "trained_model": "trainer:7"}

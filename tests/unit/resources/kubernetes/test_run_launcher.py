@@ -56,7 +56,7 @@ def instance(tmp_path: Path, api_server: ApiServer) -> Iterator[dg.DagsterInstan
 def run(instance: dg.DagsterInstance) -> dg.DagsterRun:
     """A run that has started."""
     code = ModuleCodePointer("mlops_assets.definitions", "defs")
-    origin = RepositoryPythonOrigin(executable_path="python", code_pointer=code, container_image="mlops-assets:1")
+    origin = RepositoryPythonOrigin(executable_path="python", code_pointer=code, container_image="mlops-platform:1")
     return create_run_for_test(
         instance, job_name="iris", status=dg.DagsterRunStatus.STARTED, job_code_origin=JobPythonOrigin("iris", origin)
     )
@@ -120,7 +120,7 @@ def test_a_run_whose_worker_is_seen_to_be_dead_gets_one_other(
     first = put(api_server, run, status, **pod)
     assert look(instance, run) == "STARTED"
     created = api_server.objects[f"{JOBS}/{first}-1"]
-    assert created["spec"]["template"]["spec"]["containers"][0]["image"] == "mlops-assets:1"
+    assert created["spec"]["template"]["spec"]["containers"][0]["image"] == "mlops-platform:1"
     # A worker that hangs would go on beside the new one when its node is back
     assert (f"{JOBS}/{first}" in api_server.objects) == (status is FAILED)
     created["status"] = ACTIVE

@@ -18,7 +18,8 @@ def test_one_machine_serves_by_itself_and_a_cluster_by_kserve(tmp_path: Path) ->
     local = serving_target(here, here.lake())
     assert isinstance(local, LocalServing)
     assert (local.state, local.port) == (str(tmp_path / "serving"), 8123)
-    needed = {"LAKE_URI": "s3://b", "MLFLOW_TRACKING_URI": "http://mlflow", "MLOPS_PREDICTOR_IMAGE": "predictor:1"}
+    images = {"MLOPS_PREDICTOR_IMAGE": "predictor:1", "MLOPS_TRAINER_IMAGE": "trainer:1"}
+    needed = {"LAKE_URI": "s3://b", "MLFLOW_TRACKING_URI": "http://mlflow", **images}
     there = Environment.read({"MLOPS_ENV": "production", "MLOPS_PREFIX": "team-b-", **needed})
     target = serving_target(there, there.lake())
     assert isinstance(target, KServe)
