@@ -167,8 +167,8 @@ class Retrain(Value):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-# Folders of the lake beside those of models: predictors read the one, and the other is emptied by the bucket itself
-FOLDERS = ("served", "checkpoints")
+# Folders of the lake beside those of models: predictors read one, the bucket itself empties one, and one has the spaces
+FOLDERS = ("served", "checkpoints", "spaces")
 
 
 class ModelSpec(Value):

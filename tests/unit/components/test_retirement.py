@@ -48,7 +48,7 @@ def moves(platform: Platform) -> list[tuple[str, int | None, int | None]]:
 
 def test_a_retired_model_is_neither_served_nor_champion_and_its_versions_stay(trained: Platform) -> None:
     model = trained.model
-    [state] = [one for one in model_states(trained.serving, trained.tracking, {}) if one.name == model]
+    [state] = [one for one in model_states(trained.serving, trained.tracking, trained.lake, {}) if one.name == model]
     assert (state.state, state.served, state.versions) == ("orphaned", "1", 1)
     assert state.aliases == {"champion": 1, "challenger": 1}
     assert status(trained) == 200
@@ -59,7 +59,9 @@ def test_a_retired_model_is_neither_served_nor_champion_and_its_versions_stay(tr
     ]
     assert status(trained) == 404
     assert trained.champion() is None
-    [state] = [one for one in model_states(trained.serving, trained.tracking, {model: "f"}) if one.name == model]
+    [state] = [
+        one for one in model_states(trained.serving, trained.tracking, trained.lake, {model: "f"}) if one.name == model
+    ]
     assert (state.state, state.served, state.versions, state.aliases) == ("defined", None, 1, {})
     assert moves(trained)[-2:] == [("champion", None, 1), ("challenger", None, 1)]
     last = trained.lake.entries(f"{model}/ledger")[-1]
