@@ -195,7 +195,7 @@ def foreign_registry(
     number, known = entry["version"], {version.version: version.tags.get("sha256") for version in versions}
     if known and known.get(number, entry.get("sha256")) == entry.get("sha256"):
         return None
-    what = f"its ledger {folder}/ledger ends with version {number}, which MLflow at {tracking.address} does not have"
+    what = f"its ledger ends with version {number}, which MLflow at {tracking.address} does not have"
     return f"{what}; if the model was deleted there on purpose, delete the folder {folder} of the lake"
 
 

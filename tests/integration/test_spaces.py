@@ -111,9 +111,7 @@ def test_people_share_snapshots_and_nothing_else(machine: Callable[[str], Platfo
     assert ben.served() == "1"
 
 
-@pytest.mark.parametrize(
-    "stages", [(), ("raw_data",), ("features",), ("trained_model",), ("registered_model",), ("deployment",)]
-)
+@pytest.mark.parametrize("stages", [(), ("features",), ("trained_model",), ("deployment",)])
 def test_nobody_but_production_moves_what_is_productions(
     machine: Callable[[str], Platform], production: Platform, stages: tuple[str, ...]
 ) -> None:
