@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
 
+from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Classes, Value
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
@@ -131,7 +132,10 @@ class HandleIOManager(dg.ConfigurableIOManager):
     lake: dg.ResourceDependency[Lake]
 
     def handle_output(self, context: dg.OutputContext, obj: BaseModel) -> None:
-        self.lake.check_space()
+        try:
+            self.lake.check_space()
+        except SpecError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         prefix = self.lake.own("/".join(context.asset_key.path))
         latest = obj
         if isinstance(obj, Handle):

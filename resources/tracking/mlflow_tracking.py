@@ -52,6 +52,7 @@ class Tracking(ModelRegistry):
 
         Steps may call it in parallel, from several processes, or again in a retry: it is the same run.
         """
+        self.lake.check_space()
         with translated_errors(self.address):
             run_id = self._run_id(model, context)
             self.client.update_run(run_id, status="RUNNING")

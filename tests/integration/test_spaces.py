@@ -111,7 +111,7 @@ def test_people_share_snapshots_and_nothing_else(machine: Callable[[str], Platfo
     assert ben.served() == "1"
 
 
-@pytest.mark.parametrize("stages", [(), ("features",), ("trained_model",), ("deployment",)])
+@pytest.mark.parametrize("stages", [(), ("features",), ("evaluation",), ("deployment",)])
 def test_nobody_but_production_moves_what_is_productions(
     machine: Callable[[str], Platform], production: Platform, stages: tuple[str, ...]
 ) -> None:
@@ -131,4 +131,5 @@ def test_nobody_but_production_moves_what_is_productions(
     assert (production.champion(), production.served()) == (1, "1")
     assert laptop.champion() == 1, "looking at it is allowed"
     assert in_mlflow(production) == {production.model: 1}
+    assert len(production.mlflow_runs()) == 1
     assert laptop.serving.served() == []
