@@ -19,9 +19,9 @@ out() {
   fi
 }
 
-# A password that Terraform has generated: password dagster-postgresql
-password() {
-  aws secretsmanager get-secret-value --secret-id "$NAMESPACE/$1" --query SecretString --output text | jq -r .password
+# What Terraform has put into a secret: secret dagster-postgresql username
+secret() {
+  aws secretsmanager get-secret-value --secret-id "$NAMESPACE/$1" --query SecretString --output text | jq -r ".$2"
 }
 
 # SQL in Aurora, over HTTPS and by your rights in IAM: sql <<< "SELECT 1". Passwords in it are in no list of processes.
@@ -30,16 +30,39 @@ sql() {
     --resource-arn "$(out aurora_arn)" --secret-arn "$(out aurora_superuser_secret_arn)"
 }
 
-# A role of Aurora with a database of its own, and the password of a secret: database dagster dagster-postgresql
+# A number from Aurora: count "pg_roles WHERE rolname = 'dagster'"
+count() {
+  sql <<< "SELECT count(*) FROM $1" | jq '.records[0][0].longValue'
+}
+
+# A database of Aurora with a role that owns what is in it, and a user who acts as that, by a secret's username and
+# password: database dagster dagster-postgresql. Other users of it stay as they are.
 database() {
-  if [ "$(sql <<< "SELECT count(*) FROM pg_roles WHERE rolname = '$1'" | jq '.records[0][0].longValue')" = 0 ]; then
-    sql <<< "CREATE ROLE $1 LOGIN"
+  local user
+  user=$(secret "$2" username)
+  if [ "$(count "pg_roles WHERE rolname = '$1'")" = 0 ]; then
+    sql <<< "CREATE ROLE $1 NOLOGIN"
     # The superuser of Aurora is none, and gives databases only to roles it is in
-    sql <<< "GRANT $1 TO postgres"
+    sql <<< "GRANT $1 TO CURRENT_USER"
   fi
-  if [ "$(sql <<< "SELECT count(*) FROM pg_database WHERE datname = '$1'" | jq '.records[0][0].longValue')" = 0 ]; then
+  if [ "$(count "pg_database WHERE datname = '$1'")" = 0 ]; then
     sql <<< "CREATE DATABASE $1 OWNER $1"
     sql <<< "REVOKE CONNECT ON DATABASE $1 FROM PUBLIC"
   fi
-  sql <<< "ALTER ROLE $1 PASSWORD '$(password "$2")'"
+  if [ "$(count "pg_roles WHERE rolname = '$user'")" = 0 ]; then
+    sql <<< "CREATE ROLE $user IN ROLE $1"
+  fi
+  sql <<< "ALTER ROLE $user SET role = '$1'"
+  sql <<< "ALTER ROLE $user LOGIN PASSWORD '$(secret "$2" password)'"
+}
+
+# Let nobody log in as a user of Aurora any more, unless somebody still is: lock dagster_a
+lock() {
+  local sessions
+  sessions=$(count "pg_stat_activity WHERE usename = '$1'")
+  if [ "$sessions" != 0 ]; then
+    echo "$1 has $sessions sessions: wait for the runs that began before, and for the roll-outs" >&2
+    return 1
+  fi
+  sql <<< "ALTER ROLE $1 NOLOGIN"
 }

@@ -14,11 +14,12 @@ import dagster as dg
 
 from mlops_assets.assets.handles import Evaluation, PreparedData, handle_key
 from resources.environment import Environment
-from resources.lake.lake import Lake
 from resources.serving.choose_target import local_serving
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from resources.lake.lake import Lake
 
 MODEL = "flight_delay"
 SHOWN = ("carrier", "origin", "dest", "hour", "dep_delay")
@@ -28,18 +29,18 @@ FLIGHTS = 8
 def main() -> None:
     """Run the whole life cycle, ask the endpoint about flights it has not seen, and say where to look next."""
     environment = Environment.read()
-    lake = Lake(uri=environment.lake_uri, cache=str(environment.home / "cache"))
+    lake = environment.lake()
     environment.home.mkdir(parents=True, exist_ok=True)
     seconds = materialize(environment.home / "demo.log")
     evaluation = Evaluation.model_validate_json(handle(lake, "evaluation"))
     prepared = PreparedData.model_validate_json(handle(lake, "prepared_data"))
     serving = local_serving(environment)
-    served = serving.current(MODEL)
+    served = serving.current(lake.name_of(MODEL))
     assert served is not None
     url = serving.server.ensure_running()
     rows = held_out(lake, prepared)
     say(f"\n== Asking {url} (version {served.version}) about {len(rows)} flights it has not seen\n")
-    print_predictions(rows, ask(url, rows))
+    print_predictions(rows, ask(f"{url}/v1/models/{lake.name_of(MODEL)}:predict", rows))
     say(f"\n== On all {prepared.test_rows:,} held-out flights\n")
     for name, value in evaluation.metrics.items():
         say(f"  {name:<12}{value:8.4f}")
@@ -98,7 +99,7 @@ def progress(instance: dg.DagsterInstance, began: datetime, cursor: str | None) 
 
 def handle(lake: Lake, stage: str) -> bytes:
     """The newest handle of a stage."""
-    content = lake.store.read(handle_key(f"{MODEL}/{stage}"))
+    content = lake.store.read(lake.own(handle_key(f"{MODEL}/{stage}")))
     assert content is not None
     return content
 
@@ -115,9 +116,9 @@ def held_out(lake: Lake, prepared: PreparedData) -> list[dict[str, Any]]:
 
 
 def ask(url: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The endpoint's answers."""
+    """The answers of the endpoint at `url`."""
     instances = [{name: value for name, value in row.items() if name != "late"} for row in rows]
-    request = urllib.request.Request(f"{url}/v1/models/{MODEL}:predict", json.dumps({"instances": instances}).encode())
+    request = urllib.request.Request(url, json.dumps({"instances": instances}).encode())
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)["predictions"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
+from resources.lake.space import space_of, space_of_user
 from resources.local.background_server import BackgroundServer
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Environment(Value):
     serving_max_rows: int = 100_000
     serving_url: str | None = None
     namespace: str | None = None
+    space: str = ""  # whose handles, ledgers, models and endpoints these are; production's has no name
+    owns_space: bool = True
     prefix: str = ""
     alert_webhook: SecretStr | None = None
     mlflow_ui_url: str | None = None
@@ -61,11 +65,16 @@ class Environment(Value):
         mlflow_port, serving_port = _port(variables, "MLFLOW_PORT", 5005), _port(variables, "SERVING_PORT", 8085)
         if mlflow_port == serving_port:
             raise SpecError(f"MLFLOW_PORT and SERVING_PORT are both {mlflow_port}", remedy="give each its own")
+        embedded = str(home / "lake")
+        lake_uri, mlflow_uri = variables.get("LAKE_URI") or embedded, variables.get("MLFLOW_TRACKING_URI") or None
+        is_shared = name == "local" and (lake_uri != embedded or mlflow_uri is not None)
+        own_space = space_of_user(user_name()) if is_shared else ""
+        space = space_of(variables["MLOPS_SPACE"]) if variables.get("MLOPS_SPACE") else own_space
         return cls(
             home=home,
-            lake_uri=variables.get("LAKE_URI") or str(home / "lake"),
+            lake_uri=lake_uri,
             s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3") or None,
-            mlflow_uri=_without_login(variables.get("MLFLOW_TRACKING_URI") or None),
+            mlflow_uri=_without_login(mlflow_uri),
             mlflow_ui_url=_without_login(variables.get("MLFLOW_UI_URL") or None, "MLFLOW_UI_URL"),
             mlflow_port=mlflow_port,
             serving_port=serving_port,
@@ -77,6 +86,8 @@ class Environment(Value):
             serving_max_rows=_positive(variables, "SERVING_MAX_ROWS", 100_000, "the most rows of a request"),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
             namespace=variables.get("MLOPS_NAMESPACE") or None,
+            space=space,
+            owns_space=bool(space) or not is_shared,
             prefix=cluster_prefix(variables),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
@@ -93,10 +104,16 @@ class Environment(Value):
         return self.home / "run"
 
     def lake(self) -> Lake:
-        """The lake, with its cache on this machine."""
+        """The lake as this environment's space sees it, with its cache on this machine."""
         from resources.lake.lake import Lake
 
-        return Lake(uri=self.lake_uri, cache=str(self.home / "cache"), endpoint_url=self.s3_endpoint_url)
+        return Lake(
+            uri=self.lake_uri,
+            cache=str(self.home / "cache"),
+            endpoint_url=self.s3_endpoint_url,
+            space=self.space,
+            owns_space=self.owns_space,
+        )
 
     @property
     def mlflow_database(self) -> Path:
@@ -123,6 +140,14 @@ def cluster_prefix(variables: Mapping[str, str] = os.environ) -> str:
     if not re.fullmatch(r"([a-z0-9][a-z0-9-]{0,30})?", prefix):
         raise SpecError(f"MLOPS_PREFIX is {prefix!r}", remedy="give small letters, digits and hyphens, such as team-b-")
     return prefix
+
+
+def user_name() -> str:
+    """Who works here, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container they may have no name
+        return f"uid{os.getuid()}"
 
 
 def git_commit() -> str:

@@ -159,11 +159,13 @@ class Platform:
     lake_uri: str | None = None
     endpoint_url: str | None = None
     pipeline: type[ModelPipeline] = ModelPipeline
+    space: str = ""
+    model: str = field(default_factory=lambda: f"weather_{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
-        self.model = f"weather_{uuid.uuid4().hex[:8]}"
         uri = self.lake_uri or str(self.home / "lake")
-        self.lake = Lake(uri=uri, cache=str(self.home / "cache"), endpoint_url=self.endpoint_url)
+        cache = str(self.home / "cache")
+        self.lake = Lake(uri=uri, cache=cache, endpoint_url=self.endpoint_url, space=self.space)
         self.tracking = Tracking(uri=self.mlflow_uri, lake=self.lake)
         log_uri = uri if self.endpoint_url is None else None
         self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port, log_uri=log_uri)
@@ -233,7 +235,8 @@ class Platform:
     def ask(self, rows: list[dict[str, Any]] | None = None, model: str | None = None) -> dict[str, Any]:
         """A prediction over HTTP."""
         rows = rows or [{"place": "Bern", "pressure": 990, "humidity": 95}]
-        return post(f"{self.serving.server.url}/v1/models/{model or self.model}:predict", {"instances": rows})[1]
+        name = self.lake.name_of(model or self.model)
+        return post(f"{self.serving.server.url}/v1/models/{name}:predict", {"instances": rows})[1]
 
     def served(self) -> str:
         """The version that answers."""
@@ -242,7 +245,7 @@ class Platform:
     def mlflow_runs(self) -> list[Any]:
         """All MLflow runs of the model."""
         client = self.tracking.client
-        experiment = client.get_experiment_by_name(self.model)
+        experiment = client.get_experiment_by_name(self.lake.name_of(self.model))
         return list(client.search_runs([experiment.experiment_id])) if experiment else []
 
 

@@ -17,11 +17,15 @@ locals {
     },
     var.aurora == null ? { postgres = { password = "postgres" } } : {},
   )
+  # Each database has two users. A new password is that of the other one, so that who is logged in goes on.
+  databases = ["dagster-postgresql", "mlflow-database"]
+  turn      = var.database_secrets_version % 2 == 1 ? "a" : "b"
   # What stands beside the passwords
   plain = {
-    mlflow-database = { host = local.database_host }
-    mlflow-auth     = { username = "admin" }
-    mlflow-client   = { username = "pipeline" }
+    dagster-postgresql = { username = "dagster_${local.turn}" }
+    mlflow-database    = { host = local.database_host, username = "mlflow_${local.turn}" }
+    mlflow-auth        = { username = "admin" }
+    mlflow-client      = { username = "pipeline" }
   }
   # The Service in the cluster where there is no Aurora
   database_host = var.aurora == null ? "postgres" : aws_rds_cluster.this[0].endpoint
@@ -47,5 +51,5 @@ resource "aws_secretsmanager_secret_version" "this" {
     lookup(local.plain, each.key, {}),
     { for key, password in each.value : key => ephemeral.aws_secretsmanager_random_password.this[password].random_password },
   ))
-  secret_string_wo_version = var.secrets_version
+  secret_string_wo_version = contains(local.databases, each.key) ? var.database_secrets_version : var.secrets_version
 }

@@ -170,8 +170,19 @@ variable "compute_log_days" {
   }
 }
 
+variable "database_secrets_version" {
+  description = "Raise it by one to put the other user of each database into Secrets Manager, with a new password. Then tell the databases, see docs/production/upgrades.md."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.database_secrets_version >= 1 && floor(var.database_secrets_version) == var.database_secrets_version
+    error_message = "Give 1, 2, 3 and so on."
+  }
+}
+
 variable "secrets_version" {
-  description = "Raise it to put new passwords into Secrets Manager. Databases keep the old ones until they are told, see docs/production/upgrades.md."
+  description = "Raise it to put new passwords of MLflow's users, and of PostgreSQL in the cluster, into Secrets Manager, see docs/production/upgrades.md."
   type        = number
   default     = 1
 

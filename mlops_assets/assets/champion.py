@@ -81,7 +81,8 @@ def compare_with_champion(
     """
     champion = tracking.by_alias(spec.model, CHAMPION)
     if champion is None:
-        return Comparison(champion=None, wins=True, reason="there is no champion yet")
+        place = f" in the space {lake.space}" if lake.space else ""
+        return Comparison(champion=None, wins=True, reason=f"there is no champion yet{place}")
     number = champion.version
     if champion.sha256 == sha256:
         return Comparison(champion=number, wins=True, reason=f"this is the champion, version {number}")

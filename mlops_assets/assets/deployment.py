@@ -83,7 +83,9 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             with tempfile.TemporaryDirectory() as draft:
                 artifact = tracking.download(version, Path(draft))
                 held.check()
-                proof = serving.deploy(spec.model, artifact, version.sha256, version.version, spec.deploy.inference_log)
+                proof = serving.deploy(
+                    lake.name_of(spec.model), artifact, version.sha256, version.version, spec.deploy.inference_log
+                )
             held.check()
             evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
             if version.version != registered_model.version:  # the entry is missing only if its run ended before
@@ -147,7 +149,7 @@ def report(
         f"{version.version}-{version.sha256[:12]}",
         metadata={
             # An address that browsers do not resolve is no link
-            "endpoint": dg.MetadataValue.url(proof.link) if proof.link else f"{proof.url}/v2/models/{version.model}",
+            "endpoint": dg.MetadataValue.url(proof.link) if proof.link else f"{proof.url}/v2/models/{proof.model}",
             "version": version.version,
             "decision": verdict.reason,
             "example_request": dg.MetadataValue.md(f"```\n{proof.example}\n```"),

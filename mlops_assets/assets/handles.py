@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
 
+from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Classes, Value
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
@@ -125,13 +126,17 @@ class HandleIOManager(dg.ConfigurableIOManager):
 
     An input comes from this run, else from the runs it re-executes, the nearest first, else it is the latest. A run
     that is about a partition takes the latest of that partition only. Overridden checks are not in the latest: they
-    hold for one run.
+    hold for one run. All of them are the own ones of the lake's space.
     """
 
     lake: dg.ResourceDependency[Lake]
 
     def handle_output(self, context: dg.OutputContext, obj: BaseModel) -> None:
-        prefix = "/".join(context.asset_key.path)
+        try:
+            self.lake.check_space()
+        except SpecError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        prefix = self.lake.own("/".join(context.asset_key.path))
         latest = obj
         if isinstance(obj, Handle):
             latest = obj.model_copy(update={"lineage": obj.lineage.model_copy(update={"overridden": {}})})
@@ -141,11 +146,12 @@ class HandleIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> BaseModel:
         prefix = "/".join(context.asset_key.path)
         run, instance = context.step_context.dagster_run, context.step_context.instance
-        keys = (handle_key(prefix, run_id) for run_id in _with_ancestors(run, instance))
+        own = self.lake.own(prefix)
+        keys = (handle_key(own, run_id) for run_id in _with_ancestors(run, instance))
         content = next(filter(None, map(self.lake.store.read, keys)), None)
         if content is not None:
             return _parsed(content, prefix, context.dagster_type.typing_type)
-        content = self.lake.store.read(handle_key(prefix))
+        content = self.lake.store.read(handle_key(own))
         if content is None:
             raise dg.Failure(f"{prefix} has not been materialized yet; materialize it first, or the whole group.")
         handle = _parsed(content, prefix, context.dagster_type.typing_type)
@@ -196,5 +202,5 @@ def _parsed(content: bytes, prefix: str, kind: type[BaseModel]) -> BaseModel:
 
 
 def handle_key(prefix: str, run_id: str = "latest") -> str:
-    """Where the lake keeps the handle of an asset, of a run or the latest."""
+    """Where a space keeps the handle of an asset, of a run or the latest."""
     return f"{prefix}/handles/{run_id}.json"

@@ -47,8 +47,10 @@ def inference_log_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     def inference_log(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult[Any]:
         day = date.fromisoformat(context.partition_key)
         with as_dagster_failure():
-            logs, labels = log_objects(lake, spec.model, day), label_objects(lake, spec.model, day)
-            version, prefix = version_of(CODE_VERSION, *logs, *labels), f"{spec.model}/{STAGE}/{day}"
+            lake.check_space()  # it deletes what is old
+            model = lake.name_of(spec.model)
+            logs, labels = log_objects(lake, model, day), label_objects(lake, model, day)
+            version, prefix = version_of(CODE_VERSION, *logs, *labels), f"{model}/{STAGE}/{day}"
 
             def work(folder: Path) -> None:
                 with lake.sources("inference", logs) as asked, lake.sources("labels", labels) as told:
@@ -56,10 +58,11 @@ def inference_log_asset(spec: ModelSpec) -> dg.AssetsDefinition:
 
             with snapshot(lake, context.log.info, prefix, version, work) as (folder, _):
                 found = DayOfLog.read(folder)
-            old = list(past_retention(lake, spec, datetime.now(UTC).date()))
+            first = datetime.now(UTC).date() - timedelta(days=spec.deploy.inference_log.keep_days)
+            old = list(past_retention(lake, model, first))
             lake.store.delete_many(old)
         if old:
-            context.log.info(f"deleted {len(old)} objects of days more than {_keep_days(spec)} days ago")
+            context.log.info(f"deleted {len(old)} objects of days before {first}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(version),
             metadata=_metadata(spec, lake, f"{prefix}/{version}", found, len(logs)),
@@ -86,22 +89,17 @@ def label_objects(lake: Lake, model: str, day: date) -> list[SourceObject]:
     return [item for item in objects if (told := _day_of(item.key, DATED)) is None or told >= day]
 
 
-def past_retention(lake: Lake, spec: ModelSpec, today: date) -> Iterator[str]:
-    """The keys of what is older than the YAML's `keep_days`; manifests first, so that no reader finds half a table."""
-    last = today - timedelta(days=_keep_days(spec))
-    for kind, pattern in (("inference", DATED), ("labels", DATED)):
-        yield from _older(lake, f"{kind}/{spec.model}", pattern, last)
-    yield from sorted(_older(lake, f"{spec.model}/{STAGE}", COMPACTED, last), key=lambda key: "manifest" not in key)
+def past_retention(lake: Lake, model: str, first: date) -> Iterator[str]:
+    """The keys of what is of days before `first`; manifests first, so that no reader finds half a table."""
+    for kind in ("inference", "labels"):
+        yield from _older(lake, f"{kind}/{model}", DATED, first)
+    yield from sorted(_older(lake, f"{model}/{STAGE}", COMPACTED, first), key=lambda key: "manifest" not in key)
 
 
-def _keep_days(spec: ModelSpec) -> int:
-    return spec.deploy.inference_log.keep_days
-
-
-def _older(lake: Lake, folder: str, pattern: re.Pattern[str], last: date) -> Iterable[str]:
+def _older(lake: Lake, folder: str, pattern: re.Pattern[str], first: date) -> Iterable[str]:
     for item in lake.store.stored(folder):
         day = _day_of(item.key, pattern)
-        if day is not None and day < last:
+        if day is not None and day < first:
             yield item.key
 
 

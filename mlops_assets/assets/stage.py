@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import json
+import operator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,19 +87,26 @@ def up_to_date(model: str, source_of_change: str) -> dg.AutomationCondition[dg.A
     asked for in the same tick, and so in the same run, as what lies between. No stage runs on an input that is being
     made, or that a blocking check has stopped.
     """
-    condition = dg.AutomationCondition
-    changed: Any = condition.any_deps_match(condition.data_version_changed() | condition.will_be_requested())
+    triggers, changed, handled, ready = _conditions()
     last = dg.AssetSelection.assets(dg.AssetKey([model, source_of_change]))
-    code_changed: Any = condition.code_version_changed()
+    return functools.reduce(operator.and_, ready, (triggers | changed.allow(last)).since(handled))
+
+
+@functools.cache
+def _conditions() -> tuple[Any, Any, Any, Any]:
+    """The parts that all stages share: hundreds of models have thousands of stages."""
+    condition: Any = dg.AutomationCondition
+    triggers = condition.newly_missing() | condition.code_version_changed()
+    changed = condition.any_deps_match(condition.data_version_changed() | condition.will_be_requested())
     # Not since_last_handled(): that forgets what is missing when the sensor is first turned on
     handled = condition.newly_requested() | condition.newly_updated()
-    return (
-        (condition.newly_missing() | code_changed | changed.allow(last)).since(handled)
-        & ~condition.any_deps_missing()
-        & ~condition.any_deps_in_progress()
-        & ~condition.in_progress()
-        & condition.all_deps_blocking_checks_passed()
+    ready = (
+        ~condition.any_deps_missing(),
+        ~condition.any_deps_in_progress(),
+        ~condition.in_progress(),
+        condition.all_deps_blocking_checks_passed(),
     )
+    return triggers, changed, handled, ready
 
 
 def asset_key(spec: ModelSpec, stage_name: str) -> dg.AssetKey:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlops_assets.cli.servers import local_servers, state_of
 from mlops_assets.ml.errors import MlopsError
-from resources.environment import Environment
+from resources.environment import Environment, user_name
 from resources.lake.stores import scheme_of
 from resources.local.background_server import port_is_taken
 
@@ -64,11 +64,9 @@ def diagnose(variables: Mapping[str, str] = os.environ, limit_s: float = LIMIT_S
         known = environment
         looks.append(("disk", lambda: _disk(known.home)))
         looks += [(f"port of {server.name}", partial(_port, server)) for server in local_servers(known)]
-        looks.append(("port of the UI", _ui_port))
-        looks.append(("lake", lambda: _lake(known)))
-        looks.append(("mlflow", lambda: _mlflow(known)))
-        looks.append(("models", lambda: _models(known)))
-        looks.append(("clock", lambda: _clock(known)))
+        looks += [("port of the UI", _ui_port), ("space", lambda: _space(known, variables))]
+        looks += [("lake", lambda: _lake(known)), ("mlflow", lambda: _mlflow(known))]
+        looks += [("models", lambda: _models(known)), ("clock", lambda: _clock(known))]
     looks += [("gpu", _gpu), ("dagster", lambda: _dagster(variables))]
     for name, look in looks:
         found = _within(limit_s, look)
@@ -182,6 +180,17 @@ def _ui_port() -> Finding:
     return Finding("WARN", f"{UI_PORT} is taken by another program", "stop that, or give dagster dev another port: -p")
 
 
+def _space(environment: Environment, variables: Mapping[str, str]) -> Finding:
+    space = environment.space
+    if not environment.owns_space:
+        return Finding("OK", "production's, to look at; unset MLOPS_SPACE to have one of your own")
+    if not space:
+        return Finding("OK", "production's" if environment.production else "none is needed, nothing is shared")
+    if not variables.get("MLOPS_SPACE") and user_name() in ("root", f"uid{os.getuid()}"):
+        return Finding("WARN", f"{space}, by a user name that others may have", "set MLOPS_SPACE to a name of your own")
+    return Finding("OK", space)
+
+
 def _lake(environment: Environment) -> Finding:
     store, key, content = environment.lake().store, f"doctor/{uuid.uuid4().hex}.json", uuid.uuid4().hex.encode()
     try:
@@ -220,7 +229,8 @@ def _models(environment: Environment) -> Finding:
 
     if environment.production:
         return Finding("OK", "what KServe serves is not looked at from here")
-    defined, served = defined_models(), serving_target(environment, environment.lake()).served()
+    lake = environment.lake()
+    defined, served = defined_models(), lake.models_of(serving_target(environment, lake).served())
     orphans = [name for name in served if name not in defined]
     if orphans:
         what = f"{', '.join(orphans)}: served, and no YAML defines it any more"

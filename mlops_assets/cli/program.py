@@ -66,8 +66,8 @@ def check(paths: tuple[Path, ...]) -> None:
 def doctor() -> None:
     """Look whether this machine, and what it talks to, can be used.
 
-    A line each, OK, WARN or FAIL with a remedy: Python, packages, disk, ports, lake, MLflow, models, clock, GPU,
-    Dagster. Each look ends after 45 s at the latest. Passwords are not shown. Exit status 1 when one fails.
+    A line each, OK, WARN or FAIL with a remedy: Python, packages, disk, ports, space, lake, MLflow, models, clock,
+    GPU, Dagster. Each look ends after 45 s at the latest. Passwords are not shown. Exit status 1 when one fails.
     """
     from mlops_assets.cli.doctor import diagnose
 
@@ -185,7 +185,8 @@ def retention(delete: bool, days: float, keep_versions: int | None) -> None:
 def models() -> None:
     """List models: defined by a YAML, served, or orphaned: served or registered, and defined by none.
 
-    In a cluster call it in a pod that may ask Kubernetes.
+    Those of the own space; MLOPS_SPACE names another, `production` that of production. In a cluster call it in a pod
+    that may ask Kubernetes.
     """
     from mlops_assets.cli.upkeep import models as lines
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from typing import TYPE_CHECKING
 
@@ -46,8 +45,8 @@ def models() -> Iterator[str]:
     from mlops_assets.components.defined_models import defined_models
     from mlops_assets.components.retirement import model_states
 
-    serving, tracking, _ = _outside_world()
-    found = model_states(serving, tracking, defined_models())
+    serving, tracking, lake = _outside_world()
+    found = model_states(serving, tracking, lake, defined_models())
     width = max((len(model.name) for model in found), default=0)
     for model in found:
         served = f"serves version {model.served}" if model.served else "is not served"
@@ -65,18 +64,13 @@ def retire(name: str, reason: str, *, even_if_defined: bool) -> Iterator[str]:
     """
     from mlops_assets.components import retirement
     from mlops_assets.components.defined_models import defined_models
+    from resources.environment import user_name
 
     serving, tracking, lake = _outside_world()
+    by = f"user {user_name()}"
     yield from retirement.retire(
-        name, reason, _user(), serving, tracking, lake, defined=defined_models(), even_if_defined=even_if_defined
+        name, reason, by, serving, tracking, lake, defined=defined_models(), even_if_defined=even_if_defined
     )
-
-
-def _user() -> str:
-    try:
-        return f"user {getpass.getuser()}"
-    except (KeyError, OSError):  # in a container it may have no name
-        return f"user {os.getuid()}"
 
 
 def _outside_world() -> tuple[ServingTarget, Tracking, Lake]:

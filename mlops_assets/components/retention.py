@@ -1,8 +1,8 @@
 """The job `lake_retention`: deletes of the lake what no version, alias or run needs; a dry run by default.
 
 Kept is what the latest handle of a stage, Dagster's latest materialization, a run of the last days or a version in
-MLflow names. While a run of a model is in progress nothing of that model is deleted, and nothing at all when MLflow
-cannot be asked.
+MLflow names, in whatever space of the lake. While a run of a model is in progress nothing of that model is deleted, and
+nothing at all when MLflow cannot be asked.
 """
 
 import json
@@ -18,6 +18,7 @@ from pydantic import Field
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.spec.model_spec import RETENTION_JOB
 from resources.lake.lake import Lake
+from resources.lake.lake_lock import lake_lock
 from resources.lake.retention import (
     ModelObjects,
     Unneeded,
@@ -32,6 +33,7 @@ from resources.lake.retention import (
     versions_in_handles,
 )
 from resources.lake.source_cache import SourceCache
+from resources.lake.space import in_space
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import VersionTags
 
@@ -105,7 +107,7 @@ def retain(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, config:
     """
     if config.dry_run:
         return _retain(instance, lake, tracking, config)
-    with lake.lock(JOB, LOCK_WAIT_S) as held:
+    with lake_lock(lake.store, JOB, wait_s=LOCK_WAIT_S) as held:  # of all spaces
         held.check()
         return _retain(instance, lake, tracking, config)
 
@@ -114,13 +116,19 @@ def _retain(instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, config
     began = datetime.now(UTC)
     before = began - timedelta(days=config.older_than_days)
     models, found = survey(lake.store), Retention(deleted=not config.dry_run)
-    versions = {name: tracking.versions(name) for name in models}
-    found.kept = {name: why for name in models if (why := foreign_registry(name, versions[name], lake, tracking))}
+    versions = {name: tracking.versions_by_space(name) for name in models}
+    for name, model in models.items():
+        for space, last in model.ledgers.items():
+            if why := foreign_registry(in_space(space, name), last, versions[name].get(space, []), lake, tracking):
+                found.kept[name] = why
     needed = set[str]()
     for name, model in models.items():
         needed |= versions_in_handles(lake.store, model, before)
         needed |= versions_in(
-            text for version in kept_versions(versions[name], config.keep_versions) for text in version.tags.values()
+            text
+            for of_space in versions[name].values()
+            for version in kept_versions(of_space, config.keep_versions)
+            for text in version.tags.values()
         )
         needed |= versions_in(latest_materializations(instance, name, model))
     for name, model in models.items():
@@ -170,10 +178,14 @@ def kept_versions(versions: Sequence[VersionTags], keep: int | None) -> list[Ver
     return [version for number, version in enumerate(versions) if version.aliases or number < count]
 
 
-def foreign_registry(name: str, versions: Sequence[VersionTags], lake: Lake, tracking: Tracking) -> str | None:
-    """Why MLflow does not seem to be the one that holds the model's versions, or None."""
-    last = max(lake.store.sizes(f"{name}/ledger/*.json"), default=None)
-    content = lake.store.read(last) if last else None
+def foreign_registry(
+    folder: str, last: str, versions: Sequence[VersionTags], lake: Lake, tracking: Tracking
+) -> str | None:
+    """Why MLflow does not seem to be the one that holds the versions of a model in a space, or None.
+
+    `last` is the key of the last entry in its ledger, which lies in `folder`.
+    """
+    content = lake.store.read(last)
     if content is None:
         return None
     try:
@@ -184,7 +196,7 @@ def foreign_registry(name: str, versions: Sequence[VersionTags], lake: Lake, tra
     if known and known.get(number, entry.get("sha256")) == entry.get("sha256"):
         return None
     what = f"its ledger ends with version {number}, which MLflow at {tracking.address} does not have"
-    return f"{what}; if the model was deleted there on purpose, delete the folder {name} of the lake"
+    return f"{what}; if the model was deleted there on purpose, delete the folder {folder} of the lake"
 
 
 def latest_materializations(instance: dg.DagsterInstance, name: str, model: ModelObjects) -> list[str]:

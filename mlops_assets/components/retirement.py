@@ -49,14 +49,16 @@ class ModelState(Value):
         return "orphaned" if self.file is None else "served" if self.served else "defined"
 
 
-def model_states(serving: ServingTarget, tracking: Tracking, defined: Mapping[str, str]) -> list[ModelState]:
-    """Every model that a YAML defines, that is served, or that has versions of this platform in MLflow."""
-    served, registered = set(serving.served()), tracking.models()
+def model_states(
+    serving: ServingTarget, tracking: Tracking, lake: Lake, defined: Mapping[str, str]
+) -> list[ModelState]:
+    """Every model that a YAML defines, or that is served or has versions of this platform in the lake's space."""
+    served, registered = set(lake.models_of(serving.served())), tracking.models()
     return [
         ModelState(
             name=name,
             file=defined.get(name),
-            served=_served_version(serving, name) if name in served else None,
+            served=_served_version(serving, lake.name_of(name)) if name in served else None,
             aliases={alias: one.version for one in versions for alias in one.aliases},
             versions=len(versions),
         )
@@ -96,12 +98,13 @@ def retire(
     if name in defined and not even_if_defined:
         what = f"{name} is defined in {defined[name]}, and its next run would deploy it again"
         raise SpecError(what, remedy="delete or rename that YAML first, or say that you mean it (--yes)")
-    known = {*serving.served(), *tracking.models()}
+    known = {*lake.models_of(serving.served()), *tracking.models()}
     if name not in known:
-        what = f"There is no model {name}{did_you_mean(name, known)}: none is served or has versions in MLflow"
+        place = f" in the space {lake.space}" if lake.space else ""
+        what = f"There is no model {name}{did_you_mean(name, known)}: none is served or has versions in MLflow{place}"
         raise SpecError(what, remedy="mlops-assets models lists those that are")
     with lake.lock(name, wait_s=LOCK_WAIT_S) as held:
-        version = serving.retire(name)
+        version = serving.retire(lake.name_of(name))
         held.check()
         off = {alias: number for alias in ALIASES if (number := tracking.remove_alias(name, alias, reason, by))}
         if version and not off:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Task = Literal["regression", "binary_classification", "multiclass_classification"]
 Classes = tuple[bool | int | float | str, ...]
 MODEL_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+SPACE_SEPARATOR = "--"  # after the name of a space, before that of a model
+SERVED_NAME = rf"^([a-z][a-z0-9-]*{SPACE_SEPARATOR})?{MODEL_NAME[1:]}"
 EXPONENT = r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
 
 

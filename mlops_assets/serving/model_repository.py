@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import ArtifactError, MlopsError
-from mlops_assets.ml.values import MODEL_NAME
+from mlops_assets.ml.values import SERVED_NAME
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
 from mlops_assets.serving.inference_log import nothing_recorded
 from mlops_assets.serving.limits import Limits
@@ -46,7 +46,7 @@ class Repository:
             ArtifactError: a version is refused; the versions that were served still are.
         """
         folder = self.folder / name
-        if not re.fullmatch(MODEL_NAME, name) or not (folder / Declaration.FILE).is_file():
+        if not re.fullmatch(SERVED_NAME, name) or not (folder / Declaration.FILE).is_file():
             raise ArtifactError(f"there is no model {name[:63]!r} in this server")
         try:
             declared = Declaration.read(folder)

@@ -176,8 +176,9 @@ class Deploy(Value):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, and what they write
-FOLDERS = ("served", "checkpoints", "inference", "labels")
+# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, what predictors write,
+# and the spaces
+FOLDERS = ("served", "checkpoints", "inference", "labels", "spaces")
 
 
 class ModelSpec(Value):

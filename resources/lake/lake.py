@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.errors import DataError, SpecError
 from resources.lake.lake_lock import HeldLock, lake_lock
 from resources.lake.object_store import ObjectStore, SourceObject
 from resources.lake.snapshots import Manifest, Snapshots
 from resources.lake.source_cache import SourceCache
+from resources.lake.space import in_space, name_in, split_name
 from resources.lake.stores import open_store, split_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 DOWNLOADS_AT_ONCE = 16
@@ -39,11 +40,15 @@ class Lake(dg.ConfigurableResource[Any]):
 
     A snapshot is `<prefix>/<version>`: its files lie in a folder of their own per attempt, and the manifest, which one
     writer can create once, names the attempt that counts. A writer that is killed leaves nothing that is visible.
+
+    Snapshots are everybody's. Locks, ledgers and what lies at an `own` key are those of the lake's `space`.
     """
 
     uri: str
     cache: str
     endpoint_url: str | None = None
+    space: str = ""
+    owns_space: bool = True
 
     _stores: dict[str, ObjectStore] = PrivateAttr(default_factory=dict)
 
@@ -128,10 +133,33 @@ class Lake(dg.ConfigurableResource[Any]):
         """
         return self.snapshots.publishing(prefix, version)
 
+    # ---- the space ----
+    def own(self, key: str) -> str:
+        """Where the space keeps what is its own."""
+        return in_space(self.space, key)
+
+    def name_of(self, model: str) -> str:
+        """What a model of the space is called in MLflow and at endpoints, where names of all spaces stand."""
+        return name_in(self.space, model)
+
+    def models_of(self, names: Iterable[str]) -> list[str]:
+        """The models of the space among such names."""
+        return [model for space, model in map(split_name, names) if space == self.space]
+
+    def check_space(self) -> None:
+        """Call it before what changes the space: what is latest, registered, champion or served in it.
+
+        Raises:
+            SpecError: this environment may only look at it.
+        """
+        if not self.owns_space:
+            what = f"This environment is not production, and may not change what is production's in {self.uri}"
+            raise SpecError(what, remedy="unset MLOPS_SPACE, which gives you a space of your own, or name another one")
+
     # ---- one at a time ----
     @contextmanager
     def lock(self, name: str, wait_s: float = 600) -> Generator[HeldLock]:
-        """Run the block while no other process or machine does so under `name`; for short critical sections.
+        """Run the block while nobody else of the space does so under `name`; for short critical sections.
 
         A thread that holds the lock already goes on with it. A holder that was killed blocks others on its machine no
         longer, and on other machines for 30 s.
@@ -139,12 +167,15 @@ class Lake(dg.ConfigurableResource[Any]):
         Raises:
             LakeError: others held it for `wait_s`; or, after the block, this process was asleep for so long that
                 another has taken the lock over. `HeldLock.check` tells that before an act that cannot be undone.
+            SpecError: this environment may not change the space.
         """
-        mine = (self.uri, name, threading.get_ident())
+        self.check_space()
+        key = self.own(name)
+        mine = (self.uri, key, threading.get_ident())
         if mine in _HELD:
             yield _HELD[mine]
             return
-        with lake_lock(self.store, name, wait_s=wait_s) as held:
+        with lake_lock(self.store, key, wait_s=wait_s) as held:
             _HELD[mine] = held
             try:
                 yield held
@@ -154,6 +185,7 @@ class Lake(dg.ConfigurableResource[Any]):
     # ---- small documents ----
     def append(self, prefix: str, entry: Mapping[str, object]) -> int:
         """Add an entry to an append-only ledger and return its number; numbers have no gaps and are never reused."""
+        prefix = self.own(prefix)
         known = [Path(key).stem for key in self.store.sizes(f"{prefix}/*.json")]
         number = max((int(name) for name in known if name.isdecimal()), default=0) + 1
         # By the id a lost answer is told from another writer's entry
@@ -168,7 +200,7 @@ class Lake(dg.ConfigurableResource[Any]):
         Raises:
             DataError: an entry is damaged.
         """
-        found = [(key, self.store.read(key)) for key in self.store.sizes(f"{prefix}/*.json")]
+        found = [(key, self.store.read(key)) for key in self.store.sizes(f"{self.own(prefix)}/*.json")]
         return [self._entry(key, content) for key, content in found if content is not None]
 
     def _entry(self, key: str, content: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from resources.lake.lake_checkpoints import CHECKPOINTS
 from resources.lake.snapshots import Manifest
 from resources.lake.source_cache import SourceCache
+from resources.lake.space import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 
 READS_AT_ONCE = 16
 VERSION = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
-HANDLE = re.compile(r"(?P<model>[^/]+)/(?P<stage>[^/]+)/handles/(?P<run>[^/]+)\.json")
+OF_SPACE = rf"(?:{FOLDER}/(?P<space>[^/]+)/)?"
+HANDLE = re.compile(rf"{OF_SPACE}(?P<model>[^/]+)/(?P<stage>[^/]+)/handles/(?P<run>[^/]+)\.json")
+LEDGER = re.compile(rf"{OF_SPACE}(?P<model>[^/]+)/ledger/[^/]+\.json")
 INSPECTED = re.compile(r"(?P<model>[^/]+)/raw_data/inspected/[0-9a-f]{16}\.json")
-DRAFT = re.compile(rf"({CHECKPOINTS}/)?(?P<model>[^/]+)/(.+/)?\.[0-9a-f]{{32}}\.draft")
+DRAFT = re.compile(rf"(?:{CHECKPOINTS}/|{FOLDER}/[^/]+/)?(?P<model>[^/]+)/(.+/)?\.[0-9a-f]{{32}}\.draft")
 PART = re.compile(
     r"(?P<model>[^/]+)/(?P<stage>[^/]+)/(?P<version>[0-9a-f]{16})/"
     # Checkpoints lay here once
@@ -62,8 +65,10 @@ class Unneeded:
 
 @dataclass
 class ModelObjects:
-    """What the lake holds of a model, but for its ledger, locks and claims, which stay for ever."""
+    """What the lake holds of a model in all spaces, but for locks and claims, which stay for ever as ledgers do."""
 
+    ledgers: dict[str, str] = field(default_factory=dict[str, str])
+    """The key of the last entry, by space."""
     handles: list[StoredObject] = field(default_factory=list["StoredObject"])
     inspected: list[StoredObject] = field(default_factory=list["StoredObject"])
     drafts: list[StoredObject] = field(default_factory=list["StoredObject"])
@@ -73,7 +78,7 @@ class ModelObjects:
     @property
     def stages(self) -> list[str]:
         """Stages that have made something."""
-        return sorted({item.key.split("/")[1] for item in self.handles})
+        return sorted({match["stage"] for item in self.handles if (match := HANDLE.fullmatch(item.key))})
 
 
 def survey(store: ObjectStore) -> dict[str, ModelObjects]:
@@ -88,6 +93,9 @@ def survey(store: ObjectStore) -> dict[str, ModelObjects]:
             model.versions.setdefault(f"{match['stage']}/{match['version']}", {})[part] = item
         elif match := HANDLE.fullmatch(item.key):
             found.setdefault(match["model"], ModelObjects()).handles.append(item)
+        elif match := LEDGER.fullmatch(item.key):
+            ledgers, space = found.setdefault(match["model"], ModelObjects()).ledgers, match["space"] or ""
+            ledgers[space] = max(item.key, ledgers.get(space, ""))
         elif match := INSPECTED.fullmatch(item.key):
             found.setdefault(match["model"], ModelObjects()).inspected.append(item)
         elif match := DRAFT.fullmatch(item.key):
@@ -96,8 +104,9 @@ def survey(store: ObjectStore) -> dict[str, ModelObjects]:
 
 
 def handles_of(store: ObjectStore, name: str) -> list[StoredObject]:
-    """The handles of a model as they are now, of all its stages."""
-    return [item for item in store.stored(name) if HANDLE.fullmatch(item.key)]
+    """The handles of a model as they are now, of all its stages and in all spaces."""
+    stored = (*store.stored(name), *store.stored(FOLDER))
+    return [item for item in stored if (match := HANDLE.fullmatch(item.key)) and match["model"] == name]
 
 
 def versions_in(texts: Iterable[str]) -> set[str]:
@@ -110,7 +119,7 @@ def versions_in(texts: Iterable[str]) -> set[str]:
 
 
 def versions_in_handles(store: ObjectStore, model: ModelObjects, since: datetime) -> set[str]:
-    """The versions that the latest handle of each stage names, and those of runs that wrote one since."""
+    """The versions that the latest handle of each stage names in any space, and those of runs that wrote one since."""
     keys = [item.key for item in model.handles if item.key.endswith("/latest.json") or item.modified >= since]
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         contents = list(pool.map(store.read, keys))

@@ -39,10 +39,12 @@ class Endpoint(Value):
 class Proof(Value):
     """Over HTTP the endpoint gave the answers the model gave offline; `difference` is the largest of a number.
 
-    `link` is the model's page for a browser, None where no browser reaches it; `example` a request for a shell.
+    `model` is what it is called there; `link` is the model's page for a browser, None where no browser reaches it;
+    `example` a request for a shell.
     """
 
     url: str
+    model: str
     link: str | None
     rows: int
     difference: float
@@ -80,7 +82,14 @@ def verify_golden_rows(
     if public is None:
         example = f"{endpoint.forward} &\n{example}"
     link = public and f"{public}/v2/models/{endpoint.model}"
-    return Proof(url=endpoint.url, link=link, rows=len(golden.rows), difference=difference, example=example)
+    return Proof(
+        url=endpoint.url,
+        model=endpoint.model,
+        link=link,
+        rows=len(golden.rows),
+        difference=difference,
+        example=example,
+    )
 
 
 def post_json(

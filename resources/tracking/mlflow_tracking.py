@@ -22,7 +22,12 @@ class Tracking(ModelRegistry):
     """MLflow runs and model versions. Without `uri` the embedded server is used, and started when it does not run."""
 
     def warm_up(self, model: str) -> None:
-        """Look that the shared server can be used, or start the embedded one, so that it answers when it is needed."""
+        """Look that the shared server can be used, or start the embedded one, so that it answers when it is needed.
+
+        Raises:
+            SpecError: this environment may not change the space of the lake.
+        """
+        self.lake.check_space()
         if self.uri:
             self.check(model)
         else:
@@ -35,7 +40,9 @@ class Tracking(ModelRegistry):
         Raises:
             TrackingError: it cannot be reached.
             TrackingRefused: it refuses the login, the model's experiment was deleted, or its champion is not ours.
+            SpecError: this environment may not change the space of the lake.
         """
+        self.lake.check_space()
         self._experiment(model)
         self.by_alias(model, "champion")
 
@@ -45,6 +52,7 @@ class Tracking(ModelRegistry):
 
         Steps may call it in parallel, from several processes, or again in a retry: it is the same run.
         """
+        self.lake.check_space()
         with translated_errors(self.address):
             run_id = self._run_id(model, context)
             self.client.update_run(run_id, status="RUNNING")
@@ -61,7 +69,7 @@ class Tracking(ModelRegistry):
             self.client.set_terminated(run_id, "FINISHED")
 
     def _run_id(self, model: str, context: dg.AssetExecutionContext) -> str:
-        claim = f"{model}/mlflow_runs/{context.run.run_id}"
+        claim = self.lake.own(f"{model}/mlflow_runs/{context.run.run_id}")
         if known := self._claimed(claim):
             return known
         self._end_abandoned(model)
@@ -98,17 +106,18 @@ class Tracking(ModelRegistry):
     def _experiment(self, model: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(model)
+        name = self.lake.name_of(model)
+        found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"})
+                return self.client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
             except MlflowException:
-                found = self.client.get_experiment_by_name(model)
+                found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
                 # another process has just created it
         if found.lifecycle_stage != "active":
-            what = f"The experiment {model} (id {found.experiment_id}) was deleted in MLflow at {self.address}"
+            what = f"The experiment {name} (id {found.experiment_id}) was deleted in MLflow at {self.address}"
             remedy = (
                 f"restore it (mlflow experiments restore -x {found.experiment_id}), or remove it for good (mlflow gc)"
             )
@@ -117,7 +126,7 @@ class Tracking(ModelRegistry):
 
     def _end_abandoned(self, model: str) -> None:
         """Mark runs as KILLED whose process on this machine is gone."""
-        experiment = self.client.get_experiment_by_name(model)
+        experiment = self.client.get_experiment_by_name(self.lake.name_of(model))
         if not experiment:
             return
         for run in self.client.search_runs(

@@ -16,6 +16,7 @@ from mlops_assets.ml.values import Value
 from resources.environment import Environment
 from resources.lake.digests import sha256
 from resources.lake.lake import Lake
+from resources.lake.space import split_name
 from resources.tracking.mlflow_errors import translate_errors
 from resources.tracking.tracked_run import TrackedRun
 
@@ -54,7 +55,7 @@ class VersionTags(Value):
 class ModelRegistry(dg.ConfigurableResource[Any]):
     """Model versions. Without `uri` the embedded server is used, and started when it does not run.
 
-    `ui_url` is where browsers find MLflow, where that is not `uri`.
+    Models are those of the lake's space. `ui_url` is where browsers find MLflow, where that is not `uri`.
     """
 
     uri: str | None
@@ -83,9 +84,14 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
     @translate_errors
     def version_of(self, model: str, sha256: str) -> RegisteredVersion | None:
         """The newest version that holds the artifact with this digest, or None; a tag that says so is not believed."""
-        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        found = self._search(model, sha256)
         candidates = filter(None, map(_registered, sorted(found, key=lambda version: -int(version.version))))
         return next((version for version in candidates if self._holds_its_artifact(version)), None)
+
+    def _search(self, model: str, sha256: str) -> "list[ModelVersion]":
+        return list(
+            self.client.search_model_versions(f"name = '{self.lake.name_of(model)}' and tags.sha256 = '{sha256}'")
+        )
 
     def _holds_its_artifact(self, version: RegisteredVersion) -> bool:
         with tempfile.TemporaryDirectory() as draft:
@@ -104,17 +110,17 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         found = self._aliased(model, alias)
         version = _registered(found) if found else None
         if found and version is None:
-            what = f"Version {found.version} of {model}, which has the alias {alias} in MLflow, was not registered here"
+            what = f"Version {found.version} of {found.name}, which has the alias {alias} in MLflow"
             detail = "it has no run, or no tag sha256 with the digest of an artifact"
             remedy = f"take the alias {alias} off in MLflow, or point it at a version of this platform"
-            raise TrackingRefused(f"{what}: {detail}", remedy=remedy)
+            raise TrackingRefused(f"{what}, was not registered here: {detail}", remedy=remedy)
         return version
 
     def _aliased(self, model: str, alias: str) -> "ModelVersion | None":
         from mlflow.exceptions import MlflowException
 
         try:
-            return self.client.get_model_version_by_alias(model, alias)
+            return self.client.get_model_version_by_alias(self.lake.name_of(model), alias)
         except MlflowException as error:
             if error.error_code in NO_SUCH_THING:
                 return None
@@ -123,23 +129,32 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
     @translate_errors
     def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
         """The tags of a version, which say what it was made from."""
-        return dict(self.client.get_model_version(version.model, str(version.version)).tags)
+        return dict(self.client.get_model_version(self.lake.name_of(version.model), str(version.version)).tags)
 
     @translate_errors
     def versions(self, model: str) -> "list[VersionTags]":
         """All versions that MLflow has under a model's name, ours or not, the newest first; none where it has no such
         model."""
+        return self._versions(self.lake.name_of(model))
+
+    @translate_errors
+    def versions_by_space(self, model: str) -> "dict[str, list[VersionTags]]":
+        """All versions of a model in each space that has it, the newest first."""
+        names = [name for name in self._names(f"name LIKE '%{model}'") if split_name(name)[1] == model]
+        return {split_name(name)[0]: self._versions(name) for name in names}
+
+    def _versions(self, name: str) -> "list[VersionTags]":
         from mlflow.exceptions import MlflowException
 
         try:
-            aliases = self.client.get_registered_model(model).aliases
+            aliases = self.client.get_registered_model(name).aliases
         except MlflowException as error:
             if error.error_code in NO_SUCH_THING:
                 return []
             raise
         found, token = list[VersionTags](), None
         while token != "":
-            page = self.client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+            page = self.client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
             for version in page:
                 number = int(version.version)
                 named = tuple(alias for alias, of in aliases.items() if int(of) == number)
@@ -149,14 +164,17 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
 
     @translate_errors
     def models(self) -> "dict[str, list[VersionTags]]":
-        """The models that have a version of this platform, each with all its versions, the newest first."""
+        """The space's models that have a version of this platform, each with all its versions, the newest first."""
+        found = {model: self.versions(model) for model in self.lake.models_of(self._names())}
+        return {name: versions for name, versions in found.items() if any("snapshot" in one.tags for one in versions)}
+
+    def _names(self, filter_string: str | None = None) -> list[str]:
         names, token = list[str](), None
         while token != "":
-            page = self.client.search_registered_models(max_results=1000, page_token=token)
+            page = self.client.search_registered_models(filter_string, max_results=1000, page_token=token)
             names += [model.name for model in page]
             token = page.token or ""
-        found = {name: self.versions(name) for name in names}
-        return {name: versions for name, versions in found.items() if any("snapshot" in one.tags for one in versions)}
+        return names
 
     @translate_errors
     def register(
@@ -174,21 +192,22 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             if known:
                 return known
             try:
-                self.client.create_registered_model(model)
+                self.client.create_registered_model(self.lake.name_of(model))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             source = f"{self.client.get_run(run.run_id).info.artifact_uri}/{artifact}"
             held.check()
-            self.client.create_model_version(model, source, run.run_id, dict(tags), description=description)
+            versioned = (self.lake.name_of(model), source, run.run_id, dict(tags))
+            self.client.create_model_version(*versioned, description=description)
             return self._only_version(model, tags["sha256"], run.run_id)
 
     def _only_version(self, model: str, sha256: str, run_id: str) -> RegisteredVersion:
         """The version that was just made; MLflow's client makes it again when the answer was lost."""
-        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        found = self._search(model, sha256)
         made = sorted(int(version.version) for version in found if version.run_id == run_id)
         for repeated in made[1:]:
-            self.client.delete_model_version(model, str(repeated))
+            self.client.delete_model_version(self.lake.name_of(model), str(repeated))
         return RegisteredVersion(model=model, version=made[0], sha256=sha256, run_id=run_id)
 
     @translate_errors
@@ -204,7 +223,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             before = self._aliased(version.model, alias)
             if before is None or int(before.version) != version.version:
                 held.check()
-                self.client.set_registered_model_alias(version.model, alias, str(version.version))
+                self.client.set_registered_model_alias(self.lake.name_of(version.model), alias, str(version.version))
                 written = int(before.version) if before else None
             elif written == version.version:
                 return
@@ -221,7 +240,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             written = self._last_written(model, alias)
             if before is not None:
                 held.check()
-                self.client.delete_registered_model_alias(model, alias)
+                self.client.delete_registered_model_alias(self.lake.name_of(model), alias)
                 written = int(before.version)
             # One that was taken off by a process that died before it wrote so is written down by the next one
             if written is not None:
@@ -262,7 +281,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
 
     def version_url(self, version: RegisteredVersion) -> str:
         """The version's page in MLflow."""
-        return f"{self.page}/#/models/{version.model}/versions/{version.version}"
+        return f"{self.page}/#/models/{self.lake.name_of(version.model)}/versions/{version.version}"
 
 
 def _registered(version: "ModelVersion") -> RegisteredVersion | None:
@@ -270,7 +289,8 @@ def _registered(version: "ModelVersion") -> RegisteredVersion | None:
     digest = version.tags.get("sha256", "")
     if not version.run_id or not re.fullmatch("[0-9a-f]{64}", digest):
         return None
-    return RegisteredVersion(model=version.name, version=int(version.version), sha256=digest, run_id=version.run_id)
+    _, model = split_name(version.name)
+    return RegisteredVersion(model=model, version=int(version.version), sha256=digest, run_id=version.run_id)
 
 
 def actor(run: dg.DagsterRun) -> str:

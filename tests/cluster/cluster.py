@@ -23,8 +23,12 @@ def write_secrets(folder: Path = K8S / "overlays" / "test") -> None:
     mlflow = secrets.token_hex(16)
     contents = {
         "postgres": {"password": secrets.token_hex(16)},
-        "dagster-postgresql": {"postgresql-password": secrets.token_hex(16)},
-        "mlflow-database": {"password": mlflow, "uri": f"postgresql+psycopg2://mlflow:{mlflow}@postgres:5432/mlflow"},
+        "dagster-postgresql": {"username": "dagster_a", "postgresql-password": secrets.token_hex(16)},
+        "mlflow-database": {
+            "username": "mlflow_a",
+            "password": mlflow,
+            "uri": f"postgresql+psycopg2://mlflow_a:{mlflow}@postgres:5432/mlflow",
+        },
         # moto takes any
         "lake-credentials": {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)},
     }

@@ -25,7 +25,13 @@ def launcher() -> Any:
     """The run launcher of base/dagster/dagster.yaml, whose fields Dagster checks when it is made."""
     from dagster._core.instance.ref import InstanceRef
 
-    values = {"DAGSTER_PG_PASSWORD": "p", "DAGSTER_PG_HOST": "h", "MLOPS_BUCKET": "b", "MLOPS_NAMESPACE": "n"}
+    values = {
+        "DAGSTER_PG_USERNAME": "u",
+        "DAGSTER_PG_PASSWORD": "p",
+        "DAGSTER_PG_HOST": "h",
+        "MLOPS_BUCKET": "b",
+        "MLOPS_NAMESPACE": "n",
+    }
     with patch.dict(os.environ, values), patch("kubernetes.config.load_incluster_config"):
         reference = InstanceRef.from_dir(str(K8S / "base" / "dagster"))
         assert reference.run_coordinator

@@ -107,9 +107,8 @@ def test_a_day_that_is_too_old_goes_from_the_lake_and_others_stay(platform: Plat
         platform.lake.store.upload(file, f"{platform.model}/inference_log/{day}/0123456789abcdef/manifest.json")
     platform.lake.store.upload(file, f"labels/{platform.model}/mine.parquet")
     platform.lake.store.upload(file, f"inference/{platform.model}_2/2020/01/01/09/s-1.parquet")
-    spec = platform.spec(deploy={"inference_log": {"keep_days": 30}})
     old = {f"{now - timedelta(days=days):%Y-%m-%d}" for days in (31, 400)}
-    found = list(past_retention(platform.lake, spec, now))
+    found = list(past_retention(platform.lake, platform.model, now - timedelta(days=30)))
     assert len(found) == 6
     assert all(any(day in key or day.replace("-", "/") in key for day in old) for key in found)
 

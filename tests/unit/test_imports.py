@@ -12,6 +12,7 @@ PROJECT = Path(__file__).parents[2]
 def test_loading_imports_no_heavy_library() -> None:
     heavy = [
         "torch",
+        "pandas",
         "mlflow",
         "kserve",
         "sklearn",

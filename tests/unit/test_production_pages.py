@@ -20,7 +20,7 @@ PAGES = [PROJECT / "docs" / "production.md", *sorted((PROJECT / "docs" / "produc
 PROGRAMS = {
     *("aws", "base64", "cat", "cd", "curl", "date", "docker", "echo", "export", "git", "grep", "helm", "jq", "kubectl")
 }
-PROGRAMS |= {"make", "openssl", "sed", "source", "terraform"}
+PROGRAMS |= {"make", "mlops-assets", "openssl", "sed", "source", "terraform"}
 FUNCTIONS = set(re.findall(r"^(\w+)\(\) \{", (PROJECT / "k8s" / "environment.sh").read_text(), re.MULTILINE))
 # Commands of the AWS CLI that are no operation of a service
 OWN = {("eks", "update-kubeconfig"), ("ecr", "get-login-password"), ("s3", "ls")}

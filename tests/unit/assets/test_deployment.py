@@ -64,7 +64,7 @@ def test_without_a_champion_the_new_version_is_served() -> None:
 
 
 def test_the_ledger_has_every_override_on_the_way_with_its_reason() -> None:
-    proof = Proof(url="u", link=None, rows=16, difference=1e-7, example="curl")
+    proof = Proof(url="u", model="m", link=None, rows=16, difference=1e-7, example="curl")
     found = ledger_evidence(REGISTERED, verdict(LOSES, overridden={"beats_champion": "asked"}), proof)
     assert found["overridden"] == {"evaluation.gate": "a holiday", "deployment.beats_champion": "asked"}
     assert found["data_until"] == "2025-03-01T00:00:00+00:00"

@@ -183,3 +183,20 @@ def test_the_handle_of_another_version_of_the_code_is_told(lake: Lake, content: 
     lake.store.replace(handle_key("weather/prepared_data"), content.encode())
     message = "weather/prepared_data was materialized by another version of mlops-assets; materialize it again."
     assert message in reason_of(materialize(lake, train_rows))
+
+
+def test_a_space_has_its_own_handles(lake: Lake) -> None:
+    ann = Lake(uri=lake.uri, cache=lake.cache, space="ann")
+    assert materialize(lake, prepared_data).success
+    assert "has not been materialized yet" in reason_of(materialize(ann, train_rows))
+    assert materialize(ann, prepared_data, train_rows).success
+    assert lake.store.read(f"spaces/ann/{handle_key('weather/prepared_data')}") is not None
+
+
+def test_nothing_is_handed_on_in_a_space_that_may_only_be_looked_at(lake: Lake) -> None:
+    assert materialize(lake, prepared_data).success
+    looks = Lake(uri=lake.uri, cache=lake.cache, owns_space=False)
+    result = materialize(looks, prepared_data)
+    assert not result.success
+    assert "may not change what is production's" in reason_of(result)
+    assert materialize(looks, train_rows).success

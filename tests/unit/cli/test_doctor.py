@@ -112,6 +112,25 @@ def test_a_lake_in_s3_is_written_and_its_clock_is_looked_at(variables: dict[str,
     assert "Contents" not in boto3.client("s3", endpoint_url=s3_endpoint).list_objects_v2(Bucket="doctor")
 
 
+@pytest.mark.parametrize(
+    ("user", "space", "told"),
+    [
+        ("ann", "", Finding("OK", "ann")),
+        ("root", "new-features", Finding("OK", "new-features")),
+        ("root", "", Finding("WARN", "root, by a user name that others may have", "set MLOPS_SPACE to a name")),
+        ("ann", "production", Finding("OK", "production's, to look at; unset MLOPS_SPACE to have one of your own")),
+    ],
+)
+def test_it_says_in_whose_space_one_works(
+    variables: dict[str, str], user: str, space: str, told: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert findings(variables)["space"] == Finding("OK", "none is needed, nothing is shared")
+    monkeypatch.setenv("LOGNAME", user)
+    found = findings(variables | {"LAKE_URI": f"{variables['MLOPS_HOME']}/shared", "MLOPS_SPACE": space})["space"]
+    assert found._replace(remedy="") == told._replace(remedy="")
+    assert found.remedy.startswith(told.remedy)
+
+
 def test_a_bucket_that_does_not_exist_is_told(variables: dict[str, str], s3_endpoint: str) -> None:
     found = findings(variables | {"LAKE_URI": "s3://nobodys/lake", "AWS_ENDPOINT_URL_S3": s3_endpoint})["lake"]
     assert found.status == "FAIL"

@@ -68,10 +68,15 @@ def test_models_are_listed_and_an_orphan_is_retired(
 ) -> None:
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
-    folder = tmp_path / "serving" / "models" / "renamed"
+    monkeypatch.setenv("MLOPS_SPACE", "ann")
+    models_of_others = tmp_path / "serving" / "models" / "renamed_too"
+    models_of_others.mkdir(parents=True)
+    Declaration(champion=ServedVersion(folder="1-b", sha256="b", version="1")).write(models_of_others)
+    folder = tmp_path / "serving" / "models" / "ann--renamed"
     folder.mkdir(parents=True)
     Declaration(champion=ServedVersion(folder="1-a", sha256="a", version="1")).write(folder)
     lines = {line.split()[0]: line for line in models()}
+    assert "renamed_too" not in lines
     assert lines["iris"].split()[1] == "defined"
     assert lines["renamed"].split("  ")[-1] == "serves version 1, 0 in MLflow"
     assert lines["renamed"].split()[1] == "orphaned"
@@ -80,6 +85,6 @@ def test_models_are_listed_and_an_orphan_is_retired(
         "renamed: version 1 is not served any more"
     ]
     assert "renamed" not in {line.split()[0] for line in models()}
-    [entry] = Lake(uri=str(tmp_path / "lake"), cache="").entries("renamed/ledger")
+    [entry] = Lake(uri=str(tmp_path / "lake"), cache="", space="ann").entries("renamed/ledger")
     assert (entry["alias"], entry["version"], entry["reason"]) == ("champion", None, "it was renamed")
     assert entry["actor"].startswith("user ")

@@ -262,6 +262,53 @@ def test_of_two_at_once_one_is_refused(once: Platform, monkeypatch: pytest.Monke
     assert is_there(once)
 
 
+@pytest.fixture
+def ann(once: Platform, tmp_path: Path) -> Iterator[Platform]:
+    """A person's machine, which has trained the model in another way."""
+    (tmp_path / "ann").mkdir()
+    made = Platform(tmp_path / "ann", once.mlflow_uri, lake_uri=once.lake.uri, space="ann", model=once.model)
+    result = made.run(made.spec(**ABANDONED | {"gate": {"metric": "accuracy", "at_least": 0.5}}))
+    assert result.success, messages(result)
+    yield made
+    made.serving.server.stop()
+
+
+def test_what_any_space_needs_stays_until_the_space_is_gone(once: Platform, ann: Platform) -> None:
+    before, abandoned = places(once), f"features/{ABANDONED_VERSION}"
+    found = found_by(once)
+    assert (found.kept, before - places(once)) == ({}, {abandoned})
+
+    # Of a handle that was lost, the version in MLflow still tells what it was made from
+    once.lake.store.delete_many([item.key for item in once.lake.store.stored("spaces/ann") if "handles" in item.key])
+    assert found_by(once).kept == {}
+    assert before - places(once) == {abandoned}
+
+    ann.tracking.client.delete_registered_model(f"ann--{ann.model}")
+    told = found_by(once).kept[once.model]
+    assert "its ledger ends with version 1, which MLflow at" in told
+    assert told.endswith(f"delete the folder spaces/ann/{once.model} of the lake")
+
+    once.lake.store.delete_many([item.key for item in once.lake.store.stored("spaces/ann")])
+    assert found_by(once).kept == {}
+    assert {place.partition("/")[0] for place in before - places(once) - {abandoned}} == {
+        *("prepared_data", "features", "trained_model", "evaluation")
+    }
+    assert once.run().success
+
+
+def test_a_retention_of_one_space_spares_what_others_need(once: Platform, ann: Platform) -> None:
+    before = places(once)
+    assert found_by(ann).kept == {}
+    assert before - places(once) == {f"features/{ABANDONED_VERSION}"}
+
+
+def test_retentions_of_two_spaces_are_not_at_work_at_once(once: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LOCK_WAIT_S", 0)
+    theirs = once.lake.model_copy(update={"space": "ann"})
+    with lake_lock(once.lake.store, JOB, wait_s=1), pytest.raises(LakeError, match=f"The lock of {JOB} was held"):
+        found_by(once, lake=theirs)
+
+
 def test_versions_with_an_alias_and_the_newest_keep_their_data() -> None:
     versions = [VersionTags(version=n, tags={}, aliases=("champion",) if n == 1 else ()) for n in (4, 3, 2, 1)]
     assert [version.version for version in kept_versions(versions, None)] == [4, 3, 2, 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
@@ -17,6 +17,9 @@ from mlops_assets.components.retirement import (
 from mlops_assets.ml.errors import SpecError
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, failure, messages, post, weather
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def moves(platform: Platform) -> list[tuple[str, int | None, int | None]]:
 
 def test_a_retired_model_is_neither_served_nor_champion_and_its_versions_stay(trained: Platform) -> None:
     model = trained.model
-    [state] = [one for one in model_states(trained.serving, trained.tracking, {}) if one.name == model]
+    [state] = [one for one in model_states(trained.serving, trained.tracking, trained.lake, {}) if one.name == model]
     assert (state.state, state.served, state.versions) == ("orphaned", "1", 1)
     assert state.aliases == {"champion": 1, "challenger": 1}
     assert status(trained) == 200
@@ -59,7 +62,9 @@ def test_a_retired_model_is_neither_served_nor_champion_and_its_versions_stay(tr
     ]
     assert status(trained) == 404
     assert trained.champion() is None
-    [state] = [one for one in model_states(trained.serving, trained.tracking, {model: "f"}) if one.name == model]
+    [state] = [
+        one for one in model_states(trained.serving, trained.tracking, trained.lake, {model: "f"}) if one.name == model
+    ]
     assert (state.state, state.served, state.versions, state.aliases) == ("defined", None, 1, {})
     assert moves(trained)[-2:] == [("champion", None, 1), ("challenger", None, 1)]
     last = trained.lake.entries(f"{model}/ledger")[-1]
@@ -123,3 +128,19 @@ def test_the_job_does_the_same_and_refuses_what_does_not_exist(
     assert run(trained.model).success
     assert trained.lake.entries(f"{trained.model}/ledger")[-1]["actor"].startswith("run ")
     assert status(trained) == 404
+
+
+def test_a_model_is_retired_in_its_space_alone(trained: Platform, tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    ann = Platform(tmp_path / "ann", trained.mlflow_uri, trained.serving_port, space="ann", model=trained.model)
+    ann.serving = trained.serving  # both on one machine
+    ann.put(weather(200))
+    result = ann.run()
+    assert result.success, messages(result)
+    assert sorted(trained.serving.served()) == [f"ann--{ann.model}", ann.model]
+    [state] = [one for one in model_states(ann.serving, ann.tracking, ann.lake, {}) if one.name == ann.model]
+    assert (state.served, state.versions) == ("1", 1)
+    assert retired(ann)[0] == f"{ann.model}: version 1 is not served any more"
+    assert (ann.champion(), trained.champion(), trained.served()) == (None, 1, "1")
+    with pytest.raises(SpecError, match=f"There is no model {ann.model}x.* in the space ann"):
+        retire(f"{ann.model}x", "why", "me", ann.serving, ann.tracking, ann.lake, defined={})

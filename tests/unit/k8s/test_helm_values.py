@@ -339,7 +339,7 @@ def test_other_settings_are_those_of_the_manifests(instance: dict[str, Any], cha
     assert chart["additional_instance_config"]["nux"] == instance["nux"]
     assert chart["additional_instance_config"]["local_artifact_storage"] == instance["local_artifact_storage"]
     assert chart["telemetry"] == instance["telemetry"]
-    assert chart["postgresql"]["postgresql_username"] == postgres["username"]
+    assert yaml.safe_load(chart["postgresql"]["postgresql_username"]) == postgres["username"]
     assert chart["postgresql"]["postgresql_database"] == postgres["db_name"]
     assert chart["global"]["dagster_home"] == instance["run_launcher"]["config"]["dagster_home"]
     assert chart["global"]["postgresql_secret_name"] == instance["run_launcher"]["config"]["postgres_password_secret"]

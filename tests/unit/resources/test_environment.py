@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ PRODUCTION = {
         ({"SERVING_URL": "https://models"}, r"SERVING_URL is 'https://models'.*write \{service\}"),
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
         ({"MLOPS_ALERT_WEBHOOK": "hooks.slack.com/services/kept"}, r"^MLOPS_ALERT_WEBHOOK is no[^k]*; give[^k]*\.$"),
+        ({"MLOPS_SPACE": "Ann"}, "MLOPS_SPACE is 'Ann'; give a letter, .*, such as ann"),
+        ({"MLOPS_SPACE": "ann--lee"}, "MLOPS_SPACE is 'ann--lee'"),
+        ({"MLOPS_SPACE": "../ledger"}, r"MLOPS_SPACE is '\.\./ledger'"),
         ({"MLOPS_PREFIX": "Team B"}, "MLOPS_PREFIX is 'Team B'; give small letters"),
         ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],
@@ -58,6 +62,45 @@ def test_variables_name_shared_systems() -> None:
     assert (found.lake_uri, found.mlflow_uri) == ("s3://lake", "http://mlflow")
     assert (found.predictor_image, found.trainer_image) == ("shop/predictor:1", "shop/trainer:1")
     assert (found.s3_endpoint_url, found.serving_port) == ("http://s3", 9000)
+
+
+SHARED = {"LAKE_URI": "s3://lake", "MLFLOW_TRACKING_URI": "http://mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "space", "owns"),
+    [
+        ({}, "", True),
+        ({"LAKE_URI": "s3://lake"}, "ann", True),
+        ({"MLFLOW_TRACKING_URI": "http://mlflow"}, "ann", True),
+        (SHARED | {"MLOPS_SPACE": ""}, "ann", True),
+        (SHARED | {"MLOPS_SPACE": "new-features"}, "new-features", True),
+        (SHARED | {"MLOPS_SPACE": "production"}, "", False),
+        ({"MLOPS_SPACE": "new-features"}, "new-features", True),
+        ({"MLOPS_SPACE": "production"}, "", True),
+        (PRODUCTION, "", True),
+        (PRODUCTION | {"MLOPS_SPACE": "new-features"}, "new-features", True),
+    ],
+)
+def test_who_shares_has_a_space_of_their_own_and_production_has_that_without_a_name(
+    variables: dict[str, str], space: str, owns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    found = Environment.read(variables)
+    assert (found.space, found.owns_space) == (space, owns)
+    assert (found.lake().space, found.lake().owns_space) == (space, owns)
+
+
+def test_the_lake_that_is_there_without_a_variable_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    assert Environment.read({"MLOPS_HOME": "/home/ann/m", "LAKE_URI": "/home/ann/m/lake"}).space == ""
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert Environment.read(SHARED).space == "uid4000000"
 
 
 def test_an_image_alone_makes_no_production() -> None:

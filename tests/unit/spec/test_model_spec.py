@@ -137,6 +137,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
     ("name of a job", attributes(model="lake_retention"), "model", "take another"),
     ("name of a folder", attributes(model="served"), "model", "a folder of the lake"),
+    ("name of another folder", attributes(model="spaces"), "model", "a folder of the lake"),
     ("unreachable", attributes(gate__at_least=1.5), "gate.at_least", "no model passes 1.5: the best"),
     ("slice by a number", attributes(gate__slices=["pressure"]), "gate.slices.0", "category or boolean"),
     ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),

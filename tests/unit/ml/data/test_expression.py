@@ -14,6 +14,7 @@ from mlops_assets.ml.errors import DataError
         ("a > 1", {"a"}),
         ('"weight (kg)" > 50 AND hour(ordered) > 3', {"weight (kg)", "ordered"}),
         ("kind = 'month'", {"kind"}),
+        ("kind = 'o''clock' || chr(0)", {"kind"}),
         ('CASE WHEN "a""b" THEN 1.0 ELSE 0 END -- a comment', {'a"b'}),
         ("list_sum(list_transform([a, b], x -> x + c)) > 1", {"a", "b", "c"}),
         ("1 > 0", set()),
@@ -42,6 +43,8 @@ def test_the_columns_are_those_that_are_read(expression: str, columns: set[str])
         ("now() > a", "now gives another value at each time"),
         ("ago(a) > b", "ago gives another value at each time"),
         ("lenght(a) > 3", "there is no function lenght"),
+        ("a = '\0'", "is no SQL expression"),
+        ("a'", "is no SQL expression"),
     ],
 )
 def test_what_is_no_expression_over_one_row_is_refused(expression: str, message: str) -> None:

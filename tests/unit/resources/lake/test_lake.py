@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.errors import DataError, SpecError
 from resources.lake.lake import Lake
 from tests.fault_proxy import fault_proxy
 
@@ -241,3 +241,38 @@ def test_a_writer_killed_at_any_moment_leaves_whole_snapshots_or_none(tmp_path: 
         if manifest is not None:
             folder = lake.fetch("m/stage", version)
             assert {file.stat().st_size for file in folder.iterdir()} == {300_000}
+
+
+def test_spaces_share_snapshots_and_have_locks_and_ledgers_of_their_own(lake: Lake) -> None:
+    ann, ben = (lake.model_copy(update={"space": space}) for space in ("ann", "ben"))
+    publish(ann, "m/stage", "v1", b"content")
+    for other in (ben, lake):
+        manifest = other.find("m/stage", "v1")
+        assert manifest is not None
+    with ann.lock("m"), ben.lock("m", wait_s=0), lake.lock("m", wait_s=0):
+        assert [ann.append("m/ledger", {"by": "ann"}), ann.append("m/ledger", {"by": "ann"})] == [1, 2]
+        assert [ben.append("m/ledger", {"by": "ben"}), lake.append("m/ledger", {"by": "production"})] == [1, 1]
+    assert [entry["by"] for entry in ann.entries("m/ledger")] == ["ann", "ann"]
+    assert [entry["by"] for entry in lake.entries("m/ledger")] == ["production"]
+    assert sorted(lake.store.sizes("**/ledger/*.json")) == [
+        "m/ledger/00000001.json",
+        *("spaces/ann/m/ledger/00000001.json", "spaces/ann/m/ledger/00000002.json"),
+        "spaces/ben/m/ledger/00000001.json",
+    ]
+
+
+def test_who_may_only_look_at_a_space_gets_no_lock_there(lake: Lake) -> None:
+    looks = lake.model_copy(update={"owns_space": False})
+    with (
+        pytest.raises(SpecError, match=r"is not production, and may not change .*; unset MLOPS_SPACE"),
+        looks.lock("m"),
+    ):
+        pytest.fail("the block must not run")
+    assert not list(lake.store.stored("m"))
+
+
+def test_a_model_is_known_by_the_name_that_its_space_gives_it(lake: Lake) -> None:
+    ann = lake.model_copy(update={"space": "ann"})
+    names = [ann.name_of("iris"), lake.name_of("iris"), "ben--iris", "ann-lee--iris"]
+    assert names[:2] == ["ann--iris", "iris"]
+    assert (ann.models_of(names), lake.models_of(names)) == (["iris"], ["iris"])

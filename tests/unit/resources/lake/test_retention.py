@@ -13,6 +13,7 @@ import pytest
 from resources.lake.retention import (
     clean_cache,
     delete,
+    handles_of,
     size_of,
     survey,
     unneeded,
@@ -188,3 +189,36 @@ def test_the_cache_loses_what_the_lake_has_lost_and_what_was_not_used(two: Lake)
     assert not any(folder.exists() for folder in (*folders, unused))
     assert (new / "data.bin").read_bytes() == b"new content"
     assert (cache / "of_somebody" / "a" / "b" / "c" / "file").exists()
+
+
+def test_what_spaces_have_of_a_model_is_found_with_it_and_nothing_of_it_goes(two: Lake) -> None:
+    own = {
+        "spaces/ann/m/features/handles/latest.json": f'{{"version": "{OLD}"}}',
+        "spaces/ann/m/features/handles/run.json": f'{{"version": "{OTHER}"}}',
+        "spaces/ann/m/ledger/00000001.json": "{}",
+        "spaces/ann/m/ledger/00000002.json": "{}",
+        "spaces/ann/m/lock/00000001.json": "{}",
+        "spaces/ann/m/mlflow_runs/1": "1",
+        "spaces/ben/other/features/handles/latest.json": "{}",
+    }
+    for key, content in own.items():
+        two.store.replace(key, content.encode())
+    two.store.replace("m/ledger/00000007.json", b"{}")
+    models = survey(two.store)
+    assert sorted(models) == ["m", "other"]
+    assert models["m"].ledgers == {"": "m/ledger/00000007.json", "ann": "spaces/ann/m/ledger/00000002.json"}
+    assert models["m"].stages == ["features"]
+    later = datetime.now(UTC) + LATER
+    assert versions_in_handles(two.store, models["m"], later) == {OLD, NEW}
+    assert {item.key for item in handles_of(two.store, "m")} == {
+        "m/features/handles/latest.json",
+        "spaces/ann/m/features/handles/latest.json",
+        "spaces/ann/m/features/handles/run.json",
+    }
+    assert not keys(found(two, set())) & {*own}
+
+
+def test_a_draft_that_a_killed_writer_has_left_in_a_space_goes(two: Lake) -> None:
+    draft = f"spaces/ann/m/features/handles/.{'0' * 32}.draft"
+    two.store.replace(draft, b"half")
+    assert keys(found(two, {OLD, NEW})) == {draft}

@@ -173,3 +173,15 @@ def test_a_first_version_that_does_not_get_ready_leaves_no_service(
     with pytest.raises(DeploymentError, match="was rolled back"):
         target.deploy("my_model", *artifact, 1)
     assert services.manifests == {}
+
+
+def test_a_model_of_a_space_has_services_and_files_beside_those_of_production(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    proof = target.deploy("ann--my_model", *artifact, 2)
+    assert sorted(services.manifests) == ["ann--my-model", "my-model"]
+    assert (proof.url, proof.model) == ("http://ann--my-model-predictor.models", "ann--my_model")
+    assert (services.version("my-model"), target.served()) == ("1", ["ann--my_model", "my_model"])
+    target.retire("ann--my_model")
+    assert sorted(services.manifests) == ["my-model"]
+    assert target.lake.store.read(f"served/my_model/1-{artifact[1][:12]}/model.json") is not None

@@ -125,3 +125,40 @@ def test_a_version_without_the_artifact_is_told(
         TrackingRefused, match=rf"Version 2 of {model} in MLflow has no file model/model\.onnx in its run"
     ):
         tracking.download(champion, tmp_path)
+
+
+def test_each_space_has_versions_and_aliases_of_its_own(
+    mlflow_uri: str, tracking: Tracking, lake: Lake, model: str, tmp_path: Path
+) -> None:
+    ann = Tracking(uri=mlflow_uri, lake=lake.model_copy(update={"space": "ann"}))
+    for tracked, factor in ((tracking, 3.0), (tracking, 4.0), (ann, 3.0)):
+        version = register(tracked, model, tmp_path, factor)
+        tracked.move_alias(version, "champion", "first", "me", {})
+    theirs, others = ann.by_alias(model, "champion"), tracking.by_alias(model, "champion")
+    assert theirs is not None
+    assert others is not None
+    assert (theirs.model, theirs.version, others.version) == (model, 1, 2)
+    assert ann.version_of(model, theirs.sha256) == theirs
+    assert ann.tags_of(theirs)["sha256"] == theirs.sha256
+    assert ann.version_url(theirs).endswith(f"/#/models/ann--{model}/versions/1")
+    by_space = {space: [one.version for one in found] for space, found in ann.versions_by_space(model).items()}
+    assert by_space == {"": [2, 1], "ann": [1]}
+
+    assert ann.remove_alias(model, "champion", "enough", "me") == 1
+    assert ann.by_alias(model, "champion") is None
+    assert tracking.by_alias(model, "champion") == others
+    assert [entry["version"] for entry in ann.lake.entries(f"{model}/ledger")] == [1, None]
+    assert [entry["version"] for entry in lake.entries(f"{model}/ledger")] == [1, 2]
+
+
+def test_the_models_of_a_space_are_listed_by_their_own_names(
+    mlflow_uri: str, tracking: Tracking, lake: Lake, model: str, tmp_path: Path
+) -> None:
+    ann = Tracking(uri=mlflow_uri, lake=lake.model_copy(update={"space": model.replace("_", "-")}))
+    with ann.run(model, dagster_run()) as run:
+        write_artifact(tmp_path / "artifact")
+        run.files(tmp_path / "artifact", "model")
+        digest = ModelSignature.read(tmp_path / "artifact").sha256
+        ann.register(model, run, "model", {"sha256": digest, "snapshot": "m/trained_model/1"}, "")
+    assert list(ann.models()) == [model]
+    assert model not in tracking.models()
