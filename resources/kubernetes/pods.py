@@ -92,12 +92,11 @@ class Pods:
 
     def node_claims(self) -> list[dict[str, Any]]:
         """Karpenter's NodeClaims; none where there is no Karpenter or no right to look."""
-        from kubernetes.client import ApiException
+        return self._of_karpenter("nodeclaims") or []
 
-        try:
-            return self._custom.list_cluster_custom_object("karpenter.sh", "v1", "nodeclaims")["items"]
-        except ApiException:
-            return []
+    def node_pools(self) -> list[dict[str, Any]] | None:
+        """Karpenter's NodePools; None where there is no Karpenter or no right to look."""
+        return self._of_karpenter("nodepools")
 
     def training_job(self, name: str) -> dict[str, Any] | None:
         """A PyTorchJob, or None when there is none."""
@@ -161,6 +160,14 @@ class Pods:
         for name in names:
             self.delete_job(name)
         return names
+
+    def _of_karpenter(self, kind: str) -> list[dict[str, Any]] | None:
+        from kubernetes.client import ApiException
+
+        try:
+            return self._custom.list_cluster_custom_object("karpenter.sh", "v1", kind)["items"]
+        except ApiException:
+            return None
 
     def _or_none(self, ask: Any) -> Any:
         from kubernetes.client import ApiException

@@ -194,8 +194,8 @@ class _Job:
             if started(waits):
                 return True
         events = self.pods.events(waits["metadata"]["name"] if waits else job["metadata"]["name"])
-        claims = self.pods.node_claims()
-        found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
+        nodes = self.pods.node_claims(), self.pods.node_pools()
+        found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], *nodes)
         waited = time.monotonic() - self.created
         in_vain = waited > self.workers.start_within_s
         if in_vain and found.for_capacity and not found.final:
