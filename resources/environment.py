@@ -39,6 +39,7 @@ class Environment(Value):
     serving_url: str | None = None
     namespace: str | None = None
     prefix: str = ""
+    queue: str | None = None
     alert_webhook: SecretStr | None = None
     mlflow_ui_url: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
@@ -70,6 +71,7 @@ class Environment(Value):
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
             namespace=variables.get("MLOPS_NAMESPACE") or None,
             prefix=cluster_prefix(variables),
+            queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
@@ -143,6 +145,13 @@ def _serving_url(pattern: str | None) -> str | None:
         what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
         raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
     return pattern
+
+
+def _queue(name: str | None) -> str | None:
+    if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", name):
+        what = f"MLOPS_QUEUE is {name!r}, which no LocalQueue can be called"
+        raise SpecError(what, remedy="give the name of the LocalQueue in this environment's namespace")
+    return name
 
 
 def _webhook(url: str | None) -> SecretStr | None:

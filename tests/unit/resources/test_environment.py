@@ -34,6 +34,7 @@ PRODUCTION = {
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
         ({"MLOPS_ALERT_WEBHOOK": "hooks.slack.com/services/kept"}, r"^MLOPS_ALERT_WEBHOOK is no[^k]*; give[^k]*\.$"),
         ({"MLOPS_PREFIX": "Team B"}, "MLOPS_PREFIX is 'Team B'; give small letters"),
+        ({"MLOPS_QUEUE": "Trainings!"}, "MLOPS_QUEUE is 'Trainings!', .*; give the name of the LocalQueue"),
         ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],
 )
@@ -56,6 +57,8 @@ def test_variables_name_shared_systems() -> None:
     assert found.production
     assert (found.lake_uri, found.mlflow_uri) == ("s3://lake", "http://mlflow")
     assert (found.predictor_image, found.s3_endpoint_url, found.serving_port) == ("shop/predictor:1", "http://s3", 9000)
+    assert Environment.read(PRODUCTION | {"MLOPS_QUEUE": "trainings"}).queue == "trainings"
+    assert found.queue is None
 
 
 def test_an_image_alone_makes_no_production() -> None:
