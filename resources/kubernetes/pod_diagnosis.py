@@ -138,8 +138,9 @@ def _not_scheduled(
         return Waiting(cause=f"waiting for {needs}: {reason}", for_capacity=True)
     message: str = refused["message"]
     if OFFERING.search(message) or _pools_are_used_up(message, pod, pools):
+        said = f": {message}" if OFFERING.search(message) else ""
         return Waiting(
-            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota: {message}",
+            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota{said}",
             remedy="Karpenter tries again every few minutes. Allow more instance families, zones or on-demand nodes in "
             "the NodePool, or raise the account's quota of vCPUs",
             for_capacity=True,

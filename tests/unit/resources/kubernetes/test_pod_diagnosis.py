@@ -174,6 +174,7 @@ def test_a_pool_that_is_used_up_is_waited_for_though_karpenter_does_not_speak_of
     found = waiting("a gpu node (1 GPU)", [], for_gpus(), [told], [], there_are)
     assert (found.final, found.for_capacity) == (False, True)
     assert "the cloud has none now" in found.cause
+    assert "mlops.dev/pool" not in found.cause, "that is about other pods"
     assert "quota" in found.remedy
 
 
