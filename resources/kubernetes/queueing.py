@@ -13,8 +13,9 @@ from resources.kubernetes.pod_diagnosis import ADMISSION_S, Waiting, condition, 
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 JOB_UID = "kueue.x-k8s.io/job-uid"  # label by which Kueue marks the Workload that it makes of a job
-# What Kueue says of a job that does not fit an empty queue either
-TOO_LARGE = re.compile("maximum capacity", re.IGNORECASE)
+# What Kueue says of a queue that nobody has made, and of a job that does not fit an empty one either
+NO_QUEUE = re.compile("doesn't exist")
+TOO_LARGE = re.compile("maximum capacity")
 
 
 def is_queued(job: dict[str, Any]) -> bool:
@@ -27,11 +28,11 @@ def in_queue(job: dict[str, Any], workload: dict[str, Any] | None) -> Waiting:
     queue = f"the queue {job['metadata']['labels'][QUEUE]}"
     reserved = condition(workload or {}, "QuotaReserved")
     told: str = reserved.get("message") or "Kueue has not looked at the training yet"
-    if reserved.get("reason") == "Inadmissible":
+    if NO_QUEUE.search(told):
         since = seconds_since(reserved.get("lastTransitionTime"))
         return Waiting(
             cause=f"{queue} takes no trainings: {told}",
-            remedy="Create the LocalQueue and ClusterQueue it names (k8s/components/kueue), or correct MLOPS_QUEUE",
+            remedy="Create what it names (k8s/components/kueue), or correct MLOPS_QUEUE",
             final=since >= ADMISSION_S,
         )
     if TOO_LARGE.search(told):
@@ -42,6 +43,6 @@ def in_queue(job: dict[str, Any], workload: dict[str, Any] | None) -> Waiting:
         )
     return Waiting(
         cause=f"waiting in {queue} for room for all workers at once: {told}",
-        remedy="Wait until other trainings end, or raise the quota of its ClusterQueue",
+        remedy="Wait until other trainings end, or raise the quota of its ClusterQueue (start it where inactive)",
         for_capacity=True,
     )

@@ -49,11 +49,16 @@ def test_a_training_that_no_quota_will_fit_does_not_wait() -> None:
     assert "fewer train.compute.workers" in found.remedy
 
 
-@pytest.mark.parametrize("told", ["LocalQueue trainings doesn't exist", "ClusterQueue mlops is inactive"])
-def test_a_queue_that_is_not_there_is_final_after_a_while(told: str) -> None:
-    just_now = datetime.now(UTC).isoformat()
+def test_a_queue_that_is_not_there_is_final_after_a_while() -> None:
+    told, just_now = "LocalQueue trainings doesn't exist", datetime.now(UTC).isoformat()
     assert not in_queue(training(True), workload(told, "Inadmissible", just_now)).final
     found = in_queue(training(True), workload(told, "Inadmissible"))
     assert found.final
     assert told in found.cause
     assert "MLOPS_QUEUE" in found.remedy
+
+
+def test_a_queue_that_somebody_has_stopped_is_waited_for() -> None:
+    found = in_queue(training(True), workload("ClusterQueue mlops is inactive", "Inadmissible"))
+    assert (found.final, found.for_capacity) == (False, True)
+    assert "inactive" in found.cause
