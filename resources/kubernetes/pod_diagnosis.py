@@ -28,8 +28,8 @@ NO_SUCH_IMAGE = re.compile(
     re.IGNORECASE,
 )
 # Karpenter's words for what is used up for now, after which it tries again: an instance type in a zone, spot or on
-# demand, which the cloud has none of; and a NodePool's limit
-OFFERING = re.compile("offering|filtered out all available instance types", re.IGNORECASE)
+# demand, which the cloud has none of, also where the other workers of a training are; and a NodePool's limit
+OFFERING = re.compile("offering|filtered out all available instance types|unsatisfiable topology", re.IGNORECASE)
 LIMIT = re.compile("limits|exceed", re.IGNORECASE)
 # Of a NodePool whose instance types are all used up it says nothing at all. What is left are those for other pods: one
 # refusal of each, in which further keys begin with "key"

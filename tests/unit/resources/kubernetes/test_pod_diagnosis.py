@@ -123,6 +123,7 @@ CAPACITY = (
     "no instance type has the required offering",
     "no instance type which had enough resources and the required offering met the scheduling requirements",
     "no instance type met the requirements/resources/offering tuple",
+    "unsatisfiable topology constraint for pod affinity, key=topology.kubernetes.io/zone (counts = us-east-1a:1",
 )
 IMPOSSIBLE = (
     "no instance type met all requirements",
