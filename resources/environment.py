@@ -47,6 +47,7 @@ class Environment(Value):
     space: str = ""  # whose handles, ledgers, models and endpoints these are; production's has no name
     owns_space: bool = True
     prefix: str = ""
+    queue: str | None = None
     alert_webhook: SecretStr | None = None
     mlflow_ui_url: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
@@ -89,6 +90,7 @@ class Environment(Value):
             space=space,
             owns_space=bool(space) or not is_shared,
             prefix=cluster_prefix(variables),
+            queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
@@ -176,6 +178,13 @@ def _serving_url(pattern: str | None) -> str | None:
         what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
         raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
     return pattern
+
+
+def _queue(name: str | None) -> str | None:
+    if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", name):
+        what = f"MLOPS_QUEUE is {name!r}, which no LocalQueue can be called"
+        raise SpecError(what, remedy="give the name of the LocalQueue in this environment's namespace")
+    return name
 
 
 def _webhook(url: str | None) -> SecretStr | None:

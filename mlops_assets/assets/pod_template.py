@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.ml.class_source import needs_torch
 from resources.kubernetes import labels
 from resources.kubernetes.compute import PodPolicy
-from resources.kubernetes.training_jobs import WorkerPods
+from resources.kubernetes.training_manifest import WorkerPods
 
 if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec

@@ -176,8 +176,8 @@ class Deploy(Value):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, what predictors write,
-# and the spaces
+# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, what predictors
+# write, and the spaces
 FOLDERS = ("served", "checkpoints", "inference", "labels", "spaces")
 
 

@@ -25,4 +25,5 @@ INSTANCE_FAMILY = "karpenter.k8s.aws/instance-family"
 # Of k8s/base/security; their names have the environment's prefix before them
 PRIORITY_OF_SERVING = "mlops-serving"
 PRIORITY_OF_STEPS = "mlops-training"
+ZONE = "topology.kubernetes.io/zone"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from mlops_assets.ml.values import Value
-from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE
+from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE, POOL
 
 Objects = list[dict[str, Any]]
 
@@ -28,9 +28,13 @@ NO_SUCH_IMAGE = re.compile(
     re.IGNORECASE,
 )
 # Karpenter's words for what is used up for now, after which it tries again: an instance type in a zone, spot or on
-# demand, which the cloud has none of; and a NodePool's limit
-OFFERING = re.compile("offering", re.IGNORECASE)
+# demand, which the cloud has none of, also where the other workers of a training are; and a NodePool's limit
+OFFERING = re.compile("offering|filtered out all available instance types|unsatisfiable topology", re.IGNORECASE)
 LIMIT = re.compile("limits|exceed", re.IGNORECASE)
+# Of a NodePool whose instance types are all used up it says nothing at all. What is left are those for other pods: one
+# refusal of each, in which further keys begin with "key"
+REFUSALS = re.compile(r"; (?!key |label )")
+FOR_OTHERS = re.compile(rf"did not tolerate taint|key {re.escape(POOL)},")
 KILLED, TERMINATED = 137, 143
 # A kubelet ends a pod within its grace period; one that has not this long after it is hung, or cut off
 OVERDUE_S = 30
@@ -81,14 +85,22 @@ class Death(Diagnosis):
 
 
 def waiting(
-    needs: str, job_events: Objects, pod: dict[str, Any] | None, pod_events: Objects, claims: Objects
+    needs: str,
+    job_events: Objects,
+    pod: dict[str, Any] | None,
+    pod_events: Objects,
+    claims: Objects,
+    pools: Objects | None = None,
 ) -> Waiting:
-    """What a step waits for that asked for `needs`; `claims` are Karpenter's NodeClaims."""
+    """What a step waits for that asked for `needs`.
+
+    `claims` and `pools` are Karpenter's NodeClaims and NodePools; None where the pools may not be looked at.
+    """
     if pod is None:
         return _not_created(job_events)
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") != "True":
-        return _not_scheduled(needs, scheduled, pod_events, claims)
+        return _not_scheduled(needs, pod, scheduled, pod_events, claims, pools)
     return _not_running(pod, pod_events, claims)
 
 
@@ -109,7 +121,14 @@ def _not_created(events: Objects) -> Waiting:
     return Waiting(cause=f"Kubernetes refuses the pod: {message}", remedy=remedy, final=final)
 
 
-def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claims: Objects) -> Waiting:
+def _not_scheduled(
+    needs: str,
+    pod: dict[str, Any],
+    scheduled: dict[str, Any],
+    events: Objects,
+    claims: Objects,
+    pools: Objects | None,
+) -> Waiting:
     nominated = _latest(events, "Nominated")
     refused = _latest(events, "FailedScheduling", "karpenter")
     if nominated and (refused is None or _time(nominated) >= _time(refused)):
@@ -118,9 +137,10 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
         reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
         return Waiting(cause=f"waiting for {needs}: {reason}", for_capacity=True)
     message: str = refused["message"]
-    if OFFERING.search(message):
+    if OFFERING.search(message) or _pools_are_used_up(message, pod, pools):
+        said = f": {message}" if OFFERING.search(message) else ""
         return Waiting(
-            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota: {message}",
+            cause=f"waiting for {needs}: the cloud has none now, by its capacity or the account's quota{said}",
             remedy="Karpenter tries again every few minutes. Allow more instance families, zones or on-demand nodes in "
             "the NodePool, or raise the account's quota of vCPUs",
             for_capacity=True,
@@ -138,6 +158,17 @@ def _not_scheduled(needs: str, scheduled: dict[str, Any], events: Objects, claim
     )
 
 
+def _pools_are_used_up(message: str, pod: dict[str, Any], pools: Objects | None) -> bool:
+    """Whether there are NodePools for a pod, and Karpenter speaks of those for other pods alone."""
+    affinity: dict[str, Any] = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required: dict[str, Any] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    expressions = [item for term in required.get("nodeSelectorTerms", []) for item in term.get("matchExpressions", [])]
+    wanted = {value for item in expressions if item["key"] == POOL for value in item["values"]}
+    templates = [pool["spec"]["template"].get("metadata", {}) for pool in pools or []]
+    there_are = pools is None or any(template.get("labels", {}).get(POOL) in wanted for template in templates)
+    return there_are and all(map(FOR_OTHERS.search, REFUSALS.split(message)))
+
+
 def _launching(nominated: dict[str, Any], claims: Objects) -> str:
     """What is known of the node that Karpenter has found for a pod."""
     by_name = {claim["metadata"]["name"]: claim for claim in claims}
@@ -145,7 +176,7 @@ def _launching(nominated: dict[str, Any], claims: Objects) -> str:
     claim = next((by_name[name] for name in names if name in by_name), None)
     if claim is None:
         return nominated["message"]
-    launched = _condition(claim, "Launched")
+    launched = condition(claim, "Launched")
     if launched.get("status") != "True" and launched.get("message"):
         return f"Karpenter cannot launch {_kind(claim)} yet: {launched['message']}"
     return f"Karpenter is launching {_kind(claim)}"
@@ -224,7 +255,7 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = F
         return Death(budget="infrastructure", cause=cause)
     container, state = _terminated(pod)
     code: int | None = state.get("exitCode")
-    disrupted = _condition(pod, "DisruptionTarget")
+    disrupted = condition(pod, "DisruptionTarget")
     reason: str = pod.get("status", {}).get("reason", "")
     budget, cause, remedy = "code", f"{container} ended with exit code {code}", "See its last lines"
     if by_policy or disrupted.get("status") == "True":
@@ -295,7 +326,12 @@ def job_ended(job: dict[str, Any]) -> bool:
 
 def holds(item: dict[str, Any], kind: str) -> bool:
     """Whether a condition of a pod or a job is true."""
-    return _condition(item, kind).get("status") == "True"
+    return condition(item, kind).get("status") == "True"
+
+
+def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A condition of an object, empty where it has none of the kind."""
+    return next((c for c in item.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
 
 
 def _terminated(pod: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -314,10 +350,6 @@ def _terminated(pod: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _message(pod: dict[str, Any]) -> str:
     return pod.get("status", {}).get("message", "")
-
-
-def _condition(pod: dict[str, Any], kind: str) -> dict[str, Any]:
-    return next((c for c in pod.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
 
 
 def _latest(events: Objects, reason: str, source: str = "") -> dict[str, Any] | None:

@@ -196,7 +196,7 @@ class PodStepHandler(K8sStepHandler):
         start_within_s = policy.start_within.total_seconds()
         job_events = [] if pod else pods.events(job["metadata"]["name"])
         pod_events = pods.events(pod["metadata"]["name"]) if pod else []
-        found = waiting(policy.needs, job_events, pod, pod_events, pods.node_claims())
+        found = waiting(policy.needs, job_events, pod, pod_events, pods.node_claims(), pods.node_pools())
         waited = pods.age_s(job)
         if found.final or waited > start_within_s:
             pods.delete_job(job["metadata"]["name"])

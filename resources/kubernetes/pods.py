@@ -10,6 +10,7 @@ from mlops_assets.ml.errors import TrainingError
 from resources.kubernetes.api import api_client, created
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
 from resources.kubernetes.pod_diagnosis import holds
+from resources.kubernetes.queueing import JOB_UID
 
 LOG_LINES = 30
 
@@ -39,13 +40,6 @@ class Pods:
     def matching(self, selector: str) -> list[dict[str, Any]]:
         """The pods that a label selector finds."""
         return self._plain(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
-
-    def pod_spec(self, config: dict[str, Any]) -> dict[str, Any]:
-        """A pod's spec from names as dagster-k8s's config has them."""
-        from dagster_k8s.models import k8s_model_from_dict
-        from kubernetes.client import V1PodSpec
-
-        return self._plain(k8s_model_from_dict(V1PodSpec, config))
 
     def of_job(self, name: str) -> dict[str, Any] | None:
         """The newest pod of a Job."""
@@ -92,16 +86,22 @@ class Pods:
 
     def node_claims(self) -> list[dict[str, Any]]:
         """Karpenter's NodeClaims; none where there is no Karpenter or no right to look."""
-        from kubernetes.client import ApiException
+        return self._of_karpenter("nodeclaims") or []
 
-        try:
-            return self._custom.list_cluster_custom_object("karpenter.sh", "v1", "nodeclaims")["items"]
-        except ApiException:
-            return []
+    def node_pools(self) -> list[dict[str, Any]] | None:
+        """Karpenter's NodePools; None where there is no Karpenter or no right to look."""
+        return self._of_karpenter("nodepools")
 
     def training_job(self, name: str) -> dict[str, Any] | None:
         """A PyTorchJob, or None when there is none."""
         return self._or_none(lambda: self._custom.get_namespaced_custom_object(*self._training_jobs, name))
+
+    def workload(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """The Workload that Kueue has made of a PyTorchJob, or None before that."""
+        kind = ("kueue.x-k8s.io", "v1beta2", self.namespace, "workloads")
+        selector = f"{JOB_UID}={job['metadata']['uid']}"
+        found = self._or_none(lambda: self._custom.list_namespaced_custom_object(*kind, label_selector=selector))
+        return next(iter((found or {}).get("items", [])), None)
 
     def create_training_job(self, manifest: dict[str, Any]) -> None:
         """Create a PyTorchJob.
@@ -161,6 +161,14 @@ class Pods:
         for name in names:
             self.delete_job(name)
         return names
+
+    def _of_karpenter(self, kind: str) -> list[dict[str, Any]] | None:
+        from kubernetes.client import ApiException
+
+        try:
+            return self._custom.list_cluster_custom_object("karpenter.sh", "v1", kind)["items"]
+        except ApiException:
+            return None
 
     def _or_none(self, ask: Any) -> Any:
         from kubernetes.client import ApiException

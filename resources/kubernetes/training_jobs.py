@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.ml.errors import TrainingError
-from mlops_assets.ml.values import Value
 from resources.kubernetes.api import in_cluster, is_away
-from resources.kubernetes.labels import COMPONENT, DO_NOT_DISRUPT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
-from resources.kubernetes.pod_diagnosis import Death, death, ended, holds, lost_with_node, no_room, started, waiting
+from resources.kubernetes.labels import COMPONENT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
+from resources.kubernetes.pod_diagnosis import (
+    Death,
+    Waiting,
+    death,
+    ended,
+    holds,
+    lost_with_node,
+    no_room,
+    started,
+    waiting,
+)
 from resources.kubernetes.pods import Pods
+from resources.kubernetes.queueing import in_queue, is_queued
 from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now
+from resources.kubernetes.training_manifest import OF_ONE_STEP, WorkerPods, training_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,31 +36,13 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 2
 SETTLE_S = 15  # one lost worker takes the others with it; what killed the first decides
-# What admission gave this pod for its own service account
-IDENTITY = (
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-)
-
-
-class WorkerPods(Value):
-    """The pods of a training by several; container and pod as dagster-k8s's config has them."""
-
-    count: int
-    processes: int
-    container: dict[str, Any]
-    pod: dict[str, Any]
-    needs: str
-    start_within_s: float
-    grace_s: float
 
 
 class TrainingJobs(dg.ConfigurableResource[Any]):
-    """Starts PyTorchJobs from a step pod, where there is a cluster."""
+    """Starts PyTorchJobs from a step pod, where there is a cluster; by a queue of Kueue where it names one."""
 
     available: bool
+    queue: str | None = None
 
     def train(
         self,
@@ -72,7 +65,7 @@ class TrainingJobs(dg.ConfigurableResource[Any]):
         reader = PipesK8sPodLogsMessageReader()
         extras = order.model_dump(mode="json")
         with dg.open_pipes_session(context, dg.PipesEnvContextInjector(), reader, extras=extras) as session:
-            job = _Job(context, pods, reader, workers)
+            job = _Job(context, pods, reader, workers, self.queue)
             try:
                 try:
                     job.start(session.get_bootstrap_env_vars())
@@ -95,8 +88,10 @@ class TrainingJobs(dg.ConfigurableResource[Any]):
 class _Job:
     """One PyTorchJob."""
 
-    def __init__(self, context: dg.AssetExecutionContext, pods: Pods, reader: Any, workers: WorkerPods) -> None:
-        self.context, self.pods, self.reader, self.workers = context, pods, reader, workers
+    def __init__(
+        self, context: dg.AssetExecutionContext, pods: Pods, reader: Any, workers: WorkerPods, queue: str | None
+    ) -> None:
+        self.context, self.pods, self.reader, self.workers, self.queue = context, pods, reader, workers, queue
         self.me = pods.pod(os.uname().nodename)
         labels: dict[str, str] = self.me["metadata"]["labels"]
         self.name = labels["job-name"]
@@ -109,12 +104,13 @@ class _Job:
     @property
     def selector(self) -> str:
         """Finds the pods and PyTorchJobs of this step, those of earlier tries too."""
-        return ",".join(f"{key}={self.labels[key]}" for key in (RUN_ID, OP, COMPONENT))
+        return ",".join(f"{key}={self.labels[key]}" for key in OF_ONE_STEP)
 
     def start(self, variables: Mapping[str, str]) -> None:
         """Create the PyTorchJob, when no worker of an earlier try is left that might write checkpoints."""
         self.delete()
-        self.pods.create_training_job(self._manifest(variables))
+        manifest = training_job(self.name, self.labels, self.me, self.workers, self.queue, variables)
+        self.pods.create_training_job(manifest)
         self.created = time.monotonic()
         self.context.log.info(f"PyTorchJob {self.name} trains with {self.workers.count} workers")
 
@@ -193,9 +189,7 @@ class _Job:
             waits = now.get(f"{self.name}-master-0", waits)
             if started(waits):
                 return True
-        events = self.pods.events(waits["metadata"]["name"] if waits else job["metadata"]["name"])
-        claims = self.pods.node_claims()
-        found = waiting(self.workers.needs, [] if waits else events, waits, events if waits else [], claims)
+        found = in_queue(job, self.pods.workload(job)) if is_queued(job) else self._awaited(job, waits)
         waited = time.monotonic() - self.created
         in_vain = waited > self.workers.start_within_s
         if in_vain and found.for_capacity and not found.final:
@@ -208,48 +202,11 @@ class _Job:
             self.context.log.info(found.text(waited, self.workers.start_within_s))
         return True
 
-    def _manifest(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        owner = {key: self.me["metadata"][key] for key in ("name", "uid")} | {"apiVersion": "v1", "kind": "Pod"}
-        template = {"metadata": {"labels": self.labels, "annotations": DO_NOT_DISRUPT}, "spec": self._pod(variables)}
-        replica = {"restartPolicy": "Never", "template": template}
-        replicas = {"Master": {"replicas": 1, **replica}, "Worker": {"replicas": self.workers.count - 1, **replica}}
-        return {
-            "apiVersion": "kubeflow.org/v1",
-            "kind": "PyTorchJob",
-            "metadata": {"name": self.name, "labels": self.labels, "ownerReferences": [owner]},
-            "spec": {
-                "nprocPerNode": str(self.workers.processes),
-                # What ended a worker is read from its pod; who retries is Dagster's executor
-                "runPolicy": {"cleanPodPolicy": "None", "backoffLimit": 0},
-                "pytorchReplicaSpecs": replicas,
-            },
-        }
-
-    def _pod(self, variables: Mapping[str, str]) -> dict[str, Any]:
-        """This step's own pod without what makes it Dagster's, with what the YAML asks for its workers."""
-        spec: dict[str, Any] = self.me["spec"]
-        mine: dict[str, Any] = spec["containers"][0]
-        tokens = {volume["name"] for volume in spec["volumes"] if _is_token(volume)}
-        wanted = self.pods.pod_spec({**self.workers.pod, "containers": [{"name": "pytorch", **self.workers.container}]})
-        [container] = wanted["containers"]
-        variable_list = [
-            variable
-            for variable in mine.get("env", [])
-            if variable["name"] not in IDENTITY and not variable["name"].startswith("DAGSTER_")
-        ] + [{"name": name, "value": value} for name, value in variables.items()]
-        kept = ("image", "imagePullPolicy", "envFrom", "securityContext", "workingDir")
-        container |= {key: mine[key] for key in kept if key in mine}
-        container["command"] = ["python", "-m", "resources.kubernetes.training_worker"]
-        container["env"] = variable_list
-        mounts = [mount for mount in mine["volumeMounts"] if mount["name"] not in tokens]
-        container["volumeMounts"] = [*mounts, *container.get("volumeMounts", [])]
-        kept = ("imagePullSecrets", "securityContext", "priorityClassName", "enableServiceLinks")
-        wanted |= {key: spec[key] for key in kept if key in spec}
-        volumes = [volume for volume in spec["volumes"] if volume["name"] not in tokens]
-        wanted["volumes"] = [*volumes, *wanted.get("volumes", [])]
-        # The executor sends the last try after interruptions to on-demand nodes
-        wanted["nodeSelector"] = {**wanted.get("nodeSelector", {}), **spec.get("nodeSelector", {})}
-        return wanted
+    def _awaited(self, job: dict[str, Any], pod: dict[str, Any] | None) -> Waiting:
+        """What the first pod that has not started waits for, or the job that has not all pods."""
+        events = self.pods.events((pod or job)["metadata"]["name"])
+        nodes = self.pods.node_claims(), self.pods.node_pools()
+        return waiting(self.workers.needs, [] if pod else events, pod, events if pod else [], *nodes)
 
 
 class _Rank(IntEnum):
@@ -268,7 +225,3 @@ def _rank(end: Death) -> _Rank:
 
 def _scheduled(pod: dict[str, Any]) -> bool:
     return bool(pod["spec"].get("nodeName"))
-
-
-def _is_token(volume: dict[str, Any]) -> bool:
-    return any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))

@@ -69,11 +69,12 @@ class DagsterApi:
         assert "errors" not in content, content["errors"]
         return content["data"]
 
-    def launch(self, *keys: str, job: str = "__ASSET_JOB", config: str = "") -> str:
+    def launch(self, *keys: str, job: str = "__ASSET_JOB", config: str = "", tags: dict[str, str] | None = None) -> str:
         """Start a run as the UI's Materialize button does, of assets given as model/stage; its id."""
         selection = [{"path": key.split("/")} for key in keys] or None
         selector = {**REPOSITORY, "pipelineName": job, "assetSelection": selection}
-        params = {"mode": "default", "selector": selector, "runConfigData": config, "executionMetadata": {"tags": []}}
+        execution = {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]}
+        params = {"mode": "default", "selector": selector, "runConfigData": config, "executionMetadata": execution}
         answer = self.query(graphql.LAUNCH_RUN, params=params)["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return answer["run"]["runId"]
@@ -106,6 +107,10 @@ class DagsterApi:
     def claimed_slots(self, pool: str) -> list[dict[str, Any]]:
         """Claimed slots of a concurrency pool."""
         return self.query(graphql.POOL, pool=pool)["instance"]["concurrencyLimit"]["claimedSlots"]
+
+    def set_slots(self, pool: str, limit: int) -> None:
+        """How many steps may claim a concurrency pool at a time."""
+        self.query(graphql.SET_POOL_LIMIT, pool=pool, limit=limit)
 
     def wipe(self, key: str) -> None:
         """Forget an asset's materializations."""

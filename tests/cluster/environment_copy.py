@@ -14,12 +14,12 @@ from tests.cluster.cluster import K8S, overlay
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENVIRONMENTS = ("test", "staging", "production")
+ENVIRONMENTS = ("test", "staging", "production", "team-b")
 CRDS = Path(os.environ.get("MLOPS_CRDS", K8S.parent.parent / "shared" / "crds"))
 CLUSTER_WIDE = {
     *("Namespace", "PriorityClass", "ClusterRole", "ClusterRoleBinding", "NodePool", "EC2NodeClass"),
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
-    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ResourceFlavor", "ClusterQueue"),
 }
 # What admission and authorization look at, so what must really be there
 GROUNDWORK = {
@@ -52,6 +52,12 @@ class Copy:
             return {**node, "name": node["name"] + self.suffix}
         named = ("priorityClassName", "policyName")
         return {key: value + self.suffix if key in named else self._renamed(value) for key, value in node.items()}
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its cluster-wide objects begin with."""
+        [settings] = [item["data"] for item in self.objects if item["metadata"]["name"] == "mlops-environment"]
+        return settings.get("MLOPS_PREFIX", "")
 
     @property
     def pods(self) -> Iterator[tuple[str, dict[str, Any]]]:

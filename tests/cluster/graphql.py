@@ -45,6 +45,9 @@ mutation ($ids: [String!]!) { terminateRuns(runIds: $ids, terminatePolicy: SAFE_
 POOL = """
 query ($pool: String!) { instance { concurrencyLimit(concurrencyKey: $pool) { claimedSlots { runId stepKey } } } }
 """
+SET_POOL_LIMIT = """
+mutation ($pool: String!, $limit: Int!) { setConcurrencyLimit(concurrencyKey: $pool, limit: $limit) }
+"""
 WIPE_ASSETS = """
 mutation ($ranges: [PartitionsByAssetSelector!]!) { wipeAssets(assetPartitionRanges: $ranges) { __typename } }
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resources.kubernetes.pod_diagnosis import holds
 from tests.cluster.faults import (
     REFUSED,
     SILENT,
@@ -18,11 +20,14 @@ from tests.cluster.faults import (
     pause,
 )
 from tests.cluster.kubectl import NAMESPACE, create, kubectl, objects, run_script
+from tests.cluster.nodes import change_pool, only_nodes_of_karpenter
 from tests.cluster.platform import INPUTS, of_run, step
 from tests.cluster.results import keys, training_keys
-from tests.cluster.waiting import POD_START_S, RUN_S, wait_until
+from tests.cluster.waiting import GONE_S, POD_START_S, RUN_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cluster.dagster_api import Run
     from tests.cluster.platform import Platform
 
@@ -93,6 +98,67 @@ def test_a_training_goes_on_when_its_runs_pod_is_evicted(platform: Platform) -> 
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
     kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
     assert "Resuming run" in undisturbed(platform, run_id, pod).text
+
+
+def test_a_training_goes_on_when_its_runs_pod_is_preempted(platform: Platform) -> None:
+    run_id, pod = training(platform)
+    [worker] = platform.pods(of_run(run_id, "run_worker"))
+    with more_important_pod_in_place_of(worker):
+        wait_until(lambda: preempted(worker), SOON_S, "the run's pod is preempted")
+    assert "Resuming run" in undisturbed(platform, run_id, pod).text
+
+
+@contextlib.contextmanager
+def more_important_pod_in_place_of(pod: dict[str, Any]) -> Iterator[None]:
+    """A pod that wants the node of another one, and not that one beside it: the scheduler makes room."""
+    metadata = {"name": "more-important"}
+    klass = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": 1_000_000}
+    labels = {key: pod["metadata"]["labels"][key] for key in ("dagster/run-id", "app.kubernetes.io/component")}
+    rival = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
+    container = {key: pod["spec"]["containers"][0][key] for key in ("name", "image", "securityContext")}
+    container |= {"command": ["sleep", "600"], "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}
+    spec = {
+        "priorityClassName": metadata["name"],
+        "nodeSelector": {"kubernetes.io/hostname": pod["spec"]["nodeName"]},
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [rival]}},
+        "securityContext": pod["spec"]["securityContext"],
+        "terminationGracePeriodSeconds": 1,
+        "containers": [container],
+    }
+    create(klass)
+    try:
+        create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata | {"namespace": NAMESPACE}, "spec": spec})
+        yield
+    finally:
+        kubectl("delete", "pod", metadata["name"], "-n", NAMESPACE, "--ignore-not-found", "--wait=false")
+        kubectl("delete", "priorityclass", metadata["name"])
+
+
+def preempted(pod: dict[str, Any]) -> bool:
+    """Whether the scheduler has said so."""
+    about = f"involvedObject.name={pod['metadata']['name']},reason=Preempted"
+    return bool(objects("events", "-n", NAMESPACE, "--field-selector", about))
+
+
+def test_a_run_on_a_node_that_has_drifted_goes_on_there(platform: Platform) -> None:
+    with only_nodes_of_karpenter():
+        run_id, pod = training(platform)
+    [worker] = platform.pods(of_run(run_id, "run_worker"))
+    node = worker["spec"]["nodeName"]
+
+    def claim() -> dict[str, Any] | None:
+        return next((item for item in objects("nodeclaims") if item["status"].get("nodeName") == node), None)
+
+    change_pool("cpu", {"metadata": {"annotations": {"mlops.dev/drifted": "yes"}}})
+    try:
+        wait_until(lambda: holds(claim() or {}, "Drifted"), SOON_S, "Karpenter sees that the node has drifted")
+        assert "Resuming run" not in undisturbed(platform, run_id, pod).text
+        assert [pod["metadata"]["uid"] for pod in platform.pods(of_run(run_id, "run_worker"))] == [
+            worker["metadata"]["uid"]
+        ]
+        wait_until(lambda: claim() is None, GONE_S, "the node goes when the run has ended")
+    finally:
+        change_pool("cpu", {"metadata": {"annotations": {"mlops.dev/drifted": None}}})
 
 
 def test_of_two_workers_of_one_run_the_newer_goes_on_alone(platform: Platform) -> None:

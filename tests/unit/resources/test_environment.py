@@ -39,6 +39,7 @@ PRODUCTION = {
         ({"MLOPS_SPACE": "ann--lee"}, "MLOPS_SPACE is 'ann--lee'"),
         ({"MLOPS_SPACE": "../ledger"}, r"MLOPS_SPACE is '\.\./ledger'"),
         ({"MLOPS_PREFIX": "Team B"}, "MLOPS_PREFIX is 'Team B'; give small letters"),
+        ({"MLOPS_QUEUE": "Trainings!"}, "MLOPS_QUEUE is 'Trainings!', .*; give the name of the LocalQueue"),
         ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],
 )
@@ -62,6 +63,8 @@ def test_variables_name_shared_systems() -> None:
     assert (found.lake_uri, found.mlflow_uri) == ("s3://lake", "http://mlflow")
     assert (found.predictor_image, found.trainer_image) == ("shop/predictor:1", "shop/trainer:1")
     assert (found.s3_endpoint_url, found.serving_port) == ("http://s3", 9000)
+    assert Environment.read(PRODUCTION | {"MLOPS_QUEUE": "trainings"}).queue == "trainings"
+    assert found.queue is None
 
 
 SHARED = {"LAKE_URI": "s3://lake", "MLFLOW_TRACKING_URI": "http://mlflow"}

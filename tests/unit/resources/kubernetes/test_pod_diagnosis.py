@@ -123,13 +123,21 @@ CAPACITY = (
     "no instance type has the required offering",
     "no instance type which had enough resources and the required offering met the scheduling requirements",
     "no instance type met the requirements/resources/offering tuple",
+    "unsatisfiable topology constraint for pod affinity, key=topology.kubernetes.io/zone (counts = us-east-1a:1",
 )
 IMPOSSIBLE = (
     "no instance type met all requirements",
     "no instance type has enough resources",
     "no instance type met the scheduling requirements or had enough resources",
     "incompatible requirements, key karpenter.k8s.aws/instance-family, [p9] not in [g5 g6]",
-    "did not tolerate taint (taint=nvidia.com/gpu:NoSchedule)",
+)
+# Of NodePools for other pods, as far as there are any
+FOR_OTHERS = (
+    "incompatible requirements, key mlops.dev/pool, mlops.dev/pool In [gpu] not in mlops.dev/pool In [cpu]; "
+    "key karpenter.sh/capacity-type, karpenter.sh/capacity-type NotIn [spot] not in ... In [spot]",
+    "did not tolerate taint (taint=mlops.dev/spot:NoSchedule)",
+    "did not tolerate taint (taint=mlops.dev/environment=mlops-team-b:NoSchedule); "
+    "did not tolerate taint (taint=nvidia.com/gpu=true:NoSchedule)",
 )
 LIMITS = ('all available instance types exceed limits for nodepool: "gpu"', "limits exceeded for nodepool")
 
@@ -143,6 +151,47 @@ def test_a_shortage_of_nodes_is_waited_for_and_names_capacity_and_quota(text: st
     assert "capacity" in found.cause
     assert "quota" in found.remedy
     assert "YAML" not in found.remedy
+
+
+def for_gpus() -> dict[str, Any]:
+    expressions = [{"key": "mlops.dev/pool", "operator": "In", "values": ["gpu"]}]
+    required = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    pod = pending(False)
+    pod["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    return pod
+
+
+def pools(*kinds: str) -> list[dict[str, Any]]:
+    return [{"spec": {"template": {"metadata": {"labels": {"mlops.dev/pool": kind}}}}} for kind in kinds]
+
+
+ALL_FOR_OTHERS = ("; ".join(FOR_OTHERS), *FOR_OTHERS, "nodepool requirements filtered out all available instance types")
+
+
+@pytest.mark.parametrize("text", ALL_FOR_OTHERS)
+@pytest.mark.parametrize("there_are", [pools("cpu", "gpu"), None])
+def test_a_pool_that_is_used_up_is_waited_for_though_karpenter_does_not_speak_of_it(text: str, there_are: Any) -> None:
+    told = event("FailedScheduling", f"Failed to schedule pod, {text}", "karpenter")
+    found = waiting("a gpu node (1 GPU)", [], for_gpus(), [told], [], there_are)
+    assert (found.final, found.for_capacity) == (False, True)
+    assert "the cloud has none now" in found.cause
+    assert "mlops.dev/pool" not in found.cause, "that is about other pods"
+    assert "quota" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "there_are"),
+    [
+        (FOR_OTHERS[0], pools("cpu")),
+        (f"{FOR_OTHERS[0]}; {IMPOSSIBLE[0]}", pools("cpu", "gpu")),
+        (f"{IMPOSSIBLE[1]}; {FOR_OTHERS[1]}", pools("cpu", "gpu")),
+    ],
+)
+def test_a_pool_that_is_not_there_or_does_not_fit_is_no_shortage(text: str, there_are: Any) -> None:
+    told = event("FailedScheduling", f"Failed to schedule pod, {text}", "karpenter")
+    found = waiting("a gpu node (1 GPU)", [], for_gpus(), [told], [], there_are)
+    assert found.final
+    assert "no node type offers" in found.cause
 
 
 @pytest.mark.parametrize("text", LIMITS)
