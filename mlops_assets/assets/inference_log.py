@@ -71,7 +71,7 @@ def inference_log_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     return inference_log
 
 
-def yesterday() -> dg.AutomationCondition[dg.AssetKey]:
+def yesterday() -> dg.AutomationCondition[Any]:
     """Of the days, the one that has just ended."""
     condition = dg.AutomationCondition
     ended = condition.in_latest_time_window(timedelta(days=2)) & ~condition.in_latest_time_window()

@@ -22,7 +22,6 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +31,8 @@ from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.serving.declaration import CANDIDATE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mlops_assets.serving.log_policy import InferenceLogPolicy
@@ -271,13 +272,6 @@ class InferenceLog:
         if time.monotonic() > self._said_dropped + 60:
             self._said_dropped = time.monotonic()
             log.error("the inference log is full: requests of %s are dropped, and counted at /metrics", model)
-
-
-Record = Callable[["Predictor", str, float, "dict[str, NDArray[Any]]", "dict[str, NDArray[Any]]", int], None]
-
-
-def nothing_recorded(*_: object) -> None:
-    """The record of a server that keeps no log."""
 
 
 def model_name(model: Predictor) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.ml.values import SERVED_NAME
 from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
-from mlops_assets.serving.inference_log import nothing_recorded
 from mlops_assets.serving.limits import Limits
-from mlops_assets.serving.predictor import Predictor
+from mlops_assets.serving.predictor import Predictor, nothing_recorded
 
 if TYPE_CHECKING:
     from pathlib import Path

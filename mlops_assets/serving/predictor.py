@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,6 @@ import orjson
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
-from mlops_assets.serving.inference_log import nothing_recorded
 from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
 from mlops_assets.serving.limits import Limits
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlops_assets.serving.declaration import ServedVersion
-    from mlops_assets.serving.inference_log import Record
 
 GRAPH_DATATYPES = {
     "tensor(float)": "FP32",
@@ -31,6 +30,14 @@ GRAPH_DATATYPES = {
     "tensor(int64)": "INT64",
     "tensor(string)": "BYTES",
 }
+
+
+# What keeps an answered request: the predictor, the request's id, seconds, inputs, outputs, and bytes of the body
+Record = Callable[["Predictor", str, float, "dict[str, NDArray[Any]]", "dict[str, NDArray[Any]]", int], None]
+
+
+def nothing_recorded(*_: object) -> None:
+    """Keep no request."""
 
 
 class Prediction(NamedTuple):
