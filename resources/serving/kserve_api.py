@@ -84,8 +84,10 @@ class InferenceServices:
         service = self.read(name)
         if service is None:
             return  # somebody has deleted it meanwhile
+        budget = disruption_budget(service)
+        make = self._policy.create_namespaced_pod_disruption_budget
         try:
-            self._policy.create_namespaced_pod_disruption_budget(self.namespace, disruption_budget(service))
+            created(lambda: make(self.namespace, budget), lambda: budget)  # whoever has made it
         except ApiException as error:
             if error.status != 409:
                 what = f"Kubernetes refuses the PodDisruptionBudget {name}: {reason_of(error)}"

@@ -153,10 +153,12 @@ def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_d
     assert bool(looks) != at_once
 
 
-def test_a_service_gets_one_disruption_budget(api_server: ApiServer) -> None:
+@pytest.mark.parametrize("fault", [None, 503, "lost"])
+def test_a_service_gets_one_disruption_budget(api_server: ApiServer, fault: int | str | None) -> None:
     services = InferenceServices("mlops")
     services.keep_up("rain")  # nobody is there
     services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
+    api_server.faults = [None, fault]  # the service is looked at, and the budget is made
     services.keep_up("rain")
     services.keep_up("rain")
     assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [
