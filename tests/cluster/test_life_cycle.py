@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
+from mlops_assets.serving.grpc_server import SERVICE as SERVICE_NAME
+from mlops_assets.serving.grpc_server import pb
 from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, kubectl, names, objects
 from tests.cluster.nodes import gpu_nodes_are_gone
 from tests.cluster.platform import INPUTS, STAGES, of_run, override, step
+from tests.cluster.results import keys
 from tests.cluster.waiting import POD_START_S, SOON_S, wait_until
 from tests.support import free_port
 
@@ -70,10 +75,26 @@ def test_torch_is_in_the_pod_of_a_networks_training_alone(
 
 
 @contextmanager
+def forwarded(service_port: int) -> Iterator[int]:
+    """A port of this machine that leads to the model's Service."""
+    port = free_port()
+    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{SERVICE}-predictor", f"{port}:{service_port}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
+        try:
+            yield port
+        finally:
+            forward.kill()
+
+
+@contextmanager
 def endpoint() -> Iterator[Callable[[], list[float]]]:
     """Predicts with the model's Service, once it answers: the probabilities of fraud of RISKY and HARMLESS."""
-    port = free_port()
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{SERVICE}-predictor", f"{port}:80"]
+    with forwarded(80) as port:
+        yield predicting(port)
+
+
+def predicting(port: int) -> Callable[[], list[float]]:
+    """Predicts with the server behind a port."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/models/{MODEL}:predict", json.dumps({"instances": [RISKY, HARMLESS]}).encode()
     )
@@ -89,11 +110,7 @@ def endpoint() -> Iterator[Callable[[], list[float]]]:
         predictions = wait_until(answer, SOON_S, "the model's Service answers")
         return [item["probabilities"][1] if isinstance(item, dict) else item for item in predictions]
 
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
-        try:
-            yield predict
-        finally:
-            forward.kill()
+    return predict
 
 
 @pytest.mark.usefixtures("life_cycle")
@@ -101,6 +118,49 @@ def test_the_inference_service_answers_over_its_service() -> None:
     with endpoint() as predict:
         risky, harmless = predict()
     assert 0 <= harmless < risky <= 1
+
+
+def asked_over_grpc(port: int) -> Any:
+    """The answer to RISKY, or nothing while nobody answers."""
+    request = pb.ModelInferRequest(model_name=MODEL, id="over-grpc")
+    for name, value in RISKY.items():
+        text = isinstance(value, str)
+        tensor = request.inputs.add(name=name, shape=[1, 1], datatype="BYTES" if text else "FP32")
+        if isinstance(value, str):
+            tensor.contents.bytes_contents.append(value.encode())
+        else:
+            tensor.contents.fp32_contents.append(value)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask: Any = channel.unary_unary(
+            f"/{SERVICE_NAME}/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        try:
+            return ask(request, timeout=10)
+        except grpc.RpcError:
+            return None
+
+
+@pytest.mark.usefixtures("life_cycle")
+def test_a_predictor_answers_over_grpc_and_keeps_what_it_answered_in_the_lake() -> None:
+    with forwarded(8081) as port:
+        answer = wait_until(lambda: asked_over_grpc(port), SOON_S, "the model's Service answers over gRPC")
+    assert (answer.id, answer.model_name) == ("over-grpc", MODEL)
+    wait_until(lambda: keys(f"lake/inference/{MODEL}/"), POD_START_S, "the inference log is in the lake")
+
+
+@pytest.mark.usefixtures("life_cycle")
+def test_nobody_takes_a_model_from_a_predictor() -> None:
+    with forwarded(80) as port:
+        predict = predicting(port)
+        before = predict()
+        for path in ("unload", "load"):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/repository/models/{MODEL}/{path}", b"{}")
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=10)
+            assert caught.value.code == 404
+        assert predict() == before
 
 
 @pytest.mark.usefixtures("life_cycle")
