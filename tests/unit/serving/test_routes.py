@@ -137,6 +137,7 @@ def test_a_gzipped_body_is_read(client: Client) -> None:
         ("gzip", gzip.compress(GOOD)[:-3], 400, "not one whole gzip stream"),
         ("gzip", gzip.compress(GOOD) * 2, 400, "not one whole gzip stream"),
     ],
+    ids=["another", "none", "half", "twice"],
 )
 def test_a_body_in_another_form_than_its_header_says_is_refused(
     client: Client, encoding: str, body: bytes, code: int, message: str
