@@ -56,7 +56,8 @@ database() {
   sql <<< "ALTER ROLE $user LOGIN PASSWORD '$(secret "$2" password)'"
 }
 
-# Let nobody log in as a user of Aurora any more, unless somebody still is: lock dagster_a
+# Let nobody log in as a user of Aurora any more, unless somebody is logged in now: lock dagster_a
+# Dagster logs in for each query anew, so look first whether pods of before are still there
 lock() {
   local sessions
   sessions=$(count "pg_stat_activity WHERE usename = '$1'")
