@@ -189,7 +189,7 @@ def test_passwords_change_while_dagster_and_mlflow_work_on(server: Server, tmp_p
     before.goes_on()
     after.goes_on()
 
-    with sqlalchemy.create_engine(old).connect():
+    with sqlalchemy.create_engine(old, poolclass=sqlalchemy.NullPool).connect():
         refused = server.shell("lock dagster_a")
     assert refused.returncode == 1
     assert "sessions: wait for the runs that began before" in refused.stderr
