@@ -9,7 +9,7 @@ from typing import Any
 from mlops_assets.ml.errors import TrainingError
 from resources.kubernetes.api import api_client, created
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
-from resources.kubernetes.pod_diagnosis import holds
+from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.queueing import JOB_UID
 
 LOG_LINES = 30

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resources.kubernetes.pod_diagnosis import holds
+from resources.kubernetes.pod_objects import holds
 from tests.cluster.faults import (
     REFUSED,
     SILENT,
