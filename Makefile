@@ -66,7 +66,7 @@ test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deplo
 	@echo "== Cluster tests: about half an hour"
 	@$(BIN)/python -m pytest -m "cluster and not long"
 
-test-cluster-long: setup ## of those what takes longer than CI has: a node that falls silent
+test-cluster-long: setup ## of those what takes longer than CI has: a silent node, a long shortage, queues
 	@$(BIN)/python -m pytest -m "cluster and long"
 
 test-gpu: ## on a GPU, with any Python that has torch, numpy, safetensors, pydantic and pytest: PYTHON=python3 make test-gpu

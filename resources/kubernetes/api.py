@@ -1,4 +1,4 @@
-"""This process's one connection to the Kubernetes API, which outlasts an API server that is away for a while."""
+"""This process's connection to the Kubernetes API, which outlasts an API server that is away for a while."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 # EKS takes its API server away for up to a minute when it scales or upgrades it: 0, 2, 4, 8 s, then 10 s each, 124 s
 TRIES, LONGEST_PAUSE_S = 15, 10
 ANSWER_WITHIN_S = (10, 60)  # to connect, and to answer
+LOG_WITHIN_S = (3, 5)
 AWAY = (429, 500, 502, 503, 504)
 
 
@@ -65,6 +66,21 @@ def api_client() -> Any:
         total=TRIES, backoff_factor=1, backoff_max=LONGEST_PAUSE_S, status_forcelist=AWAY, raise_on_status=False
     )
     return PatientClient(configuration)
+
+
+@cache
+def log_client() -> Any:
+    """A client for what pods write, which has no patience.
+
+    The API server asks the kubelet of the pod's node for it. Of a node that hangs there is no answer, and who waits for
+    one does not see what becomes of the step.
+    """
+    from kubernetes import client as untyped
+
+    client: Any = untyped
+    configuration = client.Configuration.get_default_copy()
+    configuration.retries = False
+    return client.ApiClient(configuration)
 
 
 def is_away(error: Exception) -> bool:

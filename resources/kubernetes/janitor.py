@@ -8,7 +8,7 @@ import dagster as dg
 
 from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import COMPONENT, RUN_ID, RUN_WORKER, STEP_WORKER
-from resources.kubernetes.pod_diagnosis import job_ended
+from resources.kubernetes.pod_objects import job_ended
 from resources.kubernetes.pods import Pods
 
 EVERY_S = 30

@@ -39,21 +39,9 @@ from resources.kubernetes.dagster_internals import (
     get_job_name_from_run_id,
 )
 from resources.kubernetes.labels import CAPACITY_TYPE, POD_POLICY, PRIORITY_OF_STEPS, RUN_WORKER
-from resources.kubernetes.pod_diagnosis import (
-    Death,
-    Waiting,
-    death,
-    ended,
-    event_line,
-    holds,
-    job_ended,
-    lost_with_node,
-    no_room,
-    overdue,
-    seconds_since,
-    started,
-    waiting,
-)
+from resources.kubernetes.pod_deaths import Death, death, lost_with_node, no_room
+from resources.kubernetes.pod_objects import ended, event_line, holds, job_ended, overdue, seconds_since, started
+from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.priority import with_prefix
 from resources.kubernetes.run_models import pod_environment

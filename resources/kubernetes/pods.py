@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_assets.ml.errors import TrainingError
-from resources.kubernetes.api import api_client, created
+from resources.kubernetes.api import LOG_WITHIN_S, api_client, created, log_client
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
-from resources.kubernetes.pod_diagnosis import holds
+from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.queueing import JOB_UID
 
 LOG_LINES = 30
@@ -25,6 +25,7 @@ class Pods:
         self.namespace = namespace
         connection = api_client()
         self.core, self._batch = client.CoreV1Api(connection), client.BatchV1Api(connection)
+        self._logs = client.CoreV1Api(log_client())
         self._apps, self._custom = client.AppsV1Api(connection), client.CustomObjectsApi(connection)
         self._training_jobs = ("kubeflow.org", "v1", namespace, "pytorchjobs")
         self._plain = connection.sanitize_for_serialization
@@ -71,11 +72,15 @@ class Pods:
     def log(self, pod: str, previous: bool = False) -> str:
         """The last lines a pod has written (before its last restart), or why they cannot be read."""
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
+        options = {"tail_lines": LOG_LINES, "previous": previous, "_request_timeout": LOG_WITHIN_S}
         try:
-            return self.core.read_namespaced_pod_log(pod, self.namespace, tail_lines=LOG_LINES, previous=previous)
+            return self._logs.read_namespaced_pod_log(pod, self.namespace, **options)
         except ApiException as error:
             return f"(no log: {error.reason})"
+        except HTTPError as error:
+            return f"(no log: {error})"
 
     def node_is_ready(self, node: str | None) -> bool:
         """Whether a node is there and tells that it is ready; true for a pod that has no node yet."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from resources.kubernetes.pod_diagnosis import ADMISSION_S, Waiting, condition, seconds_since
+from resources.kubernetes.pod_objects import condition, seconds_since
+from resources.kubernetes.pod_waits import ADMISSION_S, Waiting
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 JOB_UID = "kueue.x-k8s.io/job-uid"  # label by which Kueue marks the Workload that it makes of a job

@@ -25,7 +25,8 @@ from resources.kubernetes.dagster_internals import (
     get_job_name_from_run_id,
 )
 from resources.kubernetes.labels import RUN_WORKER
-from resources.kubernetes.pod_diagnosis import death, job_ended, lost_with_node, overdue
+from resources.kubernetes.pod_deaths import death, lost_with_node
+from resources.kubernetes.pod_objects import job_ended, overdue
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.priority import with_prefix
 from resources.kubernetes.run_models import pod_environment

@@ -13,17 +13,9 @@ import dagster as dg
 from mlops_assets.ml.errors import TrainingError
 from resources.kubernetes.api import in_cluster, is_away
 from resources.kubernetes.labels import COMPONENT, MODEL, OP, OWNER, RUN_ID, STAGE, TRAINING_WORKER
-from resources.kubernetes.pod_diagnosis import (
-    Death,
-    Waiting,
-    death,
-    ended,
-    holds,
-    lost_with_node,
-    no_room,
-    started,
-    waiting,
-)
+from resources.kubernetes.pod_deaths import Death, death, lost_with_node, no_room
+from resources.kubernetes.pod_objects import ended, holds, started
+from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.kubernetes.queueing import in_queue, is_queued
 from resources.kubernetes.step_pod import EXIT_TERMINATED, exit_now

@@ -9,7 +9,7 @@ from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
-from resources.kubernetes.pod_diagnosis import Waiting, waiting
+from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.kserve_manifest import API_VERSION, OF_SERVICE, covers, disruption_budget
 

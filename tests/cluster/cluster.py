@@ -45,8 +45,14 @@ def overlay(name: str) -> list[dict[str, Any]]:
     write_secrets()
     text = kubectl("kustomize", str(K8S / "overlays" / name))
     objects = list(yaml.safe_load_all(text.replace(f"{LOCAL}/mlops-", f"{REGISTRY}/mlops-")))
+    return [with_nodes_of_tests(item) for item in objects]
+
+
+def with_nodes_of_tests(item: dict[str, Any]) -> dict[str, Any]:
+    """The object; a NodePool with nodes of NODE_CLASS."""
+    if item["kind"] != "NodePool":
+        return item
+    template = item["spec"]["template"]
     node_class = dict(zip(("group", "kind", "name"), NODE_CLASS.split("/"), strict=True))
-    for item in objects:
-        if item["kind"] == "NodePool":
-            item["spec"]["template"]["spec"]["nodeClassRef"] = node_class
-    return objects
+    template = template | {"spec": template["spec"] | {"nodeClassRef": node_class}}
+    return item | {"spec": item["spec"] | {"template": template}}

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,11 +28,16 @@ def need_this_machine() -> None:
         pytest.skip("the cluster's API server and kubelets are not processes of this machine, or this is not root")
 
 
+def api_server() -> tuple[str, int]:
+    """Its address and port on this machine."""
+    [subset] = json.loads(kubectl("get", "endpoints", "kubernetes", "-o", "json"))["subsets"]
+    return subset["addresses"][0]["ip"], subset["ports"][0]["port"]
+
+
 @contextlib.contextmanager
 def api_server_is_away(how: tuple[str, ...] = REFUSED) -> Iterator[None]:
     """Pods do not reach the API server; kubelets and controllers do, so that all else goes on."""
-    [subset] = json.loads(kubectl("get", "endpoints", "kubernetes", "-o", "json"))["subsets"]
-    port = str(subset["ports"][0]["port"])
+    port = str(api_server()[1])
     pods = [node["spec"]["podCIDR"] for node in objects("nodes") if node["spec"].get("podCIDR")]
     rules = [["INPUT", "-s", cidr, "-p", "tcp", "--dport", port, "-j", *how] for cidr in sorted(set(pods))]
     for rule in rules:
@@ -44,18 +50,16 @@ def api_server_is_away(how: tuple[str, ...] = REFUSED) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kubelet_is_stopped(node: str) -> Iterator[None]:
-    """The kubelet of a node hangs, and with it the node, as far as Kubernetes sees; its containers go on."""
-    pids = _pids(f"kubelet.*{node}")
-    assert pids, f"no kubelet of {node} on this machine"
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+def node_hangs(node: str) -> Iterator[None]:
+    """Nothing goes on there, neither its kubelet nor its pods, and nobody says so."""
+    kubelets = _pids(f"kubelet.*{node}")
+    assert kubelets, f"no kubelet of {node} on this machine"
+    pids = [*kubelets, *_pids_of_pods(node)]
+    _send(signal.SIGSTOP, pids)
     try:
         yield
     finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _send(signal.SIGCONT, pids)
 
 
 def pause(seconds: float) -> None:
@@ -66,3 +70,23 @@ def pause(seconds: float) -> None:
 def _pids(pattern: str) -> list[int]:
     found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
     return [int(pid) for pid in found.stdout.split() if int(pid) != os.getpid()]
+
+
+def _pids_of_pods(node: str) -> list[int]:
+    """Processes of the pods of a node, whose control groups are named by the pods' uids."""
+    pods = objects("pods", "--all-namespaces", "--field-selector", f"spec.nodeName={node}")
+    uids = [pod["metadata"]["uid"] for pod in pods]
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            group = file.read_text()
+            # With systemd their names have underscores
+            if any(uid in group or uid.replace("-", "_") in group for uid in uids):
+                found.append(int(file.parent.name))
+    return found
+
+
+def _send(number: signal.Signals, pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

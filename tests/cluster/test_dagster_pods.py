@@ -77,7 +77,8 @@ def dagster_pod(component: str, *layers: dict[str, Any]) -> dict[str, Any]:
 
 def existing(pod: dict[str, Any], copy: Copy) -> dict[str, Any]:
     """The pod with the priority class of the copy."""
-    return {**pod, "spec": {**pod["spec"], "priorityClassName": pod["spec"]["priorityClassName"] + copy.suffix}}
+    name = copy.prefix + pod["spec"]["priorityClassName"] + copy.suffix
+    return {**pod, "spec": {**pod["spec"], "priorityClassName": name}}
 
 
 def test_admission_takes_run_pods_and_the_pods_of_all_stages(environment: Copy) -> None:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resources.kubernetes.pod_diagnosis import holds
+from resources.kubernetes.pod_objects import holds
 from tests.cluster.faults import (
     REFUSED,
     SILENT,
     api_server_is_away,
-    kubelet_is_stopped,
     need_this_machine,
+    node_hangs,
     pause,
 )
 from tests.cluster.kubectl import NAMESPACE, create, kubectl, objects, run_script
 from tests.cluster.nodes import change_pool, only_nodes_of_karpenter
 from tests.cluster.platform import INPUTS, of_run, step
 from tests.cluster.results import keys, training_keys
-from tests.cluster.waiting import GONE_S, POD_START_S, RUN_S, SOON_S, wait_until
+from tests.cluster.waiting import GONE_S, POD_START_S, RUN_S, SILENT_NODE_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,15 +41,12 @@ def training(platform: Platform) -> tuple[str, dict[str, Any]]:
         platform.materialize("disturbed", *INPUTS)
     run_script("delete_keys", *training_keys("disturbed"))
     run_id = platform.launch("disturbed/trained_model")
-    pod = platform.step_starts(run_id, TRAINING)
-    wait_until(
-        lambda: (
-            kubectl("get", "pod", "-n", NAMESPACE, pod["metadata"]["name"], "-o", "jsonpath={.status.phase}")
-            == "Running"
-        ),
-        POD_START_S,
-        "the training's pod runs",
-    )
+
+    def running() -> dict[str, Any] | None:
+        pod = platform.step_pod(run_id, TRAINING)
+        return pod if pod is not None and pod["status"].get("phase") == "Running" else None
+
+    pod = wait_until(running, POD_START_S, "the training's pod runs")
     platform.pod_writes(pod, "rows/s")
     return run_id, pod
 
@@ -191,14 +188,14 @@ def test_a_training_whose_node_falls_silent_goes_on_elsewhere(platform: Platform
     need_this_machine()
     run_id, pod = training(platform)
     begin = time.monotonic()
-    with kubelet_is_stopped(pod["spec"]["nodeName"]):
+    with node_hangs(pod["spec"]["nodeName"]):
         again = wait_until(
             lambda: [
                 p
                 for p in platform.live_pods(f"{of_run(run_id)},dagster/op={TRAINING}")
                 if p["spec"].get("nodeName") not in (None, pod["spec"]["nodeName"])
             ],
-            480,
+            SILENT_NODE_S,
             "the training has a pod on another node",
         )
         print(f"on {again[0]['spec']['nodeName']} after {time.monotonic() - begin:.0f} s")

@@ -26,7 +26,9 @@ def api_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     monkeypatch.setattr(client.Configuration, "_default", configuration)
     monkeypatch.setattr(Retry, "get_backoff_time", lambda _: 0)
     monkeypatch.setattr(api.time, "sleep", lambda _: None)
-    api.api_client.cache_clear()
+    for client_of in (api.api_client, api.log_client):
+        client_of.cache_clear()
     yield found
-    api.api_client.cache_clear()
+    for client_of in (api.api_client, api.log_client):
+        client_of.cache_clear()
     found.shutdown()

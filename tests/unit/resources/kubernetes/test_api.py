@@ -153,6 +153,13 @@ def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_d
     assert bool(looks) != at_once
 
 
+@pytest.mark.parametrize("fault", [503, "lost"])
+def test_a_log_of_a_node_that_does_not_answer_is_not_asked_for_again(api_server: ApiServer, fault: int | str) -> None:
+    api_server.faults = [fault] * 100
+    assert Pods("mlops").log("train-1").startswith("(no log: ")
+    assert len(api_server.requests) == 1
+
+
 @pytest.mark.parametrize("fault", [None, 503, "lost"])
 def test_a_service_gets_one_disruption_budget(api_server: ApiServer, fault: int | str | None) -> None:
     services = InferenceServices("mlops")

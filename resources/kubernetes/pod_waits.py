@@ -1,18 +1,13 @@
-"""Why a pod does not start, or why it died, in words: from the objects Kubernetes keeps about it.
-
-All objects are dicts as the API gives them in JSON. Nothing here talks to a cluster.
-"""
+"""Why a pod does not start, in words: from the objects that Kubernetes and Karpenter keep about it."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from mlops_assets.ml.values import Value
 from resources.kubernetes.labels import CAPACITY_TYPE, INSTANCE_TYPE, POOL
-
-Objects = list[dict[str, Any]]
+from resources.kubernetes.pod_objects import Objects, age_s, condition, first_time, last_time, latest, seconds_since
 
 # How long an error may last, from when it was first met, before it is final: each may be met in a healthy start.
 UNKNOWN_NODE_S = 60
@@ -35,11 +30,6 @@ LIMIT = re.compile("limits|exceed", re.IGNORECASE)
 # refusal of each, in which further keys begin with "key"
 REFUSALS = re.compile(r"; (?!key |label )")
 FOR_OTHERS = re.compile(rf"did not tolerate taint|key {re.escape(POOL)},")
-KILLED, TERMINATED = 137, 143
-# A kubelet ends a pod within its grace period; one that has not this long after it is hung, or cut off
-OVERDUE_S = 30
-# Kubelet's reasons not to take a pod that the scheduler has bound to it: OutOfcpu, OutOfnvidia.com/gpu, ...
-REFUSED_BY_NODE = ("OutOf", "UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting")
 
 
 class Diagnosis(Value):
@@ -75,15 +65,6 @@ class Waiting(Diagnosis):
         return f"{self.cause}, {waited_s:.0f} s of at most {limit_s:.0f} s{remedy}"
 
 
-class Death(Diagnosis):
-    """How a pod ended, or that it found no room in time, and whose budget that costs."""
-
-    budget: Literal["infrastructure", "code"]
-    pod: str = ""
-    node: str = ""
-    exit_code: int | None = None
-
-
 def waiting(
     needs: str,
     job_events: Objects,
@@ -106,7 +87,7 @@ def waiting(
 
 def _not_created(events: Objects) -> Waiting:
     # FailedCreatePod is the Training Operator's
-    failed = _latest(events, "FailedCreate") or _latest(events, "FailedCreatePod")
+    failed = latest(events, "FailedCreate") or latest(events, "FailedCreatePod")
     if failed is None:
         return Waiting(cause="waiting for Kubernetes to create the pod")
     message: str = failed["message"]
@@ -116,7 +97,7 @@ def _not_created(events: Objects) -> Waiting:
             remedy="Wait until other runs end, ask for less in the YAML's compute, or raise the ResourceQuota",
             for_capacity=True,
         )
-    final = _age(failed) >= ADMISSION_S
+    final = age_s(failed) >= ADMISSION_S
     remedy = "Correct what it names in k8s/, apply that, and run again"
     return Waiting(cause=f"Kubernetes refuses the pod: {message}", remedy=remedy, final=final)
 
@@ -129,9 +110,9 @@ def _not_scheduled(
     claims: Objects,
     pools: Objects | None,
 ) -> Waiting:
-    nominated = _latest(events, "Nominated")
-    refused = _latest(events, "FailedScheduling", "karpenter")
-    if nominated and (refused is None or _time(nominated) >= _time(refused)):
+    nominated = latest(events, "Nominated")
+    refused = latest(events, "FailedScheduling", "karpenter")
+    if nominated and (refused is None or last_time(nominated) >= last_time(refused)):
         return Waiting(cause=f"waiting for {needs}: {_launching(nominated, claims)}", for_capacity=True)
     if refused is None:
         reason = scheduled.get("message") or "the scheduler has not looked at the pod yet"
@@ -188,7 +169,7 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
     node = f"{node} ({launched[0]})" if launched else node
     status = pod.get("status", {})
     failed = [event for event in events if event.get("reason") in ("Failed", "BackOff", "InspectFailed")]
-    since = _age(min(failed, key=_first_time)) if failed else 0.0
+    since = age_s(min(failed, key=first_time)) if failed else 0.0
     tries = max((event.get("count") or 1 for event in failed), default=0)
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         held = container.get("state", {}).get("waiting") or {}
@@ -217,12 +198,12 @@ def _not_running(pod: dict[str, Any], events: Objects, claims: Objects) -> Waiti
                 final=since >= START_S and tries >= START_TRIES,
                 about="the container cannot be started",
             )
-    unmounted = _latest(events, "FailedMount")
+    unmounted = latest(events, "FailedMount")
     if unmounted:
         remedy = "Create what it names" if "not found" in unmounted["message"] else ""
-        final = bool(remedy) and _age(unmounted) >= UNKNOWN_NODE_S
+        final = bool(remedy) and age_s(unmounted) >= UNKNOWN_NODE_S
         return Waiting(cause=f"a volume cannot be mounted: {unmounted['message']}", remedy=remedy, final=final)
-    no_sandbox = _latest(events, "FailedCreatePodSandBox")
+    no_sandbox = latest(events, "FailedCreatePodSandBox")
     if no_sandbox:
         return Waiting(cause=f"starting on {node}: {no_sandbox['message']}", about=f"no sandbox on {node}")
     return Waiting(cause=f"starting on {node}: the image is being pulled or the container made")
@@ -241,141 +222,3 @@ def _kind(claim: dict[str, Any]) -> str:
     labels: dict[str, str] = claim["metadata"].get("labels", {})
     names = (INSTANCE_TYPE, CAPACITY_TYPE)
     return " ".join(labels[name] for name in names if name in labels) or "a node"
-
-
-def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = False) -> Death:
-    """How the pod of a failed Job ended, told by conditions and exit codes alone.
-
-    A pod that is `gone` is given as it was seen last, which may have been while it ran.
-    """
-    # The Job's pod failure policy matches the DisruptionTarget condition, and is there still when the pod is not
-    by_policy = any(c.get("reason") == "PodFailurePolicy" for c in (job or {}).get("status", {}).get("conditions", []))
-    if pod is None:
-        cause = "the pod's node was taken away" if by_policy else "the pod is gone, and left no reason"
-        return Death(budget="infrastructure", cause=cause)
-    container, state = _terminated(pod)
-    code: int | None = state.get("exitCode")
-    disrupted = condition(pod, "DisruptionTarget")
-    reason: str = pod.get("status", {}).get("reason", "")
-    budget, cause, remedy = "code", f"{container} ended with exit code {code}", "See its last lines"
-    if by_policy or disrupted.get("status") == "True":
-        why = disrupted.get("reason") or "its node was taken away"
-        budget, cause, remedy = "infrastructure", f"the pod was disrupted ({why})", ""
-    elif "deletionTimestamp" in pod["metadata"] or (gone and not state):
-        budget, cause, remedy = "infrastructure", "the pod was deleted, as when its node is taken away", ""
-    elif not state and reason.startswith(REFUSED_BY_NODE):
-        # As when a pod is bound while the device plugin of a new node has not counted its GPUs yet
-        budget, cause, remedy = "infrastructure", f"its node refused the pod ({reason}: {_message(pod)})", ""
-    elif state.get("reason") == "OOMKilled":
-        memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
-        cause, remedy = (
-            f"the process needed more memory than {memory} (OOMKilled)",
-            "Raise memory in the YAML's compute",
-        )
-    elif reason == "Evicted":
-        cause = f"the pod was evicted: {_message(pod)}"
-        remedy = "Raise ephemeral_storage or memory in the YAML's compute"
-    elif code in (KILLED, TERMINATED):
-        signal = "SIGKILL" if code == KILLED else "SIGTERM"
-        budget, cause, remedy = "infrastructure", f"{container} was ended by {signal}", ""
-    elif code is None:
-        cause = "the process ended without telling Dagster how"
-    node = pod["spec"].get("nodeName", "")
-    return Death(budget=budget, cause=cause, remedy=remedy, pod=pod["metadata"]["name"], node=node, exit_code=code)
-
-
-def lost_with_node(pod: dict[str, Any]) -> Death:
-    """The end of a pod whose node is not heard of any more, told before Kubernetes tells it."""
-    cause, name = "its node is not heard of any more", pod["metadata"]["name"]
-    return Death(budget="infrastructure", cause=cause, pod=name, node=pod["spec"].get("nodeName", ""))
-
-
-def no_room(found: Waiting, waited_s: float) -> Death:
-    """The end of a wait for capacity that has lasted as long as it may."""
-    return Death(budget="infrastructure", cause=f"no room within {waited_s:.0f} s ({found.cause})", remedy=found.remedy)
-
-
-def event_line(event: dict[str, Any]) -> str:
-    """One event as one line."""
-    return f"{event.get('type', '')} {event.get('reason', '')}: {event.get('message', '')}"
-
-
-def started(pod: dict[str, Any]) -> bool:
-    """Whether the pod's process has run, be it running or ended."""
-    return pod.get("status", {}).get("phase") not in (None, "Pending")
-
-
-def ended(pod: dict[str, Any]) -> bool:
-    """Whether all of the pod's processes have ended."""
-    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
-
-
-def overdue(pod: dict[str, Any] | None) -> bool:
-    """Whether a pod that was deleted is still there well after its grace period: its kubelet does not answer.
-
-    The Job of such a pod counts it as active for as long as its node is there.
-    """
-    due = (pod or {"metadata": {}})["metadata"].get("deletionTimestamp")
-    return due is not None and seconds_since(due) > OVERDUE_S
-
-
-def job_ended(job: dict[str, Any]) -> bool:
-    """Whether all pods of a Job have ended."""
-    return holds(job, "Complete") or holds(job, "Failed")
-
-
-def holds(item: dict[str, Any], kind: str) -> bool:
-    """Whether a condition of a pod or a job is true."""
-    return condition(item, kind).get("status") == "True"
-
-
-def condition(item: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A condition of an object, empty where it has none of the kind."""
-    return next((c for c in item.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
-
-
-def _terminated(pod: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What ended in a pod, and how; an init container that failed comes first, for nothing started after it."""
-    status = pod.get("status", {})
-    for container in status.get("initContainerStatuses", []):
-        state = container.get("state", {}).get("terminated") or {}
-        if state.get("exitCode"):
-            return f"the init container {container['name']}", state
-    for container in status.get("containerStatuses", []):
-        state = container.get("state", {}).get("terminated")
-        if state:
-            return "the process", state
-    return "the process", {}
-
-
-def _message(pod: dict[str, Any]) -> str:
-    return pod.get("status", {}).get("message", "")
-
-
-def _latest(events: Objects, reason: str, source: str = "") -> dict[str, Any] | None:
-    def of_source(event: dict[str, Any]) -> bool:
-        names = (event.get("reportingComponent") or "", (event.get("source") or {}).get("component") or "")
-        return any(source in name for name in names)
-
-    found = [event for event in events if event.get("reason") == reason and of_source(event)]
-    return max(found, key=_time, default=None)
-
-
-def _time(event: dict[str, Any]) -> str:
-    return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
-
-
-def _first_time(event: dict[str, Any]) -> str:
-    return event.get("firstTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
-
-
-def _age(event: dict[str, Any]) -> float:
-    return seconds_since(_first_time(event))
-
-
-def seconds_since(time: str | None) -> float:
-    """Seconds since a time as Kubernetes writes it, or 0 when there is none."""
-    if not time:
-        return 0.0
-    then = datetime.fromisoformat(time.replace("Z", "+00:00"))
-    return (datetime.now(then.tzinfo) - then).total_seconds()
