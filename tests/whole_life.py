@@ -134,8 +134,8 @@ def _answer(spec: ModelSpec, life: Life, artifact: Path, sha256: str, prepared: 
 
 def ask(predictor: Predictor, protocol: str, content: dict[str, Any]) -> dict[str, Any]:
     """The predictor's response to a request, as a client sends and gets it."""
-    inputs, request_id = predictor.decode_request(json.dumps(content).encode(), protocol)
-    return json.loads(predictor.encode_response(predictor.onnx.predict(inputs), request_id, protocol))
+    answer = predictor.predict_v1 if protocol == "v1" else predictor.predict_v2
+    return json.loads(answer(json.dumps(content).encode(), None).body)
 
 
 def _json(value: Any) -> Any:

@@ -24,6 +24,7 @@ from mlops_assets.serving.grpc_server import start_grpc_server
 from mlops_assets.serving.http_server import STOP_S, Server
 from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.limits import Limits
+from mlops_assets.serving.load_token import load_token
 from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.log_store import open_log_store
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> None:
 
 async def _serve(options: Namespace, repository: Repository, limits: Limits) -> None:
     state = ServerState(repository, limits)
-    token = options.token_file.read_text().strip() if options.token_file else None
+    token = load_token(options.token_file) if options.token_file else None
     # Who listens everywhere is asked by names that only its callers know
     hosts = None if options.host in EVERYWHERE else (*LOCAL_HOSTS, options.host)
     grpc_server = None if options.grpc_port is None else await start_grpc_server(state, options.host, options.grpc_port)

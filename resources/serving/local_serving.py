@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import sys
 import urllib.request
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,7 @@ class LocalServing(ServingTarget):
     def server(self) -> BackgroundServer:
         """The process of the model server."""
         command = [sys.executable, "-m", "mlops_assets.serving.model_server"]
-        command += ["--models", str(self.models), "--port", str(self.port), "--token-file", str(self._token_file())]
+        command += ["--models", str(self.models), "--port", str(self.port), "--token-file", str(self._token_file)]
         command += ["--max-body-mib", str(self.max_body_mib), "--max-rows", str(self.max_rows)]
         if self.log_uri:
             command += ["--log-uri", self.log_uri]
@@ -57,18 +56,10 @@ class LocalServing(ServingTarget):
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
 
+    @property
     def _token_file(self) -> Path:
-        """The file of what the server wants of whoever loads models, which this user alone can read."""
-        path = Path(self.state) / "token"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(32))
-            with suppress(FileExistsError):  # of two that make it at once, the first
-                path.hardlink_to(draft)
-            draft.unlink()
-        return path
+        """Where the server keeps what it wants of whoever loads models."""
+        return Path(self.state) / "token"
 
     def warm_up(self) -> None:
         """Start the server in the background, so that it answers by the time it is needed."""
@@ -146,7 +137,7 @@ class LocalServing(ServingTarget):
     def _load(self, model: str) -> None:
         """Have the server read the model's declaration; a server that has just started has read it already."""
         url = f"{self.server.ensure_running()}/v2/repository/models/{model}/load"
-        self.post(url, {}, {"authorization": f"Bearer {self._token_file().read_text()}"})
+        self.post(url, {}, {"authorization": f"Bearer {self._token_file.read_text()}"})
 
     def _declare(self, model: str, declaration: Declaration) -> None:
         """Replace the declaration as a whole, so that it outlives a crash of the machine."""
