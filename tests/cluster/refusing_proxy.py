@@ -41,7 +41,7 @@ class RefusingProxy(ThreadingHTTPServer):
     """Hands calls on to the API server, and answers 503 to some of them.
 
     A call is a method and a path. The first of a kind is not handed on; of one that changes something the second is
-    done, and its answer is lost. `refused` counts them, `done` those that the API server has taken with success.
+    done, and its answer is lost. `refused` counts them; `made` has all that was created, by kind and name.
     """
 
     daemon_threads = True
@@ -52,7 +52,7 @@ class RefusingProxy(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.done: Counter[str] = Counter()
+        self.made: list[tuple[str, str]] = []
 
     @property
     def variables(self) -> list[dict[str, str]]:
@@ -84,28 +84,33 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.closing(connection):
             connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
-            if answer.status < 300:
-                with self.server.lock:
-                    self.server.done[call] += 1
-            if time == 2 and self.command != "GET":
-                answer.read()
-                self.refuse(call)
+            if self.command == "GET":
+                self.hand_on(answer)
                 return
-            self.hand_back(answer)
+            content = answer.read()
+            if self.command == "POST" and answer.status < 300:
+                made = json.loads(content)
+                self.server.made.append((made["kind"], made["metadata"].get("name", "")))
+            if time == 2:
+                self.refuse(call)
+            else:
+                self.answer(answer.status, content)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_method  # noqa: N815 - names of the standard library
 
     def refuse(self, call: str) -> None:
         with self.server.lock:
             self.server.refused[call] += 1
-        text = json.dumps({"kind": "Status", "message": "the server is overloaded", "code": 503}).encode()
-        self.send_response(503)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+        self.answer(503, json.dumps({"kind": "Status", "message": "the server is overloaded", "code": 503}).encode())
 
-    def hand_back(self, answer: http.client.HTTPResponse) -> None:
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def hand_on(self, answer: http.client.HTTPResponse) -> None:
         """In pieces as they come: a log that is followed ends much later."""
         self.send_response(answer.status)
         for name, value in answer.getheaders():

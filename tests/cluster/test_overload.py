@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,15 +62,17 @@ def test_a_training_by_several_and_a_roll_out_whose_every_call_is_refused_once(
     started = [event["stepKey"] for event in run.events_of("ExecutionStepStartEvent")]
     assert sorted(started) == sorted(step(MODEL, stage) for stage in STAGES), "each step once"
     assert len(objects("jobs", "-n", NAMESPACE, "-l", of_run(run_id))) == 1 + len(STAGES), "of the run and of its steps"
-    inside = f"namespaces/{NAMESPACE}"
-    for kind, count in (
-        (f"/apis/batch/v1/{inside}/jobs", 1 + len(STAGES)),
-        (f"/apis/kubeflow.org/v1/{inside}/pytorchjobs", 1),
-        (f"/apis/serving.kserve.io/v1beta1/{inside}/inferenceservices", 1),
-    ):
-        assert proxy.refused[f"POST {kind}"] == 2, "refused, and done without an answer"
-        assert proxy.done[f"POST {kind}"] == count, f"{kind} are made once each"
+    made: dict[str, list[str]] = defaultdict(list)
+    for kind, name in proxy.made:
+        made[kind].append(name)
+    assert len(made["Job"]) == len(set(made["Job"])) == 1 + len(STAGES)
+    assert len(made["PyTorchJob"]) == 1
+    assert sorted(made["InferenceService"]) == [MODEL, f"{MODEL}-candidate"]
+    assert made["PodDisruptionBudget"] == [MODEL]
     assert names(objects("inferenceservices", "-n", NAMESPACE, "-l", f"mlops.dev/model={MODEL}")) == {MODEL}
+    inside = f"namespaces/{NAMESPACE}"
+    for path in (f"batch/v1/{inside}/jobs", f"kubeflow.org/v1/{inside}/pytorchjobs"):
+        assert proxy.refused[f"POST /apis/{path}"] == 2, "refused, and done without an answer"
     refused = sorted(proxy.refused)
     print("\n".join(refused))
     assert {call.partition(" ")[0] for call in refused} >= {"GET", "POST", "DELETE"}
