@@ -8,6 +8,9 @@
     │   └── TrainingInterrupted   it was asked to stop; a checkpoint lies ready (retryable)
     ├── ArtifactError         a model artifact is refused: wrong format, digest or content
     ├── BadRequest            a request does not fit the model
+    ├── ModelNotServed        a server has no such model, or another version of it
+    ├── ServerBusy            a server answers as many large requests as it may (retryable)
+    ├── RequestRefused        a request is answered by an error of HTTP
     ├── TrackingError         MLflow cannot be reached (retryable)
     │   └── TrackingRefused       it answers, and refuses what is asked of it, or holds what is not ours
     ├── DeploymentError       a version was not deployed; what answered before still does
@@ -71,6 +74,24 @@ class ArtifactError(MlopsError):
 
 class BadRequest(MlopsError):
     """A request does not fit the model; the message says which column and why."""
+
+
+class ModelNotServed(MlopsError):
+    """A server has no such model, or another version of it."""
+
+
+class ServerBusy(MlopsError):
+    """A server answers as many large requests as it may."""
+
+    retryable = True
+
+
+class RequestRefused(MlopsError):
+    """A request is answered by an error: `code` is HTTP's, and `headers` stand in the answer."""
+
+    def __init__(self, code: int, what: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(what)
+        self.code, self.headers = code, headers
 
 
 class TrackingError(MlopsError):

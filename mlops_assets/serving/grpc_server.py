@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import StatusCode
 
-from mlops_assets.ml.errors import BadRequest
+from mlops_assets.ml.errors import BadRequest, ModelNotServed, ServerBusy
 from mlops_assets.ml.inference.artifact import V2_DATATYPES
 from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, request_id_of, text_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.request_metrics import observe
-from mlops_assets.serving.server_state import Busy, NotServed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +100,9 @@ class Inference:
         except BadRequest as error:
             code = 400
             await context.abort(StatusCode.INVALID_ARGUMENT, str(error))
-        except Busy:
+        except ServerBusy as error:
             code = 503
-            await context.abort(StatusCode.UNAVAILABLE, "too many large requests are being answered")
+            await context.abort(StatusCode.UNAVAILABLE, error.what)
         except Exception:
             log.exception("%s ModelInfer %s: 500", context.peer(), model.name)
             await context.abort(StatusCode.INTERNAL, "the server failed; its log says why")
@@ -116,7 +115,7 @@ class Inference:
     async def _model(self, name: str, version: str, context: Any) -> Predictor:
         try:
             return self.state.model(name, version or None)
-        except NotServed as error:
+        except ModelNotServed as error:
             await context.abort(StatusCode.NOT_FOUND, error.what)
             raise
 

@@ -29,9 +29,6 @@ def answer_json(content: object, code: int = 200) -> Answer:
     return Answer(code, orjson.dumps(content))
 
 
-class Refused(Exception):
-    """A request that is answered by an error."""
-
-    def __init__(self, code: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(reason)
-        self.answer = Answer(code, orjson.dumps({"error": reason}), headers=headers)
+def refusal(code: int, reason: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """An error, with its reason."""
+    return Answer(code, orjson.dumps({"error": reason}), headers=headers)

@@ -8,17 +8,15 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.errors import BadRequest
-from mlops_assets.serving.http_answers import BINARY, JSON, JSON_LENGTH, REQUEST_ID, VERSION, Answer, Refused
+from mlops_assets.ml.errors import BadRequest, RequestRefused, ServerBusy
+from mlops_assets.serving.http_answers import BINARY, JSON, JSON_LENGTH, REQUEST_ID, VERSION, Answer
 from mlops_assets.serving.limits import LARGE_BODY
-from mlops_assets.serving.request_body import body_up_to
 from mlops_assets.serving.request_metrics import observe
-from mlops_assets.serving.server_state import Busy
 
 if TYPE_CHECKING:
     from mlops_assets.serving.http_answers import Headers
     from mlops_assets.serving.predictor import Predictor
-    from mlops_assets.serving.request_body import Receive
+    from mlops_assets.serving.request_body import RequestBody
     from mlops_assets.serving.server_state import ServerState
 
 PREDICT = re.compile(r"/v1/models/([^/:]+):predict|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -30,12 +28,12 @@ class PredictionRoute:
     def __init__(self, state: ServerState) -> None:
         self.state, self.limits = state, state.limits
 
-    async def __call__(self, match: re.Match[str], headers: Headers, receive: Receive) -> Answer:
+    async def __call__(self, match: re.Match[str], headers: Headers, body: RequestBody) -> Answer:
         """Answer the request of a path that PREDICT matches.
 
         Raises:
-            Refused: it does not fit the model, or is too large.
-            NotServed: there is no such model.
+            RequestRefused: it does not fit the model, or is too large.
+            ModelNotServed: there is no such model.
             ConnectionError: the caller has gone.
         """
         v1, v2, version = match.groups()
@@ -43,45 +41,45 @@ class PredictionRoute:
         start, code = time.perf_counter(), 500
         try:
             self._check_length(headers.get(b"content-length", b""))
-            body, whole = await body_up_to(LARGE_BODY, receive)
-            if whole and len(body) <= LARGE_BODY and b"content-encoding" not in headers:
+            content = await body.up_to(LARGE_BODY)
+            if body.whole and len(content) <= LARGE_BODY and b"content-encoding" not in headers:
                 start = time.perf_counter()
-                answer = _predict(model, body, headers, v1=bool(v1))
+                answer = _predict(model, content, headers, v1=bool(v1))
             else:
-                answer = await self._predict_large(model, body, headers, receive, whole=whole, v1=bool(v1))
+                answer = await self._predict_large(model, content, headers, body, v1=bool(v1))
             code = answer.code
         except BadRequest as error:
             code = 400
-            raise Refused(code, str(error)) from error
-        except Busy as error:
+            raise RequestRefused(code, str(error)) from error
+        except ServerBusy as error:
             code = 503
-            raise Refused(code, "too many large bodies are being answered", (b"retry-after", b"1")) from error
-        except Refused as refused:
-            code = refused.answer.code
+            raise RequestRefused(code, error.what, (b"retry-after", b"1")) from error
+        except RequestRefused as refused:
+            code = refused.code
             raise
         finally:
             observe(model.name, code, time.perf_counter() - start)
         return answer
 
     async def _predict_large(
-        self, model: Predictor, body: bytes, headers: Headers, receive: Receive, *, whole: bool, v1: bool
+        self, model: Predictor, content: bytes, headers: Headers, body: RequestBody, *, v1: bool
     ) -> Answer:
         """Answer a large body in a thread."""
         async with self.state.holding_large():
-            if not whole:
-                rest, whole = await body_up_to(self.limits.body_bytes - len(body), receive)
-                body += rest
-            if not whole or len(body) > self.limits.body_bytes:
+            content += await body.up_to(self.limits.body_bytes - len(content))
+            if not body.whole or len(content) > self.limits.body_bytes:
                 raise self._too_large()
             async with self.state.answering_large():
-                return await asyncio.to_thread(self._predict_encoded, model, body, headers, v1=v1)
+                return await asyncio.to_thread(self._predict_encoded, model, content, headers, v1=v1)
 
     def _predict_encoded(self, model: Predictor, body: bytes, headers: Headers, *, v1: bool) -> Answer:
         encoding = headers.get(b"content-encoding", b"identity").lower()
         if encoding == b"gzip":
             body = self._decompressed(body)
         elif encoding != b"identity":
-            raise Refused(415, "Content-Encoding must be gzip or identity", (b"accept-encoding", b"gzip, identity"))
+            raise RequestRefused(
+                415, "Content-Encoding must be gzip or identity", (b"accept-encoding", b"gzip, identity")
+            )
         return _predict(model, body, headers, v1=v1)
 
     def _decompressed(self, body: bytes) -> bytes:
@@ -89,21 +87,21 @@ class PredictionRoute:
         try:
             unpacked = unpacker.decompress(body, self.limits.body_bytes + 1)
         except zlib.error as error:
-            raise Refused(400, f"the body is not gzip: {error}") from error
+            raise RequestRefused(400, f"the body is not gzip: {error}") from error
         if len(unpacked) > self.limits.body_bytes:
             raise self._too_large()
         if not unpacker.eof or unpacker.unused_data:
-            raise Refused(400, "the body is not one whole gzip stream")
+            raise RequestRefused(400, "the body is not one whole gzip stream")
         return unpacked
 
     def _check_length(self, announced: bytes) -> None:
         if announced.isdigit() and int(announced[:20]) > self.limits.body_bytes:
             raise self._too_large()
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> RequestRefused:
         limit = self.limits.body_bytes
         size = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
-        return Refused(413, f"the body is larger than {size}")
+        return RequestRefused(413, f"the body is larger than {size}")
 
 
 def _predict(model: Predictor, body: bytes, headers: Headers, *, v1: bool) -> Answer:

@@ -6,16 +6,36 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+DISCARDED = 256 << 20
 
 
-async def body_up_to(limit: int, receive: Receive) -> tuple[bytes, bool]:
-    """The next bytes of a body, a message more than `limit` at most, and whether they are the last ones."""
-    parts, size, whole = list[bytes](), 0, False
-    while not whole and size <= limit:
-        message = await receive()
+class RequestBody:
+    """The body of a request; `whole` when all of it has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self.whole = receive, False
+
+    async def up_to(self, limit: int) -> bytes:
+        """The next bytes, a message more than `limit` at most.
+
+        Raises:
+            ConnectionError: the caller has gone.
+        """
+        parts, size = list[bytes](), 0
+        while not self.whole and size <= limit:
+            parts.append(await self._next())
+            size += len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def discard(self) -> None:
+        """Let the rest come: a caller that is still sending it would not read the answer."""
+        size = 0
+        while not self.whole and size <= DISCARDED:
+            size += len(await self._next())
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        whole = not message.get("more_body")
-    return parts[0] if len(parts) == 1 else b"".join(parts), whole
+        self.whole = not message.get("more_body")
+        return message.get("body", b"")

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from mlops_assets.ml.errors import BadRequest, MlopsError
+from mlops_assets.ml.errors import BadRequest, MlopsError, ModelNotServed, RequestRefused
 from mlops_assets.serving.api_description import api_description, api_page
 from mlops_assets.serving.feedback import MAX_LABEL_BYTES, read_labels, store_labels
-from mlops_assets.serving.http_answers import HTML, Answer, Refused, answer_json
+from mlops_assets.serving.http_answers import HTML, Answer, answer_json, refusal
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.prediction_route import PREDICT, PredictionRoute
-from mlops_assets.serving.request_body import Receive, body_up_to
-from mlops_assets.serving.server_state import NotServed
+from mlops_assets.serving.request_body import Receive, RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,17 +49,13 @@ class Routes:
         self.hosts = None if hosts is None else frozenset(host.encode() for host in hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = RequestBody(receive)
         try:
-            answer = await self._answer(scope, receive)
-        except Refused as refused:
-            answer = refused.answer
-        except NotServed as error:
-            answer = Refused(404, error.what).answer
+            answer = await self._answered(scope, body)
+            if answer.code >= 400:
+                await body.discard()
         except ConnectionError:
             return  # nobody waits for it
-        except Exception:
-            log.exception("%s: 500", described(scope))
-            answer = Refused(500, "the server failed; its log says why").answer
         if answer.code >= 400 and answer.code != 500:
             reason = answer.body[:LONGEST_LINE].decode(errors="backslashreplace")
             log.warning("%s: %d %s", described(scope), answer.code, reason)
@@ -71,36 +66,49 @@ class Routes:
         await send({"type": "http.response.start", "status": answer.code, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, scope: Message, receive: Receive) -> Answer:
+    async def _answered(self, scope: Message, body: RequestBody) -> Answer:
+        try:
+            return await self._answer(scope, body)
+        except ConnectionError:
+            raise
+        except RequestRefused as refused:
+            return refusal(refused.code, refused.what, refused.headers)
+        except ModelNotServed as error:
+            return refusal(404, error.what)
+        except Exception:
+            log.exception("%s: 500", described(scope))
+            return refusal(500, "the server failed; its log says why")
+
+    async def _answer(self, scope: Message, body: RequestBody) -> Answer:
         path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
         if self.hosts is not None:
             _check_host(headers.get(b"host", b""), self.hosts)
         if match := PREDICT.fullmatch(path):
             _check_method(method, "POST")
-            return await self.predict(match, headers, receive)
+            return await self.predict(match, headers, body)
         if match := FEEDBACK.fullmatch(path):
             _check_method(method, "POST")
-            return await self.take_labels(match[1], receive)
+            return await self.take_labels(match[1], body)
         for allowed, pattern, respond in ROUTES:
             if match := pattern.fullmatch(path):
                 _check_method(method, allowed)
                 return await respond(self, headers, *match.groups())
-        raise Refused(404, "there is no such route; GET /openapi.json names those of the models")
+        raise RequestRefused(404, "there is no such route; GET /openapi.json names those of the models")
 
-    async def take_labels(self, name: str, receive: Receive) -> Answer:
+    async def take_labels(self, name: str, body: RequestBody) -> Answer:
         """Store labels of rows that were asked about."""
         model, inference_log = self.state.model(name), self.state.inference_log
         if inference_log is None or model.served.log is None:
-            raise Refused(404, f"{name} has no inference log")
-        body, whole = await body_up_to(MAX_LABEL_BYTES, receive)
-        if not whole or len(body) > MAX_LABEL_BYTES:
-            raise Refused(413, f"the body is larger than {MAX_LABEL_BYTES >> 20} MiB")
+            raise RequestRefused(404, f"{name} has no inference log")
+        content = await body.up_to(MAX_LABEL_BYTES)
+        if not body.whole or len(content) > MAX_LABEL_BYTES:
+            raise RequestRefused(413, f"the body is larger than {MAX_LABEL_BYTES >> 20} MiB")
         try:
-            labels = read_labels(body, model)
+            labels = read_labels(content, model)
         except BadRequest as error:
-            raise Refused(400, str(error)) from error
+            raise RequestRefused(400, str(error)) from error
         if not await store_labels(labels, inference_log):
-            raise Refused(503, "labels cannot be stored now", (b"retry-after", b"10"))
+            raise RequestRefused(503, "labels cannot be stored now", (b"retry-after", b"10"))
         return answer_json({"stored": len(labels)})
 
     async def alive(self, _: Headers) -> Answer:
@@ -119,7 +127,7 @@ class Routes:
         """A model can be asked."""
         model = self.state.model(name, version)
         if self.state.draining:
-            raise Refused(503, "this server is about to stop")
+            raise RequestRefused(503, "this server is about to stop")
         return answer_json({"name": model.name, "ready": True})
 
     async def model_names(self, _: Headers) -> Answer:
@@ -141,13 +149,13 @@ class Routes:
     async def load(self, headers: Headers, name: str) -> Answer:
         """Bring a model to the state that is declared now; 422 with the reason when a version is refused."""
         if self.token is None:
-            raise Refused(404, "models are not loaded into this server")
+            raise RequestRefused(404, "models are not loaded into this server")
         if not hmac.compare_digest(headers.get(b"authorization", b""), f"Bearer {self.token}".encode()):
-            raise Refused(401, "whoever loads models shows the server's token", (b"www-authenticate", b"Bearer"))
+            raise RequestRefused(401, "whoever loads models shows the server's token", (b"www-authenticate", b"Bearer"))
         try:
             await asyncio.to_thread(self.state.repository.load, name)
         except MlopsError as error:
-            raise Refused(422, str(error)) from error
+            raise RequestRefused(422, str(error)) from error
         return answer_json({"name": name, "load": True})
 
     async def metrics(self, headers: Headers) -> Answer:
@@ -194,9 +202,9 @@ def described(scope: Message) -> str:
 
 def _check_host(host: bytes, allowed: frozenset[bytes]) -> None:
     if re.sub(rb":\d*$", b"", host.lower()) not in allowed:
-        raise Refused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
+        raise RequestRefused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
 
 
 def _check_method(method: str, allowed: str) -> None:
     if method != allowed and (method, allowed) != ("HEAD", "GET"):
-        raise Refused(405, f"{allowed} is allowed alone", (b"allow", allowed.encode()))
+        raise RequestRefused(405, f"{allowed} is allowed alone", (b"allow", allowed.encode()))

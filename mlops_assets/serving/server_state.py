@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import MlopsError
+from mlops_assets.ml.errors import ModelNotServed, ServerBusy
 from mlops_assets.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 
 SERVER_VERSION = "0.1.0"  # that of pyproject.toml, which no image has
-
-
-class Busy(Exception):
-    """Too many large requests are being answered."""
-
-
-class NotServed(MlopsError):
-    """There is no such model, or it has another version."""
+BUSY = "too many large requests are being answered"
 
 
 class ServerState:
@@ -53,13 +46,13 @@ class ServerState:
         """The model that answers under a name, which has the version if one is given.
 
         Raises:
-            NotServed: there is none.
+            ModelNotServed: there is none.
         """
         model = self.repository.models.get(name)
         if model is None:
-            raise NotServed(f"there is no model {name[:63]!r} here")
+            raise ModelNotServed(f"there is no model {name[:63]!r} here")
         if version not in (None, model.served.version):
-            raise NotServed(f"version {model.served.version} of {name} is served, and not {version[:63]!r}")
+            raise ModelNotServed(f"version {model.served.version} of {name} is served, and not {version[:63]!r}")
         return model
 
     @asynccontextmanager
@@ -67,10 +60,10 @@ class ServerState:
         """Hold a large request; of these there are only so many at a time.
 
         Raises:
-            Busy: there are.
+            ServerBusy: there are.
         """
         if self._held.locked():
-            raise Busy
+            raise ServerBusy(BUSY)
         async with self._held:
             yield
 
@@ -79,13 +72,13 @@ class ServerState:
         """Wait until a large request may be answered.
 
         Raises:
-            Busy: that took too long.
+            ServerBusy: that took too long.
         """
         try:
             async with asyncio.timeout(self.limits.large_body_wait_s):
                 await self._answered.acquire()
         except TimeoutError:
-            raise Busy from None
+            raise ServerBusy(BUSY) from None
         try:
             yield
         finally:

@@ -8,6 +8,8 @@ import signal
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,3 +138,14 @@ def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
 def test_uvicorn_still_calls_what_is_extended() -> None:
     assert {"on_message_begin", "on_headers_complete", "on_message_complete"} <= vars(HttpToolsProtocol).keys()
     assert "handle_exit" in vars(uvicorn.Server)
+
+
+def test_a_caller_that_will_close_the_connection_gets_the_reason_for_a_body_that_is_too_large(
+    server: ModelServer,
+) -> None:
+    """As urllib does: an answer before the end of the body, and a connection that is reset, would be lost."""
+    request = urllib.request.Request(f"{server.url}/v1/models/m:predict", b" " * (40 << 20))
+    for _ in range(3):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        assert caught.value.code == 413
