@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, attributes, spec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlops_assets.spec.model_spec import ModelSpec
     from resources.serving.golden_rows import Proof
     from resources.tracking.model_registry import RegisteredVersion
@@ -57,8 +56,8 @@ class KilledLake(Lake):
 class KilledServing(LocalServing):
     """Ends once the endpoint has changed, before the alias moves."""
 
-    def deploy(self, model: str, artifact: Path, sha256: str, version: int) -> Proof:
-        super().deploy(model, artifact, sha256, version)
+    def deploy(self, *version: Any) -> Proof:
+        super().deploy(*version)
         raise Killed
 
 
@@ -77,7 +76,8 @@ class ModelLife(RuleBasedStateMachine):
     def __init__(self, platform: Platform) -> None:
         super().__init__()
         self.platform = platform
-        self.platform.__post_init__()  # another model on the same servers
+        self.platform.model = f"weather_{uuid.uuid4().hex[:8]}"  # another model on the same servers
+        self.platform.__post_init__()
         self.changes: dict[str, Any] = {"target": {"column": "rain"}, "train": FOREST}
         self.changes["gate"] = {"metric": "roc_auc", "at_least": THRESHOLD, "beats_champion_by": -1.0}
         self.month = 0
