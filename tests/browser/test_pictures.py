@@ -5,12 +5,14 @@ With MLOPS_PICTURES=FOLDER the pictures of the README are written there.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,3 +152,25 @@ def test_the_registry_shows_the_aliases(variables: dict[str, str], page: Any) ->
     page.get_by_text("champion").first.wait_for()
     assert page.get_by_text("challenger").count() > 0
     picture(page, "registry")
+
+
+def test_the_log_of_a_day_shows_rows_versions_and_labels(variables: dict[str, str], dagster_ui: str, page: Any) -> None:
+    server = local_serving(Environment.read(variables)).server
+    row = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+    for path, body in (
+        (":predict", {"id": "one", "instances": [row] * 4}),
+        ("/feedback", {"labels": [{"id": "one", "label": "setosa"}]}),
+    ):
+        url = f"{server.ensure_running()}/v1/models/iris{path}"
+        urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10).close()
+    server.stop()  # it stores what it holds
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mlops_assets.definitions"]
+    command += ["--select", "iris/inference_log", "--partition", today]
+    subprocess.run(command, cwd=PROJECT, env=variables, check=True, capture_output=True)
+    page.set_viewport_size({"width": 1500, "height": 1400})
+    page.goto(f"{dagster_ui}/assets/iris/inference_log?view=partitions&partition={today}")
+    page.get_by_text("label_share", exact=True).first.wait_for()
+    page.wait_for_timeout(1_500)
+    picture(page, "inference-log")
+    assert page.get_by_text("0.25", exact=True).count()
