@@ -49,13 +49,16 @@ def classes_of(values: list[Any], kind: str, plan: PreparationPlan) -> Classes:
 
 def check_spelling(column: str, values: Iterable[Any]) -> None:
     """Texts such as 1 and 1.0 beside each other are one value that files write in two ways, as pandas writes whole
-    numbers where others are missing.
+    numbers where others are missing. A text with a NUL character is another one to ONNX's runtime, which ends it there.
 
     Raises:
         DataError: there are such texts.
     """
     texts = {value for value in values if isinstance(value, str)}
     for text in sorted(texts):
+        if "\0" in text:
+            what = f"{column} has {text[:40]!r}, and where models are served a text ends at its NUL character"
+            raise DataError(what, remedy="remove that character from the data, or leave the column out")
         other = (
             text.removesuffix(".0") if WHOLE.fullmatch(text) else text.lower() if text in ("True", "False") else text
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+    # What the graph takes for some rows, and their targets
+    Batch = tuple[dict[str, NDArray[Any]], NDArray[Any]]
 
 FIT_ROWS = 262_144
 REFERENCE_ROWS = 10_000
@@ -78,9 +82,12 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
 
     train = pq.ParquetFile(prepared / "train.parquet")
     names = [column.name for column in plan.use]
-    categories, rare = _categories(prepared, [c.name for c in plan.use if c.type == "category"], out)
     numbers = [column.name for column in plan.use if column.type != "category"]
-    transformer = fit_preprocessing(_first_rows(train, numbers, FIT_ROWS), plan.use, categories)
+    with ThreadPoolExecutor(1) as thread:  # numbers are read while categories are counted
+        counted = thread.submit(_categories, prepared, [c.name for c in plan.use if c.type == "category"], out)
+        sample = _first_rows(train, numbers, FIT_ROWS)
+        categories, rare = counted.result()
+    transformer = fit_preprocessing(sample, plan.use, categories)
     graph = preprocessing_to_onnx(transformer, plan.use).SerializeToString()
     (out / "preprocessing.onnx").write_bytes(graph)
     model, inputs = OnnxModel(graph, threads=2), inputs_of(plan.use)
@@ -97,12 +104,15 @@ def build_features(prepared: Path, out: Path, plan: FeaturePlan) -> FeatureSet:
             _npy_file(x_file, np.float32, (rows[part], len(made_of))) as append_x,
             _npy_file(y_file, _target_type(plan.task), (rows[part],)) as append_y,
         ):
-            for frame in _frames(file, [*names, target], batch):
-                values = model.predict(to_model_inputs(frame, inputs))[FEATURES]
+            batches = (
+                (to_model_inputs(f, inputs), f[target].to_numpy()) for f in _frames(file, [*names, target], batch)
+            )
+            for given, y in _ahead(batches):
+                values = model.predict(given)[FEATURES]
                 # What stands for a category is 0 or 1
                 bad += (~np.isfinite(values[:, : len(numbers)])).sum(axis=0)
                 append_x(values)
-                append_y(frame[target].to_numpy())
+                append_y(y)
         if part == "train" and plan.task == "regression":
             y = np.load(y_file, mmap_mode="r", allow_pickle=False)
             moments = np.array([np.mean(y, dtype=np.float64), np.std(y, dtype=np.float64)])
@@ -163,6 +173,15 @@ def _frames(file: Any, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterat
     for batch in file.iter_batches(rows, columns=list(columns)):
         filled = [column.fill_null("") if pa.types.is_string(column.type) else column for column in batch.columns]
         yield to_frame(pa.RecordBatch.from_arrays(filled, names=batch.schema.names))
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one being read while one is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def _first_rows(file: Any, columns: Sequence[str], rows: int) -> pd.DataFrame:

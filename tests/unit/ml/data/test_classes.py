@@ -66,3 +66,9 @@ def test_three_classes_for_a_binary_task(tmp_path: Path) -> None:
     used = plan(target=Target(column="where", from_="place"))
     with pytest.raises(DataError, match="3 classes .*multiclass_classification"):
         prepare_frames(tmp_path, [weather()], used)
+
+
+@pytest.mark.parametrize("text", ["\0", "Bern\0", "Be\0rn"])
+def test_a_text_that_ends_early_where_models_are_served_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="place has .* a text ends at its NUL character; remove that character"):
+        check_spelling("place", ["Bern", text])

@@ -19,7 +19,11 @@ USED = (
     NamedColumn(name="pressure", type="number"),
     NamedColumn(name="humidity", type="number", nullable=True),
 )
-texts = st.one_of(st.text(max_size=8), st.sampled_from(["Bern", "Zürich", "", "東京", "a b"]))
+# A text with a NUL character is refused before (classes.check_spelling)
+texts = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from(["Bern", "Zürich", "", "東京", "a b"]),
+)
 numbers = st.floats(-1e6, 1e6, width=32)
 
 
