@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from mlops_assets.ml.errors import BadRequest
-from mlops_assets.serving.inference_log import Label, model_name
 from mlops_assets.serving.inference_protocol import parse_json, request_id_of
+from mlops_assets.serving.log_files import Label, model_name
 
 if TYPE_CHECKING:
     from mlops_assets.serving.inference_log import InferenceLog

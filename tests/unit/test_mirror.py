@@ -13,6 +13,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.http_answers": ROUTES,
     "mlops_assets.serving.limits": ROUTES,
+    "mlops_assets.serving.log_files": "tests/unit/serving/test_inference_log.py",
     "mlops_assets.serving.model_server": SERVER,
     "mlops_assets.serving.prediction_route": ROUTES,
     "mlops_assets.serving.predictor": SERVER,
