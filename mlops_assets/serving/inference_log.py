@@ -172,7 +172,11 @@ class InferenceLog:
         for (model, hour, _), found in by_file.items():
             with self._lock:
                 key = self._key("inference", model, hour)
-            files.append(File(key, answered_file(found, self._salt), model, len(found)))
+            try:
+                files.append(File(key, answered_file(found, self._salt), model, len(found)))
+            except Exception:  # those of other models and hours are kept, and so are those that come later
+                log.exception("%d requests of %s cannot be written to the inference log", len(found), model)
+                self._drop(model, len(found))
         return files
 
     def _key(self, kind: str, model: str, hour: str) -> str:
@@ -196,7 +200,7 @@ class InferenceLog:
         DROPPED.labels(model).inc(requests)
         if time.monotonic() > self._said_dropped + 60:
             self._said_dropped = time.monotonic()
-            log.error("the inference log is full: requests of %s are dropped, and counted at /metrics", model)
+            log.error("requests of %s are not in the inference log; how many is counted at /metrics", model)
 
 
 def hour_of(moment: datetime) -> str:

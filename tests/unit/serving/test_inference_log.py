@@ -215,3 +215,13 @@ def test_missing_values_are_missing_in_the_log(made: Any) -> None:
     )
     server.log.close()
     assert server.lake.rows()["input:x"].isna().tolist() == [True, False]
+
+
+def test_requests_that_cannot_be_written_are_counted_and_those_that_come_later_are_kept(made: Any) -> None:
+    server = made(age_s=0.05)
+    inputs, odd = {"x": np.ones((1, 1), np.float32)}, {"prediction": np.ones((1, 1), np.complex64)}
+    server.log.record(server.model, "odd", 0.1, inputs, odd, 9)
+    wait_until(lambda: server.counted("dropped") == 1)
+    server.ask("later")
+    wait_until(lambda: server.counted("stored") == 1)
+    assert server.lake.rows()["request_id"].tolist() == ["later"]
