@@ -138,9 +138,11 @@ def _why_not_ready(pods: Pods, name: str) -> Waiting:
     restarts = container.get("restartCount", 0)
     if restarts:
         # A role or a network that comes late ends a predictor once or twice
-        code = container.get("lastState", {}).get("terminated", {}).get("exitCode")
-        lines = [line for line in pods.log(pod, previous=True).splitlines() if line.strip()]
-        final = code == EXIT_REFUSED or restarts >= MAX_RESTARTS
+        end = container.get("lastState", {}).get("terminated", {})
+        # Its log may be gone already: a node keeps that of one container before the last
+        words = end.get("message") or pods.log(pod, previous=True)
+        lines = [line for line in words.splitlines() if line.strip()]
+        final = end.get("exitCode") == EXIT_REFUSED or restarts >= MAX_RESTARTS
         return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=final)
     if newest.get("status", {}).get("phase") == "Pending":
         return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())

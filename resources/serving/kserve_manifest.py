@@ -129,6 +129,8 @@ def inference_service(
         },
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+        # Its last lines stay in the pod's status when its log has gone
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     predictor = {
         "minReplicas": replicas,

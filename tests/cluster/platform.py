@@ -125,14 +125,14 @@ class Platform(DagsterApi):
         return wait_until(running, POD_START_S, f"{count} workers of run {run_id} run")
 
     def pod_writes(self, pod: dict[str, Any], text: str = "") -> None:
-        """The pod's log has a text, or anything."""
+        """The log of a pod, which may have just started, has a text, or anything."""
         name = pod["metadata"]["name"]
 
         def written() -> bool:
             log = kubectl("logs", "-n", NAMESPACE, name, check=False).strip()
             return log != "" and text in log
 
-        wait_until(written, SOON_S, f"pod {name} writes {text!r}")
+        wait_until(written, POD_START_S, f"pod {name} writes {text!r}")
 
     def no_pod_is_left(self, run_id: str) -> None:
         """All pods of the run have gone."""

@@ -127,10 +127,10 @@ def test_outside_of_a_cluster_that_is_said() -> None:
         api.in_cluster()
 
 
-def restarted(api_server: ApiServer, code: int, restarts: int) -> None:
+def restarted(api_server: ApiServer, code: int, restarts: int, **end: str) -> None:
     """The predictor of `rain` has ended so often, the last time with this code."""
     labels = {"serving.kserve.io/inferenceservice": "rain"}
-    last = {"restartCount": restarts, "lastState": {"terminated": {"exitCode": code}}}
+    last = {"restartCount": restarts, "lastState": {"terminated": {"exitCode": code, **end}}}
     last |= {"name": "kserve-container", "image": "i", "imageID": "i", "ready": False}
     api_server.objects["/api/v1/namespaces/mlops/pods/rain-1"] = {
         "metadata": {"name": "rain-1", "labels": labels, "creationTimestamp": "2026-11-25T10:00:00Z"},
@@ -151,6 +151,14 @@ def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_d
         patch.setattr("resources.serving.kserve_api.time.sleep", looks.append)
         services.wait_until_ready("rain", 0.5)
     assert bool(looks) != at_once
+
+
+def test_why_a_predictor_ended_is_known_when_its_log_has_gone(api_server: ApiServer) -> None:
+    services = InferenceServices("mlops")
+    services.apply(SERVICE)
+    restarted(api_server, 65, 2, message="starting\nits golden rows differ\n")
+    with pytest.raises(DeploymentError, match=r"its pod rain-1 ended: starting \| its golden rows differ"):
+        services.wait_until_ready("rain", 0.5)
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])
