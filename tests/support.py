@@ -168,7 +168,7 @@ class Platform:
         self.lake = Lake(uri=uri, cache=cache, endpoint_url=self.endpoint_url, space=self.space)
         self.tracking = Tracking(uri=self.mlflow_uri, lake=self.lake)
         log_uri = uri if self.endpoint_url is None else None
-        self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port, log_uri=log_uri)
+        self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port, lake_uri=log_uri)
         self.instance = dg.DagsterInstance.ephemeral()
 
     def put(self, rows: pd.DataFrame, name: str = "a.csv") -> None:

@@ -5,6 +5,7 @@ another one than the evaluation has seen. Endpoint, alias and ledger move in one
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, compare_
 from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.evaluation.plots import scores_of_both
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
-from resources.serving.serving_target import Proof, ServingTarget
+from resources.serving.golden_rows import Proof, RolloutStep
+from resources.serving.live_traffic import LiveTraffic
+from resources.serving.serving_target import ServingTarget
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion, actor
 
@@ -83,17 +87,37 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             with tempfile.TemporaryDirectory() as draft:
                 artifact = tracking.download(version, Path(draft))
                 held.check()
+                name = lake.name_of(spec.model)
                 proof = serving.deploy(
-                    lake.name_of(spec.model), artifact, version.sha256, version.version, spec.deploy.inference_log
+                    name,
+                    artifact,
+                    version.sha256,
+                    version.version,
+                    spec.deploy.inference_log,
+                    LiveTraffic(lake.store, name, spec.deploy.rollout, held.check),
+                    partial(record_step, context, lake, version),
                 )
             held.check()
             evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
             if version.version != registered_model.version:  # the entry is missing only if its run ended before
                 evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
             tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)
-        return report(version, registered_model, verdict, proof, tracking.version_url(version))
+        shown = {"rollout": steps_table(proof)}
+        if proof.pairs:
+            with tempfile.TemporaryDirectory() as draft, tracking.run(spec.model, context) as run:
+                plot = Path(draft, "scores.png")
+                plot.write_bytes(scores_of_both(proof.pairs))
+                shown["scores"] = dg.MetadataValue.md(f"![plot]({run.picture(plot, 'rollout')})")
+        return report(version, registered_model, verdict, proof, tracking.version_url(version), shown)
 
     return deployment
+
+
+def record_step(context: dg.AssetExecutionContext, lake: Lake, version: RegisteredVersion, step: RolloutStep) -> None:
+    """Keep a step of a roll-out, in the lake and in the run's log."""
+    context.log.info(f"version {version.version} {step.state}: {step.found}")
+    entry = {"version": version.version, "state": step.state, "found": step.found, "actor": actor(context.run)}
+    lake.append(f"{version.model}/rollouts", entry)
 
 
 def judge(
@@ -137,11 +161,17 @@ def ledger_evidence(registered: RegisteredModel, verdict: Verdict, proof: Proof)
         "overridden": evaluation.lineage.overridden | here,
         "max_abs_difference": proof.difference,
         "rows": proof.rows,
+        "rollout": [step.model_dump(mode="json") for step in proof.steps],
     }
 
 
 def report(
-    version: RegisteredVersion, registered: RegisteredModel, verdict: Verdict, proof: Proof, mlflow_version: str
+    version: RegisteredVersion,
+    registered: RegisteredModel,
+    verdict: Verdict,
+    proof: Proof,
+    mlflow_version: str,
+    shown: dict[str, Any],
 ) -> StageReport:
     """Where the model answers, that it answers as offline, and why this version does."""
     return StageReport(
@@ -154,6 +184,7 @@ def report(
             "decision": verdict.reason,
             "example_request": dg.MetadataValue.md(f"```\n{proof.example}\n```"),
             "mlflow_version": dg.MetadataValue.url(mlflow_version),
+            **shown,
         },
         checks=[
             dg.AssetCheckResult(
@@ -176,3 +207,9 @@ def report(
             ),
         ],
     )
+
+
+def steps_table(proof: Proof) -> dg.MarkdownMetadataValue:
+    """The steps of a roll-out, with what was found at each."""
+    rows = "\n".join(f"| {step.state} | {step.time:%H:%M:%S} | {step.found} |" for step in proof.steps)
+    return dg.MetadataValue.md(f"| state | time (UTC) | found |\n|---|---|---|\n{rows}")

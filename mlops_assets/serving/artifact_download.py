@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 NOT_THERE = ("404", "NoSuchKey", "NoSuchBucket")
 
 
-def download_artifact(uri: str, models: Path, model: str, version: ServedVersion) -> None:
+def download_artifact(
+    uri: str, models: Path, model: str, version: ServedVersion, *, is_candidate: bool = False
+) -> None:
     """Download the files an artifact may have, and no others, from `uri`, s3://bucket/prefix.
 
     The digest is compared when the server loads them.
@@ -43,4 +45,5 @@ def download_artifact(uri: str, models: Path, model: str, version: ServedVersion
             if error.response.get("Error", {}).get("Code") not in NOT_THERE:
                 raise
             raise ArtifactError(f"it cannot be fetched: {error}", where=f"{uri}/{name}") from error
-    Declaration(champion=version).write(models / model)
+    declared = Declaration(candidate=version) if is_candidate else Declaration(champion=version)
+    declared.write(models / model)

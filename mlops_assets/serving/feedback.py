@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from mlops_assets.ml.errors import BadRequest
 from mlops_assets.serving.inference_protocol import parse_json, request_id_of
-from mlops_assets.serving.log_files import Label, model_name
+from mlops_assets.serving.log_files import Label
 
 if TYPE_CHECKING:
     from mlops_assets.serving.inference_log import InferenceLog
@@ -51,7 +51,7 @@ def _label(entry: Any, where: str, model: Predictor, received: datetime) -> Labe
         moment = MOMENT.validate_python(entry["time"]).astimezone(UTC) if "time" in entry else received
     except (ValidationError, OverflowError):
         raise BadRequest("time must be a moment with a time zone, such as 2026-11-17T09:00:00Z", where=where) from None
-    return Label(model_name(model), request_id, row, _text(entry["label"], where, model), moment, received)
+    return Label(model.name, request_id, row, _text(entry["label"], where, model), moment, received)
 
 
 def _text(label: Any, where: str, model: Predictor) -> str:

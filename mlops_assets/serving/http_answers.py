@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     Headers = Mapping[bytes, bytes]
 
 VERSION, REQUEST_ID, JSON_LENGTH = b"x-model-version", b"x-request-id", b"inference-header-content-length"
+# Of a request that another server sends on: why; and of its response: how long the graph's server took for it
+ROLE, TIMING = b"x-mlops-role", b"server-timing"
+MIRROR, CANARY, REPLAY = b"mirror", b"canary", b"replay"
 JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
 
 

@@ -6,7 +6,8 @@ then the queue fills: what does not fit is dropped, counted and said. A server t
 stored yet, at most what came in `age_s`.
 
 `inference/<model>/<yyyy>/<mm>/<dd>/<hh>/<server>-<n>.parquet` has a row for each row that was asked about: request_id,
-row, time (when it was answered), version, role, latency_ms, `input:<column>` for each column and `output:<name>` for
+row, time (when it was answered), version, role (champion; or canary or mirror of a candidate's, whose answer the caller
+got or did not get), latency_ms, `input:<column>` for each column and `output:<name>` for
 each output of the graph. A text or a digest is a text, a number float32, a label the text of it. `labels/...`, of the
 same form, has request_id, row, label (a text), time (when it became known) and received. A label is stored before the
 server says that it took it.
@@ -25,15 +26,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prometheus_client import Counter
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.serving.log_files import Answered, Label, answered_file, labels_file, model_name
+from mlops_assets.serving.log_files import Answered, Label, answered_file, labels_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from mlops_assets.serving.lake_files import LakeFiles
     from mlops_assets.serving.log_policy import InferenceLogPolicy
-    from mlops_assets.serving.log_store import LogStore
     from mlops_assets.serving.predictor import Predictor
 
 DROPPED = Counter("model_inference_log_dropped_total", "Requests that were answered and are not in the log", ["model"])
@@ -56,7 +57,7 @@ class InferenceLog:
 
     def __init__(
         self,
-        store: LogStore,
+        store: LakeFiles,
         salt: bytes,
         *,
         age_s: float = 30,
@@ -89,6 +90,7 @@ class InferenceLog:
         self,
         model: Predictor,
         request_id: str,
+        role: str,
         latency_s: float,
         inputs: dict[str, NDArray[Any]],
         outputs: dict[str, NDArray[Any]],
@@ -98,14 +100,14 @@ class InferenceLog:
         policy = model.served.log
         if policy is None or not policy.keeps(request_id):
             return
-        entry = Answered(model, request_id, time.time(), latency_s, inputs, outputs, size + REQUEST_BYTES)
+        entry = Answered(model, request_id, role, time.time(), latency_s, inputs, outputs, size + REQUEST_BYTES)
         with self._lock:
             fits = self._queued + entry.size <= self._queue_bytes and not self._stopping
             if fits:
                 self._queue.append(entry)
                 self._queued += entry.size
         if not fits:
-            self._drop(model_name(model), 1)
+            self._drop(model.name, 1)
         elif self._queued >= self._batch_bytes:
             self._wake.set()
 
@@ -128,7 +130,7 @@ class InferenceLog:
         self._wake.set()
         self._thread.join(timeout_s + 30)
         lost = [(file.model, file.requests) for file in self._waiting]
-        lost += [(model_name(entry.model), 1) for entry in self._queue]
+        lost += [(entry.model.name, 1) for entry in self._queue]
         for model, requests in lost:
             self._drop(model, requests)
         if lost:
@@ -167,7 +169,7 @@ class InferenceLog:
         by_file = dict[tuple[str, str, int], list[Answered]]()
         for entry in entries:
             hour = hour_of(datetime.fromtimestamp(entry.time, UTC))
-            by_file.setdefault((model_name(entry.model), hour, id(entry.model)), []).append(entry)
+            by_file.setdefault((entry.model.name, hour, id(entry.model)), []).append(entry)
         files = list[File]()
         for (model, hour, _), found in by_file.items():
             with self._lock:

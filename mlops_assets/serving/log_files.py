@@ -7,8 +7,6 @@ import hmac
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlops_assets.serving.declaration import CANDIDATE
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -23,6 +21,7 @@ class Answered(NamedTuple):
 
     model: Predictor
     request_id: str
+    role: str
     time: float
     latency_s: float
     inputs: dict[str, NDArray[Any]]
@@ -41,11 +40,6 @@ class Label(NamedTuple):
     received: datetime
 
 
-def model_name(model: Predictor) -> str:
-    """The model, whatever its version is served as."""
-    return model.name.removesuffix(CANDIDATE)
-
-
 def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
     """The rows of requests to one version of a model."""
     import numpy as np
@@ -55,7 +49,6 @@ def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
     policy = model.served.log
     assert policy is not None
     counts = [len(next(iter(entry.inputs.values()))) for entry in entries]
-    role = "candidate" if model.name.endswith(CANDIDATE) else "champion"
     moments = pa.array([int(entry.time * 1e6) for entry in entries], pa.timestamp("us", tz="UTC"))
     index = np.repeat(np.arange(len(entries)), counts)
     columns: dict[str, Any] = {
@@ -63,7 +56,7 @@ def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
         "row": pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
         "time": moments.take(index),
         "version": pa.array([model.served.version] * len(index)),
-        "role": pa.array([role] * len(index)),
+        "role": pa.array([entry.role for entry in entries]).take(index),
         "latency_ms": pa.array(np.array([1e3 * entry.latency_s for entry in entries], np.float32)).take(index),
     }
     for column in model.signature.inputs:

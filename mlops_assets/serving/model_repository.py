@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import ArtifactError, MlopsError
 from mlops_assets.ml.values import SERVED_NAME
-from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
+from mlops_assets.serving.declaration import Declaration, ServedVersion
 from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.predictor import Predictor, nothing_recorded
 
@@ -21,10 +21,21 @@ log = logging.getLogger("mlops_assets.serving")
 
 
 class Repository:
-    """Loads what the files declare. A version that is refused leaves the one that answers in its place."""
+    """Loads the champions that the files declare, or their candidates, which have a process of their own.
 
-    def __init__(self, folder: Path, max_rows: int = Limits().rows, inference_log: InferenceLog | None = None) -> None:
+    A version that is refused leaves the one that answers in its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_rows: int = Limits().rows,
+        inference_log: InferenceLog | None = None,
+        *,
+        of_candidates: bool = False,
+    ) -> None:
         self.folder, self.max_rows, self.inference_log = folder.resolve(), max_rows, inference_log
+        self.of_candidates = of_candidates
         self.models: dict[str, Predictor] = {}
         """What answers, by the name under which it does."""
         self.refused: dict[str, str] = {}
@@ -52,13 +63,7 @@ class Repository:
         except ArtifactError as error:
             self.refused[name] = str(error)
             raise
-        try:
-            self._serve(name, folder, declared.champion)
-        except ArtifactError as error:
-            if declared.candidate is None:
-                raise
-            log.error("%s: %s", name, error)  # a champion that is damaged must not keep its successor out
-        self._serve(name + CANDIDATE, folder, declared.candidate)
+        self._serve(name, folder, declared.candidate if self.of_candidates else declared.champion)
 
     def index(self) -> list[dict[str, str]]:
         """Each model by the name under which it is served or should be, in the words of Triton's repository index.
@@ -101,4 +106,4 @@ class Repository:
         if self.inference_log and wanted.log:
             self.inference_log.check(wanted.log)
             record = self.inference_log.record
-        self.models[name] = Predictor(name, wanted, artifact, self.max_rows, record)
+        self.models[name] = Predictor(name, wanted, artifact, self.max_rows, record, is_candidate=self.of_candidates)

@@ -23,17 +23,20 @@ from mlops_assets.serving.declaration import EXIT_REFUSED, ServedVersion
 from mlops_assets.serving.grpc_server import start_grpc_server
 from mlops_assets.serving.http_server import STOP_S, Server
 from mlops_assets.serving.inference_log import InferenceLog
+from mlops_assets.serving.lake_files import open_lake_files
 from mlops_assets.serving.limits import Limits
 from mlops_assets.serving.load_token import load_token
 from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.log_policy import InferenceLogPolicy
-from mlops_assets.serving.log_store import open_log_store
 from mlops_assets.serving.model_repository import Repository
 from mlops_assets.serving.routes import LOCAL_HOSTS, Routes
 from mlops_assets.serving.server_state import ServerState
+from mlops_assets.serving.traffic_follower import TrafficFollower
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from mlops_assets.serving.lake_files import LakeFiles
 
 SALT = "MLOPS_LOG_SALT"
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
@@ -50,7 +53,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--drain", type=float, default=0, help="seconds to go on answering after SIGTERM")
     parser.add_argument("--max-body-mib", type=int, default=Limits().body_bytes >> 20, help="the largest request")
     parser.add_argument("--max-rows", type=int, default=Limits().rows, help="the most rows of a request")
-    parser.add_argument("--log-uri", help="s3://bucket/prefix or folder of the lake, for the inference log")
+    parser.add_argument("--lake-uri", help="s3://bucket/prefix or folder, for the inference log and shared traffic")
+    parser.add_argument("--candidates", action="store_true", help="serve the candidates, and not the champions")
     parser.add_argument("--log-policy", help="what is fetched: what of its requests is kept, as JSON")
     parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
     for name in ("--model", "--model-version", "--sha256"):
@@ -58,15 +62,14 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     configure_logging()
     limits = Limits(body_bytes=options.max_body_mib << 20, rows=options.max_rows)
-    inference_log = None
-    if options.log_uri:
-        inference_log = InferenceLog(open_log_store(options.log_uri), os.environ.get(SALT, "").encode())
-    repository = Repository(options.models, limits.rows, inference_log)
+    lake = open_lake_files(options.lake_uri) if options.lake_uri else None
+    inference_log = InferenceLog(lake, os.environ.get(SALT, "").encode()) if lake else None
+    repository = Repository(options.models, limits.rows, inference_log, of_candidates=options.candidates)
     if options.fetch:
         try:
             policy = InferenceLogPolicy.model_validate_json(options.log_policy) if options.log_policy else None
             version = ServedVersion.of(options.model_version, options.sha256, policy)
-            download_artifact(options.fetch, options.models, options.model, version)
+            download_artifact(options.fetch, options.models, options.model, version, is_candidate=options.candidates)
             repository.load(options.model)
         except MlopsError as error:
             # A pod without its one version ends, so that whoever deploys it need not wait for it
@@ -75,11 +78,15 @@ def main(arguments: list[str]) -> None:
     else:
         repository.load_all()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, repository, limits))
+        runner.run(_serve(options, repository, limits, lake))
 
 
-async def _serve(options: Namespace, repository: Repository, limits: Limits) -> None:
+async def _serve(options: Namespace, repository: Repository, limits: Limits, lake: LakeFiles | None) -> None:
     state = ServerState(repository, limits)
+    following = None
+    if lake and not options.candidates:
+        state.traffic = TrafficFollower(lake, repository)
+        following = asyncio.create_task(state.traffic.follow())
     token = load_token(options.token_file) if options.token_file else None
     # Who listens everywhere is asked by names that only its callers know
     hosts = None if options.host in EVERYWHERE else (*LOCAL_HOSTS, options.host)
@@ -88,6 +95,9 @@ async def _serve(options: Namespace, repository: Repository, limits: Limits) -> 
     async def stopped() -> None:
         if grpc_server:
             await grpc_server.stop(STOP_S)
+        if following and state.traffic:
+            following.cancel()
+            await state.traffic.end()
         if repository.inference_log:
             await asyncio.to_thread(repository.inference_log.close)
 

@@ -6,10 +6,11 @@ import asyncio
 import re
 import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import BadRequest, RequestRefused, ServerBusy
-from mlops_assets.serving.http_answers import BINARY, JSON, JSON_LENGTH, REQUEST_ID, VERSION, Answer
+from mlops_assets.serving.http_answers import BINARY, JSON, JSON_LENGTH, REQUEST_ID, ROLE, TIMING, VERSION, Answer
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.request_metrics import observe
 
@@ -44,7 +45,12 @@ class PredictionRoute:
             content = await body.up_to(LARGE_BODY)
             if body.whole and len(content) <= LARGE_BODY and b"content-encoding" not in headers:
                 start = time.perf_counter()
-                answer = _predict(model, content, headers, v1=bool(v1))
+                split = None if version else self.state.split(model.name)
+                if split is None:
+                    answer = _predict(model, content, headers, v1=bool(v1))
+                else:
+                    own = partial(_predict, model, content, v1=bool(v1))
+                    answer = await split.answered(match.string, content, headers, own)
             else:
                 answer = await self._predict_large(model, content, headers, body, v1=bool(v1))
             code = answer.code
@@ -105,13 +111,15 @@ class PredictionRoute:
 
 
 def _predict(model: Predictor, body: bytes, headers: Headers, *, v1: bool) -> Answer:
-    given = headers.get(REQUEST_ID)
+    start, given, role = time.perf_counter(), headers.get(REQUEST_ID), headers.get(ROLE)
     request_id = given.decode("latin-1") if given else None
     if v1:
-        prediction = model.predict_v1(body, request_id)
+        prediction = model.predict_v1(body, request_id, role)
     else:
-        prediction = model.predict_v2(body, request_id, _json_length(headers.get(JSON_LENGTH), len(body)))
+        prediction = model.predict_v2(body, request_id, _json_length(headers.get(JSON_LENGTH), len(body)), role)
     named = [(VERSION, model.served.version.encode()), (REQUEST_ID, prediction.request_id.encode())]
+    if role is not None:
+        named.append((TIMING, f"graph;dur={1e3 * (time.perf_counter() - start):.3f}".encode()))
     if prediction.json_bytes is None:
         return Answer(200, prediction.body, JSON, named)
     return Answer(200, prediction.body, BINARY, [*named, (JSON_LENGTH, str(prediction.json_bytes).encode())])

@@ -13,6 +13,7 @@ import orjson
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
+from mlops_assets.serving.http_answers import MIRROR, REPLAY
 from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
 from mlops_assets.serving.limits import Limits
 
@@ -32,8 +33,8 @@ GRAPH_DATATYPES = {
 }
 
 
-# What keeps an answered request: the predictor, the request's id, seconds, inputs, outputs, and bytes of the body
-Record = Callable[["Predictor", str, float, "dict[str, NDArray[Any]]", "dict[str, NDArray[Any]]", int], None]
+# What keeps an answered request: the predictor, the request's id and role, seconds, inputs, outputs, bytes of the body
+Record = Callable[["Predictor", str, str, float, "dict[str, NDArray[Any]]", "dict[str, NDArray[Any]]", int], None]
 
 
 def nothing_recorded(*_: object) -> None:
@@ -70,8 +71,10 @@ class Predictor:
         folder: Path,
         max_rows: int = Limits().rows,
         record: Record = nothing_recorded,
+        *,
+        is_candidate: bool = False,
     ) -> None:
-        self.name, self.served, self._record = name, served, record
+        self.name, self.served, self._record, self.is_candidate = name, served, record, is_candidate
         graph, self.signature = load_artifact(folder, served.sha256)
         self.onnx = OnnxModel(graph)
         self.reader = RequestReader(self.signature.inputs, max_rows)
@@ -92,8 +95,8 @@ class Predictor:
                 f"by {difference:.3g}, allowed {allowed:.3g}; refused"
             )
 
-    def predict_v1(self, body: bytes, request_id: str | None) -> Prediction:
-        """Answer a V1 request; its id is that of its header, or one of ours.
+    def predict_v1(self, body: bytes, request_id: str | None, role: bytes | None = None) -> Prediction:
+        """Answer a V1 request; its id is that of its header, or one of ours. `role` is why a candidate is asked.
 
         Raises:
             BadRequest: it does not fit the model.
@@ -101,7 +104,7 @@ class Predictor:
         start = time.perf_counter()
         content = parse_json(body)
         request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
-        outputs = self.answer(request_id, self.reader.v1(content), start, len(body))
+        outputs = self.answer(request_id, self.reader.v1(content), start, len(body), role)
         if "prediction" in outputs:
             predictions: list[Any] = outputs["prediction"][:, 0].tolist()
         else:
@@ -110,7 +113,9 @@ class Predictor:
         response = self._named(request_id) | {"predictions": predictions}
         return Prediction(request_id, orjson.dumps(response))
 
-    def predict_v2(self, body: bytes, request_id: str | None, json_bytes: int | None = None) -> Prediction:
+    def predict_v2(
+        self, body: bytes, request_id: str | None, json_bytes: int | None = None, role: bytes | None = None
+    ) -> Prediction:
         """Answer a V2 request, of which the first `json_bytes` are JSON where binary tensors follow.
 
         Raises:
@@ -123,7 +128,7 @@ class Predictor:
             content, binary = parse_json(body[:json_bytes]), memoryview(body)[json_bytes:]
         request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
         wanted = self._wanted_outputs(content)
-        outputs = self.answer(request_id, self.reader.v2(content, binary), start, len(body))
+        outputs = self.answer(request_id, self.reader.v2(content, binary), start, len(body), role)
         described, tensors = list[dict[str, Any]](), list[bytes]()
         for name, as_binary in wanted.items():
             values = outputs[name]
@@ -137,11 +142,15 @@ class Predictor:
         return Prediction(request_id, b"".join([head, *tensors]), len(head) if tensors else None)
 
     def answer(
-        self, request_id: str, inputs: dict[str, NDArray[Any]], start: float, size: int
+        self, request_id: str, inputs: dict[str, NDArray[Any]], start: float, size: int, role: bytes | None = None
     ) -> dict[str, NDArray[Any]]:
         """Run the graph for a request of `size` bytes that came at `start` (of `time.perf_counter`), and record it."""
         outputs = self.onnx.predict(inputs)
-        self._record(self, request_id, time.perf_counter() - start, inputs, outputs, size)
+        if not self.is_candidate:
+            self._record(self, request_id, "champion", time.perf_counter() - start, inputs, outputs, size)
+        elif role != REPLAY:
+            name = "mirror" if role == MIRROR else "canary"
+            self._record(self, request_id, name, time.perf_counter() - start, inputs, outputs, size)
         return outputs
 
     def _named(self, request_id: str) -> dict[str, Any]:

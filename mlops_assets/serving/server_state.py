@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from mlops_assets.serving.model_repository import Repository
     from mlops_assets.serving.predictor import Predictor
+    from mlops_assets.serving.traffic_follower import TrafficFollower
+    from mlops_assets.serving.traffic_split import TrafficSplit
 
 
 SERVER_VERSION = "0.1.0"  # that of pyproject.toml, which no image has
@@ -26,6 +28,7 @@ class ServerState:
     def __init__(self, repository: Repository, limits: Limits | None = None) -> None:
         self.repository, self.limits = repository, limits or Limits()
         self.inference_log = repository.inference_log
+        self.traffic: TrafficFollower | None = None
         self.draining = False
         """The server is about to stop; it still answers."""
         self._held = asyncio.Semaphore(self.limits.held_bodies)
@@ -41,6 +44,10 @@ class ServerState:
         """What the server is, in V2's words."""
         extensions = ["model_repository", "binary_tensor_data"]
         return {"name": "mlops-assets", "version": SERVER_VERSION, "extensions": extensions}
+
+    def split(self, model: str) -> TrafficSplit | None:
+        """How a model's requests are shared with its candidate; None where they are not."""
+        return self.traffic.split(model) if self.traffic else None
 
     def model(self, name: str, version: str | None = None) -> Predictor:
         """The model that answers under a name, which has the version if one is given.

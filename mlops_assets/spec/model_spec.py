@@ -20,6 +20,7 @@ from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, did_you_mean, problem
 from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.serving.rollout_policy import RolloutPolicy
 from mlops_assets.spec.cron import Cron
 from resources.kubernetes.compute import Compute, TrainingCompute
 from resources.lake.stores import STORES, scheme_of
@@ -173,12 +174,14 @@ class Deploy(Value):
     inference_log: InferenceLogPolicy = Field(
         default=InferenceLogPolicy(), description="What is kept of the requests that are answered"
     )
+    rollout: RolloutPolicy = Field(
+        default=RolloutPolicy(), description="What a version must show beside the champion before it takes over"
+    )
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-# Folders of the lake beside those of models: what predictors read, what the bucket itself empties, what predictors
-# write, and the spaces
-FOLDERS = ("served", "checkpoints", "inference", "labels", "spaces")
+# Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, the spaces
+FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "spaces")
 
 
 class ModelSpec(Value):

@@ -35,7 +35,7 @@ def local_serving(environment: Environment) -> LocalServing:
     """The model server of this machine."""
     lake = environment.lake_uri
     return LocalServing(
-        log_uri=lake if scheme_of(lake) else str(Path(lake).absolute()),
+        lake_uri=lake if scheme_of(lake) else str(Path(lake).absolute()),
         state=str(environment.home / "serving"),
         port=environment.serving_port,
         grpc_port=environment.serving_grpc_port,

@@ -7,11 +7,13 @@ import shlex
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.ml.inference.onnx_model import largest_difference
 from mlops_assets.ml.values import Value
+from mlops_assets.serving.http_answers import REPLAY, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60
 PROOF_ID = "golden-rows"  # of requests that no user has asked
+UNRECORDED = {ROLE.decode(): REPLAY.decode()}  # headers of a request that a candidate does not keep
 FORWARDED = "http://127.0.0.1:8080"
 
 
@@ -36,8 +39,18 @@ class Endpoint(Value):
     forward: str | None = None
 
 
+class RolloutStep(Value):
+    """A state that a roll-out has reached: when, and what was found there."""
+
+    state: str
+    time: datetime
+    found: str
+
+
 class Proof(Value):
     """Over HTTP the endpoint gave the answers the model gave offline; `difference` is the largest of a number.
+
+    `steps` are those of its roll-out, `pairs` scores of the champion and of it for the same rows.
 
     `model` is what it is called there; `link` is the model's page for a browser, None where no browser reaches it;
     `example` a request for a shell.
@@ -49,10 +62,12 @@ class Proof(Value):
     rows: int
     difference: float
     example: str
+    steps: tuple[RolloutStep, ...] = ()
+    pairs: tuple[tuple[float, float], ...] = ()
 
 
 def verify_golden_rows(
-    endpoint: Endpoint, signature: ModelSignature, post: Callable[[str, dict[str, Any]], dict[str, Any]]
+    endpoint: Endpoint, signature: ModelSignature, post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]]
 ) -> Proof:
     """Send a model's golden rows to where it is served and compare the answers with the offline ones.
 
@@ -69,7 +84,8 @@ def verify_golden_rows(
         }
         for column in signature.inputs
     ]
-    response = post(f"{endpoint.url}/v2/models/{endpoint.model}/infer", {"id": PROOF_ID, "inputs": inputs})
+    url = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
+    response = post(url, {"id": PROOF_ID, "inputs": inputs}, UNRECORDED)
     answers = {output["name"]: _reshaped(output) for output in response["outputs"]}
     difference = largest_difference(golden.outputs, answers)
     if not difference <= signature.allowed_difference:

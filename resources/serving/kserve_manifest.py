@@ -86,15 +86,20 @@ def inference_service(
     max_body_mib: int = 8,
     max_rows: int = 100_000,
     lake_uri: str = "",
+    is_candidate: bool = False,
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
     `size` are the artifact's bytes, by which it has memory; of the `replicas` each is in another zone where it can be.
-    `prefix` is that of the cluster's priority classes. Into the lake at `lake_uri` it writes the inference log.
+    `prefix` is that of the cluster's priority classes. In the lake at `lake_uri` it finds how requests are shared with
+    a candidate, unless it is that itself, and writes the inference log.
     """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
+    arguments += ["--lake-uri", lake_uri]
     if version.log:
-        arguments += ["--log-uri", lake_uri, "--log-policy", version.log.model_dump_json()]
+        arguments += ["--log-policy", version.log.model_dump_json()]
+    if is_candidate:
+        arguments.append("--candidates")
     container = {
         "name": "kserve-container",
         "image": image,

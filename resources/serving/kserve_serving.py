@@ -114,6 +114,7 @@ class KServe(ServingTarget):
             max_body_mib=self.max_body_mib,
             max_rows=self.max_rows,
             lake_uri=self.lake.uri,
+            is_candidate=bool(suffix),
         )
 
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:

@@ -6,16 +6,17 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import sys
 import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import ArtifactError, DeploymentError
-from mlops_assets.serving.declaration import CANDIDATE, Declaration, ServedVersion
-from resources.local.background_server import BackgroundServer
+from mlops_assets.serving.declaration import Declaration, ServedVersion
+from resources.local.background_server import BackgroundServer, port_is_taken
 from resources.serving.golden_rows import Endpoint, post_json
 from resources.serving.serving_target import ServingTarget
 
@@ -26,7 +27,8 @@ INDEX_TIMEOUT_S = 5
 
 
 class LocalServing(ServingTarget):
-    """Deploys to the model server, which is started when it does not run and outlives the Dagster run.
+    """Deploys to the model server, which is started when it does not run and outlives the Dagster run, and to a second
+    one for candidates, which does not.
 
     `<state>/models/<model>/serving.json` declares what is served, so that a server that was killed comes back with it.
     """
@@ -36,7 +38,7 @@ class LocalServing(ServingTarget):
     grpc_port: int | None = None
     max_body_mib: int = 8
     max_rows: int = 100_000
-    log_uri: str | None = None
+    lake_uri: str | None = None
 
     @property
     def models(self) -> Path:
@@ -45,16 +47,32 @@ class LocalServing(ServingTarget):
 
     @property
     def server(self) -> BackgroundServer:
-        """The process of the model server."""
-        command = [sys.executable, "-m", "mlops_assets.serving.model_server"]
-        command += ["--models", str(self.models), "--port", str(self.port), "--token-file", str(self._token_file)]
+        """The process that serves the champions."""
+        more = ["--grpc-port", str(self.grpc_port)] if self.grpc_port else []
+        return self._server("serving", self.port, more)
+
+    @property
+    def candidates(self) -> BackgroundServer:
+        """The process that serves the candidates, so that none takes a champion down; it runs while there are any."""
+        record = Path(self.state) / "candidates.port"
+        with suppress(FileNotFoundError, ValueError):
+            server = self._server("candidates", int(record.read_text()), ["--candidates"])
+            if server.pid() or not port_is_taken(server.port):
+                return server
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(str(port))
+        return self._server("candidates", port, ["--candidates"])
+
+    def _server(self, name: str, port: int, more: list[str]) -> BackgroundServer:
+        command = [sys.executable, "-m", "mlops_assets.serving.model_server", *more]
+        command += ["--models", str(self.models), "--port", str(port), "--token-file", str(self._token_file)]
         command += ["--max-body-mib", str(self.max_body_mib), "--max-rows", str(self.max_rows)]
-        if self.log_uri:
-            command += ["--log-uri", self.log_uri]
-        if self.grpc_port:
-            command += ["--grpc-port", str(self.grpc_port)]
+        if self.lake_uri:
+            command += ["--lake-uri", self.lake_uri]
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        return BackgroundServer(Path(self.state), "serving", self.port, "/v2/health/live", command, variables)
+        return BackgroundServer(Path(self.state), name, port, "/v2/health/live", command, variables)
 
     @property
     def _token_file(self) -> Path:
@@ -62,8 +80,10 @@ class LocalServing(ServingTarget):
         return Path(self.state) / "token"
 
     def warm_up(self) -> None:
-        """Start the server in the background, so that it answers by the time it is needed."""
+        """Start both servers in the background, so that they answer by the time they are needed."""
         self.server.launch()
+        with self._candidates_alone():
+            self.candidates.launch()
 
     @contextmanager
     def exclusive(self, model: str) -> Generator[None]:
@@ -88,24 +108,28 @@ class LocalServing(ServingTarget):
 
     def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
         self._declare(model, Declaration(champion=self.current(model), candidate=version))
-        self._load(model)
-        return Endpoint(url=self.server.url, model=model + CANDIDATE)
+        with self._candidates_alone():
+            self._load(model, self.candidates)
+        return Endpoint(url=self.candidates.url, model=model)
 
     def retire_candidate(self, model: str) -> None:
-        champion = self.current(model)
-        self._declare(model, Declaration(champion=champion))
-        if champion:
-            self._load(model)
+        with self._candidates_alone():
+            self._declare(model, Declaration(champion=self.current(model)))
+            if not any(_declared(path.parent).candidate for path in self.models.glob(f"*/{Declaration.FILE}")):
+                self.candidates.stop()
+            elif self.candidates.pid():
+                self._load(model, self.candidates)
 
     def make_champion(self, model: str, version: ServedVersion) -> Endpoint:
+        self.retire_candidate(model)
         self._declare(model, Declaration(champion=version))
-        self._load(model)
+        self._load(model, self.server)
         return Endpoint(url=self.server.url, model=model)
 
     def rollback(self, model: str, before: ServedVersion | None) -> None:
         self._declare(model, Declaration(champion=before))
         if before or self.server.pid():  # one that does not run has nothing to take down
-            self._load(model)
+            self._load(model, self.server)
 
     def served(self) -> list[str]:
         return [path.parent.name for path in sorted(self.models.glob(f"*/{Declaration.FILE}")) if _serves(path.parent)]
@@ -128,15 +152,24 @@ class LocalServing(ServingTarget):
 
     def post(self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """As every target, and a server that does not answer is started again."""
+        server = self.server if url.startswith(self.server.url) else self.candidates
         try:
-            return post_json(url, body, before_retry=self.server.ensure_running, headers=headers)
+            return post_json(url, body, before_retry=server.ensure_running, headers=headers)
         except OSError as error:
-            remedy = f"see {self.server.log}"
+            remedy = f"see {server.log}"
             raise DeploymentError(f"the model server does not answer ({error})", remedy=remedy) from error
 
-    def _load(self, model: str) -> None:
-        """Have the server read the model's declaration; a server that has just started has read it already."""
-        url = f"{self.server.ensure_running()}/v2/repository/models/{model}/load"
+    @contextmanager
+    def _candidates_alone(self) -> Generator[None]:
+        """Their process is not stopped by one deployment while another brings its candidate there."""
+        self.models.mkdir(parents=True, exist_ok=True)
+        with (Path(self.state) / "candidates.alone").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _load(self, model: str, server: BackgroundServer) -> None:
+        """Have a server read the model's declaration; one that has just started has read it already."""
+        url = f"{server.ensure_running()}/v2/repository/models/{model}/load"
         self.post(url, {}, {"authorization": f"Bearer {self._token_file.read_text()}"})
 
     def _declare(self, model: str, declaration: Declaration) -> None:
@@ -156,3 +189,10 @@ def _serves(folder: Path) -> bool:
     except ArtifactError:
         return True  # nobody knows
     return bool(declared.champion or declared.candidate)
+
+
+def _declared(folder: Path) -> Declaration:
+    try:
+        return Declaration.read(folder)
+    except (ArtifactError, FileNotFoundError):
+        return Declaration()

@@ -11,7 +11,7 @@ import numpy as np
 from mlops_assets.ml.evaluation.metrics import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +39,18 @@ def render(report: EvaluationReport, predictions: Predictions, curve: LearningCu
         plots["confusion_matrix"] = _png(lambda axes: _confusion(axes, report, predictions))
     plots["permutation_importance"] = _png(lambda axes: _importance(axes, report))
     return plots
+
+
+def scores_of_both(pairs: Sequence[tuple[float, float]]) -> bytes:
+    """The scores of the champion and of a candidate for the same rows, as a PNG."""
+    return _png(lambda axes: _both(axes, np.array(pairs)))
+
+
+def _both(axes: Any, pairs: NDArray[Any]) -> None:
+    ends = [float(pairs.min()), float(pairs.max())]
+    axes.plot(ends, ends, color=GREY, linewidth=1)
+    axes.scatter(pairs[:, 0], pairs[:, 1], s=8, color=BLUE, alpha=0.4, linewidths=0)
+    axes.set(title=f"Scores of {len(pairs)} rows", xlabel="champion", ylabel="this version")
 
 
 def _png(draw: Callable[[Any], None]) -> bytes:

@@ -23,7 +23,7 @@ def model(tmp_path: Path) -> Predictor:
     """A regression model."""
     signature = write_artifact(tmp_path / "1")
     served = ServedVersion(folder="1", sha256=signature.sha256, version="1")
-    return Predictor("m-candidate", served, tmp_path / "1")
+    return Predictor("m", served, tmp_path / "1")
 
 
 def classifier(model: Predictor, *classes: Any) -> Predictor:

@@ -15,8 +15,8 @@ from prometheus_client import REGISTRY
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.inference_log import InferenceLog
+from mlops_assets.serving.lake_files import LakeFolder
 from mlops_assets.serving.log_policy import InferenceLogPolicy
-from mlops_assets.serving.log_store import FolderLogStore
 from mlops_assets.serving.predictor import Predictor
 from tests.artifacts import write_artifact
 from tests.support import wait_until
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Lake(FolderLogStore):
+class Lake(LakeFolder):
     """A folder that may be away."""
 
     def __init__(self, folder: Path) -> None:
@@ -48,28 +48,29 @@ class Lake(FolderLogStore):
 class Server:
     """A log with a model, and what its counters say."""
 
-    def __init__(self, folder: Path, name: str, policy: InferenceLogPolicy, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, name: str, policy: InferenceLogPolicy, *, is_candidate: bool = False, **options: Any
+    ) -> None:
         self.lake = Lake(folder / "lake")
         self.log = InferenceLog(self.lake, options.pop("salt", b"salt"), **options)
         signature = write_artifact(folder / "1")
         served = ServedVersion(folder="1", sha256=signature.sha256, version="7", log=policy)
-        self.model = Predictor(name, served, folder / "1", record=self.log.record)
+        self.model = Predictor(name, served, folder / "1", record=self.log.record, is_candidate=is_candidate)
 
-    def ask(self, request_id: str, *values: float) -> None:
+    def ask(self, request_id: str, *values: float, role: bytes | None = None) -> None:
         rows = ", ".join(f'{{"x": {value}}}' for value in values or (1.0,))
-        self.model.predict_v1(f'{{"instances": [{rows}]}}'.encode(), request_id)
+        self.model.predict_v1(f'{{"instances": [{rows}]}}'.encode(), request_id, role)
 
     def counted(self, what: str) -> float:
-        name = self.model.name.removesuffix("-candidate")
-        return REGISTRY.get_sample_value(f"model_inference_log_{what}_total", {"model": name}) or 0
+        return REGISTRY.get_sample_value(f"model_inference_log_{what}_total", {"model": self.model.name}) or 0
 
 
 @pytest.fixture
 def made(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     servers = list[Server]()
 
-    def make(policy: InferenceLogPolicy | None = None, suffix: str = "", **options: Any) -> Server:
-        name = f"m_{abs(hash(request.node.nodeid))}{suffix}"
+    def make(policy: InferenceLogPolicy | None = None, **options: Any) -> Server:
+        name = f"m_{abs(hash(request.node.nodeid))}"
         servers.append(Server(tmp_path, name, policy or InferenceLogPolicy(), **options))
         return servers[-1]
 
@@ -99,14 +100,28 @@ def test_a_stopped_server_has_stored_every_row_with_what_was_asked_and_answered(
 
 
 def test_files_lie_by_the_hour_below_the_models_own_folder(made: Any) -> None:
-    server = made(suffix="-candidate")
+    server = made()
     server.ask("one")
     server.log.close()
     [path] = server.lake.folder.rglob("*.parquet")
     kind, model, year, month, day, hour, _ = path.relative_to(server.lake.folder).parts
-    assert (kind, model) == ("inference", server.model.name.removesuffix("-candidate"))
+    assert (kind, model) == ("inference", server.model.name)
     assert all(part.isdigit() for part in (year, month, day, hour))
-    assert server.lake.rows()["role"].tolist() == ["candidate"]
+
+
+def test_of_a_candidate_it_says_whether_callers_got_its_answers_and_keeps_none_of_a_replay(made: Any) -> None:
+    server = made(is_candidate=True)
+    for role in (None, b"canary", b"mirror", b"replay"):
+        server.ask(f"as {role}".replace(" ", "-"), role=role)
+    server.log.close()
+    assert server.lake.rows()["role"].tolist() == ["canary", "canary", "mirror"]
+
+
+def test_a_caller_of_the_champion_does_not_decide_what_is_kept(made: Any) -> None:
+    server = made()
+    server.ask("one", role=b"replay")
+    server.log.close()
+    assert server.lake.rows()["role"].tolist() == ["champion"]
 
 
 def test_what_waits_long_enough_is_stored_while_the_server_runs(made: Any) -> None:
@@ -208,6 +223,7 @@ def test_missing_values_are_missing_in_the_log(made: Any) -> None:
     server.log.record(
         server.model,
         "a",
+        "champion",
         0.1,
         {"x": np.array([[np.nan], [1]], np.float32)},
         {"prediction": np.zeros((2, 1), np.float32)},
@@ -220,7 +236,7 @@ def test_missing_values_are_missing_in_the_log(made: Any) -> None:
 def test_requests_that_cannot_be_written_are_counted_and_those_that_come_later_are_kept(made: Any) -> None:
     server = made(age_s=0.05)
     inputs, odd = {"x": np.ones((1, 1), np.float32)}, {"prediction": np.ones((1, 1), np.complex64)}
-    server.log.record(server.model, "odd", 0.1, inputs, odd, 9)
+    server.log.record(server.model, "odd", "champion", 0.1, inputs, odd, 9)
     wait_until(lambda: server.counted("dropped") == 1)
     server.ask("later")
     wait_until(lambda: server.counted("stored") == 1)

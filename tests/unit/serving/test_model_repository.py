@@ -43,19 +43,22 @@ def served(repository: Repository) -> dict[str, str]:
     return {name: model.served.version for name, model in repository.models.items()}
 
 
-def test_champion_and_candidate_are_served_beside_each_other(repository: Repository) -> None:
+def test_champion_and_candidate_are_served_by_a_repository_of_their_own(repository: Repository) -> None:
     declare(repository, stored(repository, 1), stored(repository, 2))
-    repository.load("m")
-    assert served(repository) == {"m": "1", "m-candidate": "2"}
+    candidates = Repository(repository.folder, of_candidates=True)
+    for each in (repository, candidates):
+        each.load("m")
+    assert (served(repository), served(candidates)) == ({"m": "1"}, {"m": "2"})
 
 
 def test_a_candidate_that_is_not_declared_any_more_goes(repository: Repository) -> None:
     one, two = stored(repository, 1), stored(repository, 2)
+    candidates = Repository(repository.folder, of_candidates=True)
     declare(repository, one, two)
-    repository.load("m")
+    candidates.load("m")
     declare(repository, two)
-    repository.load("m")
-    assert served(repository) == {"m": "2"}
+    candidates.load("m")
+    assert served(candidates) == {}
 
 
 def test_what_is_served_already_is_not_loaded_again(repository: Repository) -> None:
@@ -66,12 +69,12 @@ def test_what_is_served_already_is_not_loaded_again(repository: Repository) -> N
     assert repository.models["m"] is before
 
 
-def test_a_refused_candidate_leaves_the_champion(repository: Repository) -> None:
+def test_a_refused_version_leaves_the_one_that_answers(repository: Repository) -> None:
     one, two = stored(repository, 1), stored(repository, 2)
     declare(repository, one)
     repository.load("m")
     damage(repository, two)
-    declare(repository, one, two)
+    declare(repository, two)
     with pytest.raises(ArtifactError, match="digest"):
         repository.load("m")
     assert served(repository) == {"m": "1"}
@@ -81,8 +84,9 @@ def test_a_damaged_champion_does_not_keep_its_successor_out(repository: Reposito
     one = stored(repository, 1)
     damage(repository, one)
     declare(repository, one, stored(repository, 2))
-    repository.load("m")
-    assert served(repository) == {"m-candidate": "2"}
+    candidates = Repository(repository.folder, of_candidates=True)
+    candidates.load("m")
+    assert served(candidates) == {"m": "2"}
 
 
 def test_a_model_that_is_refused_keeps_no_other_from_being_loaded(repository: Repository) -> None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def made(version: ServedVersion, size: int = 1 << 20, replicas: int = 2) -> dict[str, Any]:
     """The service of a version of flight_delay."""
     uri = "s3://lake/served/flight_delay/3"
-    return inference_service("flight-delay", "flight_delay", version, uri, "image:1", size=size, replicas=replicas)
+    return inference_service(
+        "flight-delay", "flight_delay", version, uri, "image:1", size=size, replicas=replicas, lake_uri="s3://lake"
+    )
 
 
 @pytest.mark.parametrize(("model", "name"), [("iris", "iris"), ("flight_delay", "flight-delay")])
@@ -57,6 +59,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
         "--model": "flight_delay",
         "--model-version": "3",
         "--sha256": version.sha256,
+        "--lake-uri": "s3://lake",
     }
     assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/flight_delay/ready"
     assert container["securityContext"]["readOnlyRootFilesystem"]

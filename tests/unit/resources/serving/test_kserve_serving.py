@@ -66,7 +66,7 @@ def target(services: Services, tmp_path: Path) -> KServe:
     """A target on which version 1 of `my_model` is served; all servers double what they are sent."""
 
     class Doubling(KServe):
-        def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        def post(self, url: str, body: dict[str, Any], headers: Any = None) -> dict[str, Any]:
             services.calls.append(f"ask {url}")
             [tensor] = body["inputs"]
             doubled = [2 * value for value in tensor["data"]]

@@ -41,7 +41,7 @@ class Server:
         server = self
 
         class Asked(one_server):
-            def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+            def post(self, url: str, body: dict[str, Any], headers: Any = None) -> dict[str, Any]:
                 return server.answer(url.split("/")[-2], body)
 
         return Asked(url="http://here")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 
-from mlops_assets.serving.log_store import FolderLogStore, S3LogStore, open_log_store
+from mlops_assets.serving.lake_files import LakeFolder, LakePrefix, open_lake_files
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -22,13 +22,13 @@ def log_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_file_that_is_put_twice_is_there_once(uri: str) -> None:
-    store = open_log_store(uri)
+    store = open_lake_files(uri)
     for _ in range(2):
         store.put("inference/m/2026/11/17/09/a-1.parquet", b"content")
-    if isinstance(store, FolderLogStore):
+    if isinstance(store, LakeFolder):
         [path] = [path for path in store.folder.rglob("*") if path.is_file()]
         assert path.read_bytes() == b"content"
     else:
-        assert isinstance(store, S3LogStore)
+        assert isinstance(store, LakePrefix)
         listed = store.client.list_objects_v2(Bucket="logs")["Contents"]
         assert [item["Key"] for item in listed] == ["lake/inference/m/2026/11/17/09/a-1.parquet"]

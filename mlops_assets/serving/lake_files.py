@@ -1,4 +1,4 @@
-"""Where servers put their logs: a folder, or a prefix in S3. A file is there as a whole or not at all."""
+"""What servers read and write of the lake: a folder, or a prefix in S3. A file is there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 
-class LogStore(Protocol):
+class LakeFiles(Protocol):
     """Keeps files by key; one that is put twice is there once."""
 
     def put(self, key: str, content: bytes) -> None:
@@ -20,8 +20,16 @@ class LogStore(Protocol):
         """
         ...
 
+    def get(self, key: str) -> bytes | None:
+        """What a file holds, None where there is none.
 
-class FolderLogStore:
+        Raises:
+            Exception: it cannot be read now.
+        """
+        ...
+
+
+class LakeFolder:
     """Files below a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,8 +49,15 @@ class FolderLogStore:
         finally:
             draft.unlink(missing_ok=True)
 
+    def get(self, key: str) -> bytes | None:
+        """Read a file."""
+        try:
+            return (self.folder / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
-class S3LogStore:
+
+class LakePrefix:
     """Objects below a prefix of a bucket."""
 
     def __init__(self, uri: str) -> None:
@@ -51,15 +66,25 @@ class S3LogStore:
 
         parts = urlsplit(uri)
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        # The log tries again by itself, and must end soon when the server stops
+        # Who asks tries again by itself, and must end soon when the server stops
         config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
         self.client: Any = boto3.client("s3", config=config)
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object."""
-        self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}".lstrip("/"), Body=content)
+        self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=content)
+
+    def get(self, key: str) -> bytes | None:
+        """Read an object."""
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{key}".lstrip("/")
 
 
-def open_log_store(uri: str) -> LogStore:
+def open_lake_files(uri: str) -> LakeFiles:
     """The store at s3://bucket/prefix or at a folder."""
-    return S3LogStore(uri) if uri.startswith("s3://") else FolderLogStore(Path(uri))
+    return LakePrefix(uri) if uri.startswith("s3://") else LakeFolder(Path(uri))

@@ -1,0 +1,133 @@
+"""Replays logged requests against a version that nobody asks yet, and compares its answers with those of then."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.serving.answers_compared import score, scores
+from mlops_assets.serving.inference_log import hour_of
+from mlops_assets.serving.traffic import PAIRS, Observed
+from resources.serving.golden_rows import PROOF_ID, UNRECORDED
+from resources.serving.rollout_guards import BLIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mlops_assets.ml.inference.artifact import InputColumn, ModelSignature
+    from resources.lake.object_store import ObjectStore
+    from resources.serving.golden_rows import Endpoint
+
+HOURS, FILES = 24, 50  # how far back is looked, and into how many files
+
+
+class Logged(NamedTuple):
+    """A request of the log: the rows it asked about, and the label and score of each that it was answered."""
+
+    request_id: str
+    rows: list[dict[str, Any]]
+    answers: Sequence[tuple[str | None, float]]
+
+
+class LoggedRequests(NamedTuple):
+    """The newest requests that a version has answered, newest first; `last` is when the last request came."""
+
+    requests: list[Logged]
+    last: datetime | None
+
+
+def logged_requests(store: ObjectStore, model: str, version: str, limit: int) -> LoggedRequests:
+    """The newest requests to a version of a model in the inference log of the last day."""
+    import pyarrow.parquet as pq
+
+    now, requests, last, files = datetime.now(UTC), list[Logged](), None, 0
+    for hours in range(HOURS):
+        hour = hour_of(now - timedelta(hours=hours))
+        # Servers number their files
+        for item in sorted(store.list(f"inference/{model}/{hour}/*.parquet"), key=lambda item: item.key, reverse=True):
+            if len(requests) >= limit or files >= FILES:
+                return LoggedRequests(requests[:limit], last)
+            files += 1
+            content = store.read(item.key)
+            table = pq.read_table(io.BytesIO(content)) if content else None
+            if table is None:
+                continue
+            found, newest = _requests(table.to_pylist(), version)
+            requests += found
+            last = max(filter(None, (last, newest)), default=None)
+    return LoggedRequests(requests[:limit], last)
+
+
+def _requests(rows: Sequence[dict[str, Any]], version: str) -> tuple[list[Logged], datetime | None]:
+    by_id, newest = dict[str, list[dict[str, Any]]](), None
+    for row in rows:
+        if row["request_id"] != PROOF_ID and row["role"] != "mirror":
+            newest = max(filter(None, (newest, row["time"])))
+            if row["version"] == version:
+                by_id.setdefault(row["request_id"], []).append(row)
+    return [_logged(request_id, rows) for request_id, rows in reversed(by_id.items())], newest
+
+
+def _logged(request_id: str, rows: list[dict[str, Any]]) -> Logged:
+    inputs = [
+        {name.removeprefix("input:"): value for name, value in row.items() if name.startswith("input:")} for row in rows
+    ]
+    answers = [
+        (str(row["output:label"]), score(row["output:probabilities"]))
+        if "output:label" in row
+        else (None, float(row["output:prediction"]))
+        for row in rows
+    ]
+    return Logged(request_id, inputs, answers)
+
+
+def not_replayable(requests: Sequence[Logged], columns: Sequence[InputColumn], hidden: Sequence[str]) -> str | None:
+    """Why requests cannot be asked again, or None: the log does not have what the version needs."""
+    known = requests[0].rows[0].keys() - set(hidden) if requests else {column.name for column in columns}
+    missing = [column.name for column in columns if column.name not in known]
+    return f"the inference log does not keep {', '.join(missing)}" if missing else None
+
+
+def replay(
+    requests: Sequence[Logged],
+    endpoint: Endpoint,
+    signature: ModelSignature,
+    post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]],
+) -> Observed:
+    """Ask a version what was asked before; it ends early where nearly all requests fail."""
+    url = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
+    seen = Observed()
+    for request in requests:
+        inputs = [
+            {
+                "name": column.name,
+                "datatype": column.datatype,
+                "shape": [len(request.rows), 1],
+                "data": [row[column.name] for row in request.rows],
+            }
+            for column in signature.inputs
+        ]
+        try:
+            response = post(url, {"id": request.request_id, "inputs": inputs}, UNRECORDED)
+        except DeploymentError as error:
+            seen += Observed(mirrored=1, mirrored_failed=1, reasons={str(error)[:200]: 1})
+            if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
+                return seen
+            continue
+        seen += _compared(request.answers, scores(response))
+    return seen
+
+
+def _compared(then: Sequence[tuple[str | None, float]], now: Sequence[tuple[str | None, float]]) -> Observed:
+    pairs = list(zip(then, now, strict=True))
+    return Observed(
+        mirrored=1,
+        rows=len(pairs),
+        changed=sum(before[0] != after[0] for before, after in pairs),
+        distance=sum(abs(before[1] - after[1]) for before, after in pairs),
+        total=sum(before[1] for before, _ in pairs),
+        squares=sum(before[1] ** 2 for before, _ in pairs),
+        pairs=tuple((before[1], after[1]) for before, after in pairs[:PAIRS]),
+    )
