@@ -49,7 +49,7 @@ def life_cycle(model: str, *, has_database: bool = True, mlflow_runs: bool = Fal
             return command_seconds([*EXECUTE, "-m", "mlops_assets.definitions", "-j", model], **variables)
         finally:
             environment.mlflow_server().stop()
-            local_serving(environment).server.stop()
+            local_serving(environment).stop()
 
 
 def project(folder: Path, models: int) -> Path:

@@ -32,7 +32,7 @@ def platform(tmp_path: Path, mlflow_uri: str) -> Iterator[Platform]:
     """The whole platform on a temporary folder."""
     made = Platform(tmp_path, mlflow_uri)
     yield made
-    made.serving.server.stop()
+    made.serving.stop()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,8 @@ def stop(environment: Environment) -> Iterator[str]:
     """End those that run."""
     for server in reversed(local_servers(environment)):
         yield f"{server.name}: {'stopped' if server.stop() else 'was not running'}"
+        if server.name == "serving" and local_serving(environment).candidates.stop():
+            yield "candidates: stopped"
 
 
 def status(environment: Environment) -> Iterator[str]:

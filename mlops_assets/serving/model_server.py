@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mlops_assets.serving.lake_files import LakeFiles
 
 SALT = "MLOPS_LOG_SALT"
+IDLE_S = 600
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -101,7 +103,21 @@ async def _serve(options: Namespace, repository: Repository, limits: Limits, lak
         if repository.inference_log:
             await asyncio.to_thread(repository.inference_log.close)
 
-    await Server(Routes(state, hosts, token), options.host, options.port, options.drain, stopped).serve()
+    server = Server(Routes(state, hosts, token), options.host, options.port, options.drain, stopped)
+    idle = asyncio.create_task(_end_when_idle(server, repository)) if options.candidates and not options.fetch else None
+    await server.serve()
+    if idle:
+        idle.cancel()
+
+
+async def _end_when_idle(server: Server, repository: Repository) -> None:
+    """A server for candidates may have been started for a deployment that did not come."""
+    since = time.monotonic()
+    while time.monotonic() < since + IDLE_S:
+        await asyncio.sleep(10)
+        if repository.models:
+            since = time.monotonic()
+    server.should_exit = True
 
 
 if __name__ == "__main__":

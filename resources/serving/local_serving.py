@@ -74,6 +74,11 @@ class LocalServing(ServingTarget):
         variables = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         return BackgroundServer(Path(self.state), name, port, "/v2/health/live", command, variables)
 
+    def stop(self) -> None:
+        """End both servers; what is served is served again when they are started."""
+        for server in (self.candidates, self.server):
+            server.stop()
+
     @property
     def _token_file(self) -> Path:
         """Where the server keeps what it wants of whoever loads models."""

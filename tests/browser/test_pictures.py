@@ -54,7 +54,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     yield made
     environment = Environment.read(made)
     environment.mlflow_server().stop()
-    local_serving(environment).server.stop()
+    local_serving(environment).stop()
 
 
 @pytest.fixture(scope="module")

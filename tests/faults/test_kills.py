@@ -116,7 +116,7 @@ class Machine:
         return sha256(folder / "weights.safetensors") + sha256(folder / "model.onnx")
 
     def close(self) -> None:
-        self.serving.server.stop()
+        self.serving.stop()
         self.environment.mlflow_server().stop()
 
 

@@ -29,7 +29,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Itera
     made.put(weather())
     assert made.run().success
     yield made
-    made.serving.server.stop()
+    made.serving.stop()
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_extra_columns_and_duplicates_do_no_harm(tmp_path: Path, mlflow_uri: str
     frame = weather().assign(wind=3)
     platform.put(pd.concat([frame, frame.head(50)]))
     result = platform.run(platform.spec(prepare__drop_duplicates=drop))
-    platform.serving.server.stop()
+    platform.serving.stop()
     assert result.success
     prepared = result.asset_value([platform.model, "prepared_data"])
     assert prepared.train_rows + prepared.test_rows == rows
@@ -207,7 +207,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path, mlflow_uri:
             assert draft.stat().st_size < 3 << 20
         assert platform.run(platform.spec(train=TORCH)).success
     finally:
-        platform.serving.server.stop()
+        platform.serving.stop()
 
 
 def test_a_lake_that_may_not_be_written(champion: Platform, tmp_path: Path) -> None:

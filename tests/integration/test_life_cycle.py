@@ -48,7 +48,7 @@ def test_the_life_cycle_on_a_lake_in_s3(tmp_path: Path, mlflow_uri: str, s3_endp
         assert platform.run(platform.spec(train=TORCH)).success
         assert platform.champion() == 1
     finally:
-        platform.serving.server.stop()
+        platform.serving.stop()
 
 
 def test_the_life_cycle_on_a_lake_whose_network_loses_answers(
@@ -71,7 +71,7 @@ def test_the_life_cycle_on_a_lake_whose_network_loses_answers(
             shutil.rmtree(platform.lake.cache)
             assert platform.run(platform.spec(train=TORCH)).success
         finally:
-            platform.serving.server.stop()
+            platform.serving.stop()
         entries = platform.lake.entries(f"{platform.model}/ledger")
         stored = platform.lake.store.sizes(f"{platform.model}/**/*.json")
     assert [(entry["number"], entry["alias"], entry["version"]) for entry in entries] == [

@@ -138,7 +138,7 @@ def test_the_local_target_keeps_what_every_target_promises(tmp_path: Path) -> No
     try:
         check_serving_target(target, tmp_path / "artifact")
     finally:
-        target.server.stop()
+        target.stop()
 
 
 def test_a_server_killed_comes_back_with_what_it_served(deployed: Platform, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Iterato
     made.put(weather())
     assert made.run().success
     yield made
-    made.serving.server.stop()
+    made.serving.stop()
 
 
 @pytest.mark.parametrize(("path", "body", "code", "message"), REQUESTS.values(), ids=REQUESTS)

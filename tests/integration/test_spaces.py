@@ -37,7 +37,7 @@ def machine(tmp_path: Path, mlflow_uri: str, s3_endpoint: str) -> Iterator[Calla
 
     yield make
     for platform in made:
-        platform.serving.server.stop()
+        platform.serving.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,320 @@
+"""Roll-outs by proof on this machine: real servers, callers that never stop, and versions that are good or broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.serving.rollout_policy import RolloutPolicy
+from mlops_assets.serving.traffic import traffic_key
+from resources.lake.lake import Lake
+from resources.serving.live_traffic import LiveTraffic
+from resources.serving.local_serving import LocalServing
+from tests.artifacts import write_artifact
+from tests.support import free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from resources.serving.golden_rows import Proof
+
+MODEL = "m"
+QUICK: dict[str, Any] = {
+    "shadow_requests": 60,
+    "shadow_percent": 50,
+    "canary_requests": 60,
+    "canary_percent": 30,
+    "patience": "60s",
+    "bake": "3s",
+}
+
+
+class Place:
+    """A target with its lake, where version 1 of `m` doubles its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lake = Lake(uri=str(folder / "lake"), cache=str(folder / "cache"))
+        self.serving = LocalServing(state=str(folder / "serving"), port=free_port(), lake_uri=str(folder / "lake"))
+        self.steps = list[Any]()
+        self.deploy(1)
+
+    def deploy(self, version: int, factor: float = 2.0, **policy: Any) -> Proof:
+        """Deploy a version that multiplies by a factor."""
+        self.steps.clear()
+        artifact = self.folder / f"{version}-{factor}"
+        sha256 = write_artifact(artifact, factor).sha256 if not artifact.exists() else _digest(artifact)
+        live = LiveTraffic(self.lake.store, MODEL, RolloutPolicy.model_validate(QUICK | policy), lambda: None)
+        log = InferenceLogPolicy()
+        return self.serving.deploy(MODEL, artifact, sha256, version, log, live, self.steps.append)
+
+    @property
+    def states(self) -> list[str]:
+        return [step.state for step in self.steps]
+
+    def found(self, state: str) -> str:
+        """What was found at a state."""
+        [step] = [step for step in self.steps if step.state == state]
+        return step.found
+
+    @property
+    def version(self) -> str | None:
+        served = self.serving.current(MODEL)
+        return served and served.version
+
+    def traffic(self) -> dict[str, Any] | None:
+        content = self.lake.store.read(traffic_key(MODEL))
+        return json.loads(content) if content else None
+
+
+def _digest(artifact: Path) -> str:
+    return json.loads((artifact / "model.json").read_text())["sha256"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Generator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.serving.stop()
+
+
+class Callers:
+    """Ask all the time, each with a number of its own; what they got, as (status, version, answer / number)."""
+
+    def __init__(self, place: Place) -> None:
+        self.url = f"{place.serving.server.url}/v1/models/{MODEL}:predict"
+        self.stop, self.answers = threading.Event(), list[tuple[int, str, float]]()
+
+    def __enter__(self) -> Callers:
+        self.pool = ThreadPoolExecutor(4)
+        self.futures = [self.pool.submit(self._ask, seed) for seed in range(4)]
+        return self
+
+    def _ask(self, seed: int) -> None:
+        numbers = np.random.default_rng(seed)
+        for index in range(1_000_000):
+            if self.stop.is_set():
+                return
+            x = float(numbers.normal(5, 2))
+            body = json.dumps({"instances": [{"x": x}]}).encode()
+            headers = {"content-type": "application/json", "x-request-id": f"r{seed}-{index}"}
+            request = urllib.request.Request(self.url, body, headers)
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:
+                    content = json.load(response)
+                    [answer] = content["predictions"]
+                    assert response.headers["x-model-version"] == content["model_version"]
+                    self.answers.append((200, content["model_version"], round(answer / x, 3)))
+            except urllib.error.HTTPError as error:
+                self.answers.append((error.code, "", 0.0))
+            time.sleep(0.005)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for future in self.futures:
+            future.result()
+        self.pool.shutdown()
+
+    def versions(self) -> dict[str, int]:
+        """How many answers came of each version."""
+        names = [version for _, version, _ in self.answers]
+        return {name: names.count(name) for name in sorted(set(names))}
+
+
+def log_some_requests(place: Place) -> None:
+    """Requests of a moment ago, in the lake."""
+    with Callers(place) as callers:
+        wait_until(lambda: len(callers.answers) > 100)
+    place.serving.server.stop()
+    place.serving.server.ensure_running()
+
+
+def test_a_better_version_passes_every_proof_and_no_caller_notices(place: Place) -> None:
+    log_some_requests(place)
+    with Callers(place) as callers:
+        proof = place.deploy(2, 2.02)
+        wait_until(lambda: callers.answers[-1][1] == "2")
+    assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"]
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert {(version, factor) for _, version, factor in callers.answers} == {("1", 2.0), ("2", 2.02)}
+    assert callers.versions()["2"] > 50
+    assert "0 of " in place.found("canary")
+    assert place.found("baked").startswith("0 of ")
+    assert [step.state for step in proof.steps] == place.states
+    assert all(candidate == pytest.approx(1.01 * champion, rel=1e-5) for champion, candidate in proof.pairs)
+    assert len(proof.pairs) > 50
+    assert place.version == "2"
+    assert place.serving.candidates.pid() is None, "nothing is left of the candidate"
+    assert place.traffic() is None
+    assert list(place.lake.store.stored(f"observed/{MODEL}")) == []
+
+
+def test_a_version_that_answers_otherwise_is_caught_in_the_shadow(place: Place) -> None:
+    with Callers(place) as callers:
+        with pytest.raises(DeploymentError, match=r"version 1 keeps answering: shadowed: .*standard deviations apart"):
+            place.deploy(2, 5.0, replay_requests=0)
+        time.sleep(1)
+    assert place.states == ["prepared", "ready", "golden", "rolled_back"]
+    assert set(callers.answers) == {(200, "1", 2.0)}
+    assert place.traffic() is None
+    assert place.version == "1"
+
+
+def test_a_version_that_answers_otherwise_is_caught_by_the_log_before_anybody_asks_it(place: Place) -> None:
+    log_some_requests(place)
+    with pytest.raises(DeploymentError, match=r"replayed: .*standard deviations apart, at most 0.2"):
+        place.deploy(2, 5.0)
+    assert place.states[-1] == "rolled_back"
+
+
+def test_a_candidate_that_dies_as_canary_costs_no_caller_an_answer(place: Place) -> None:
+    failures = list[DeploymentError]()
+
+    def deploy() -> None:
+        try:
+            place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, canary_requests=100_000)
+        except DeploymentError as error:
+            failures.append(error)
+
+    with Callers(place) as callers:
+        thread = threading.Thread(target=deploy)
+        thread.start()
+        wait_until(lambda: callers.versions().get("2", 0) > 5)
+        pid = place.serving.candidates.pid()
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        thread.join(60)
+        time.sleep(1)
+    [failure] = failures
+    assert "canary: " in str(failure)
+    assert "it does not answer: " in str(failure)
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert place.version == "1"
+    assert {version for _, version, _ in callers.answers[-50:]} == {"1"}
+
+
+SLOW = """
+import time
+from mlops_assets.serving import predictor
+answer = predictor.Predictor.answer
+def slowly(self, *given):
+    time.sleep({seconds} if self.is_candidate else 0)
+    return answer(self, *given)
+predictor.Predictor.answer = slowly
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"), [(0.04, "99 % within"), (2.0, "it does not answer within 1 s")], ids=["slow", "late"]
+)
+def test_a_slow_version_is_caught_by_its_time(
+    place: Place, seconds: float, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(
+        "import threading, sys\n"
+        "def late():\n"
+        "    import time\n"
+        "    while 'mlops_assets.serving.predictor' not in sys.modules or not hasattr("
+        "sys.modules['mlops_assets.serving.predictor'], 'Predictor'): time.sleep(0.005)\n"
+        f"    exec({SLOW.format(seconds=seconds)!r}, {{}})\n"
+        "threading.Thread(target=late, daemon=True).start()\n"
+    )
+    real = LocalServing._server
+
+    def slowed(self: LocalServing, name: str, port: int, more: list[str]) -> Any:
+        server = real(self, name, port, more)
+        if name == "candidates":
+            server.environment = {"PYTHONPATH": f"{tmp_path / 'slow'}:{server.environment['PYTHONPATH']}"}
+        return server
+
+    monkeypatch.setattr(LocalServing, "_server", slowed)
+    with Callers(place) as callers:
+        with pytest.raises(DeploymentError) as caught:
+            place.deploy(2, 2.02, replay_requests=0, shadow_requests=150, deadline="1s")
+        assert place.version == "1"
+    assert reason in str(caught.value)
+    assert {code for code, _, _ in callers.answers} == {200}
+
+
+def test_one_user_sees_one_version_where_a_header_says_who_asks(place: Place) -> None:
+    seen = dict[str, set[str]]()
+
+    class Users(Callers):
+        def _ask(self, seed: int) -> None:
+            numbers = np.random.default_rng(seed)
+            while not self.stop.is_set():
+                user = f"u{numbers.integers(40)}"
+                body = json.dumps({"instances": [{"x": float(numbers.normal(5, 2))}]}).encode()
+                request = urllib.request.Request(self.url, body, {"x-user": user})
+                with urllib.request.urlopen(request, timeout=20) as response:
+                    version = json.load(response)["model_version"]
+                traffic = place.traffic()
+                if traffic and traffic["beat"] >= 1:
+                    seen.setdefault(user, set()).add(version)
+                self.answers.append((200, version, 0.0))
+                time.sleep(0.005)
+
+    with Users(place):
+        policy = {"shadow_requests": 0, "canary_requests": 800, "canary_header": "x-user", "bake": None}
+        place.deploy(2, 2.02, replay_requests=0, **policy)
+    assert {len(versions) for versions in seen.values()} == {1}
+    assert {version for versions in seen.values() for version in versions} == {"1", "2"}
+
+
+def test_without_requests_a_version_is_promoted_on_what_it_has_shown(place: Place) -> None:
+    begin = time.monotonic()
+    place.deploy(2, 9.0)
+    assert time.monotonic() - begin < 10, "nobody waits for requests where none came for an hour"
+    assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "promoted"]
+    assert place.found("shadowed") == "no: nobody has asked for an hour"
+
+
+def test_without_requests_a_version_is_refused_where_the_policy_says_so(place: Place) -> None:
+    with pytest.raises(DeploymentError, match=r"shadowed: too little traffic: 0 of 60 requests within \d+ s"):
+        place.deploy(2, too_little_traffic="refuse", patience="6s")
+    assert place.version == "1"
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.integration.test_rollout import Place
+place = Place.__new__(Place)
+place.folder, place.steps = Path({folder!r}), []
+from resources.lake.lake import Lake
+from resources.serving.local_serving import LocalServing
+place.lake = Lake(uri=str(place.folder / "lake"), cache=str(place.folder / "cache"))
+place.serving = LocalServing(state=str(place.folder / "serving"), port={port}, lake_uri=str(place.folder / "lake"))
+place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, canary_requests=10**9)
+"""
+
+
+def test_a_roll_out_that_is_killed_ends_by_itself_and_can_be_repeated(place: Place) -> None:
+    program = KILLED.format(folder=str(place.folder), port=place.serving.port)
+    with Callers(place) as callers:
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
+        wait_until(lambda: callers.versions().get("2", 0) > 5, 60)
+        process.kill()
+        process.wait()
+        wait_until(lambda: {version for _, version, _ in callers.answers[-100:]} == {"1"}, 60)
+        assert place.traffic() is not None, "nobody has taken it away"
+        place.deploy(2, 2.02, replay_requests=0, bake=None)
+        wait_until(lambda: callers.answers[-1][1] == "2")
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert place.traffic() is None

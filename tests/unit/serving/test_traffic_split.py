@@ -1,0 +1,194 @@
+"""What becomes of one request while its model's traffic is shared, whatever the candidate does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from mlops_assets.ml.errors import BadRequest
+from mlops_assets.serving.http_answers import REQUEST_ID, Answer
+from mlops_assets.serving.traffic import Candidate, Observed, Traffic
+from mlops_assets.serving.traffic_split import QUEUED, TrafficSplit
+
+if TYPE_CHECKING:
+    from mlops_assets.serving.http_answers import Headers
+
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PATH = "/v1/models/m:predict"
+BODY = b'{"instances": [{"x": 1}]}'
+
+
+async def sound(request: web.Request) -> web.Response:
+    """The candidate: it answers 3, in 2 ms as it says, and which request it was asked."""
+    await request.read()
+    headers = {"x-model-version": "2", "x-request-id": request.headers["x-request-id"], "server-timing": "graph;dur=2"}
+    return web.json_response({"predictions": [3.0], "asked as": request.headers["x-mlops-role"]}, headers=headers)
+
+
+async def refusing(request: web.Request) -> web.Response:
+    return web.json_response({"error": "column y is missing"}, status=400)
+
+
+async def failing(request: web.Request) -> web.Response:
+    return web.Response(status=500, text="oops")
+
+
+async def late(request: web.Request) -> web.Response:
+    await asyncio.sleep(5)
+    return web.Response()
+
+
+async def hanging_up(request: web.Request) -> web.Response:
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
+
+
+async def talking_nonsense(request: web.Request) -> web.Response:
+    return web.json_response({"predictions": "many"})
+
+
+def champion(headers: Headers) -> Answer:
+    """It answers 2."""
+    return Answer(200, orjson.dumps({"predictions": [2.0]}), headers=[(REQUEST_ID, headers[REQUEST_ID])])
+
+
+def sent(
+    respond: Respond | None, requests: int = 1, own: Callable[[Headers], Answer] = champion, **traffic: Any
+) -> tuple[list[Any], Observed]:
+    """Send requests through a split to a candidate that responds so, None for one that is away."""
+
+    async def run() -> tuple[list[Any], Observed]:
+        application = web.Application()
+        application.router.add_post(PATH, respond or sound)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        if respond is None:
+            await site.stop()
+        shares = {name: traffic.pop(name) for name in ("mirrored", "handed") if name in traffic}
+        candidate = Candidate(version="2", url=f"http://127.0.0.1:{port}", **shares)
+        async with aiohttp.ClientSession() as session:
+            split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate, **traffic), session)
+            body, headers = traffic.get("body", BODY), {b"content-type": b"application/json"}
+            asked = (split.answered(PATH, body, headers, own) for _ in range(requests))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            async with asyncio.timeout(20):
+                while split.observed.mirrored < min(requests, QUEUED) * (shares.get("mirrored", 0) == 1):
+                    await asyncio.sleep(0.01)
+            split.end()
+            await runner.cleanup()
+        return answers, split.observed
+
+    return asyncio.run(run())
+
+
+def prediction(answer: Answer) -> float:
+    return json.loads(answer.body)["predictions"][0]
+
+
+def test_a_request_of_the_candidates_share_gets_its_answer_and_its_version() -> None:
+    [answer], observed = sent(sound, handed=1.0)
+    assert prediction(answer) == 3
+    assert dict(answer.headers)[b"x-model-version"] == b"2"
+    assert json.loads(answer.body)["asked as"] == "canary"
+    assert (observed.handed, observed.handed_failed, observed.asked) == (1, 0, 0)
+    assert sum(observed.candidate_ms) == 1
+
+
+FAULTS: dict[str, tuple[Respond | None, str]] = {
+    "refuses": (refusing, "it answers 400: column y is missing"),
+    "fails": (failing, "it answers 500: no reason"),
+    "is late": (late, "it does not answer within 0.2 s"),
+    "hangs up": (hanging_up, "it does not answer: ServerDisconnectedError"),
+    "is away": (None, "it does not answer: ClientConnectorError"),
+}
+
+
+@pytest.mark.parametrize(("respond", "reason"), FAULTS.values(), ids=FAULTS)
+def test_what_the_candidate_gets_wrong_the_champion_answers(respond: Respond | None, reason: str) -> None:
+    answers, observed = sent(respond, 4, handed=1.0, deadline_s=0.2)
+    assert [prediction(answer) for answer in answers] == [2.0] * 4
+    assert (observed.handed, observed.handed_failed, observed.asked) == (4, 4, 4)
+    assert observed.reasons == {reason: 4}
+
+
+@pytest.mark.parametrize(("respond", "reason"), FAULTS.values(), ids=FAULTS)
+def test_what_it_gets_wrong_of_copies_is_counted(respond: Respond | None, reason: str) -> None:
+    answers, observed = sent(respond, 4, mirrored=1.0, deadline_s=0.2)
+    assert [prediction(answer) for answer in answers] == [2.0] * 4
+    assert (observed.mirrored, observed.mirrored_failed, observed.asked) == (4, 4, 4)
+    assert observed.reasons == {reason: 4}
+
+
+def test_a_copy_is_compared() -> None:
+    answers, observed = sent(sound, 3, mirrored=1.0)
+    assert [prediction(answer) for answer in answers] == [2.0] * 3
+    assert (observed.rows, observed.distance, observed.total, observed.squares) == (3, 3.0, 6.0, 12.0)
+    assert observed.pairs == ((2.0, 3.0),) * 3
+
+
+def test_an_answer_that_is_none_is_a_fault() -> None:
+    _, observed = sent(talking_nonsense, mirrored=1.0)
+    assert observed.mirrored_failed == 1
+
+
+def test_more_copies_than_fit_are_dropped_and_nobody_waits() -> None:
+    answers, observed = sent(sound, 3 * QUEUED, mirrored=1.0)
+    assert len(answers) == 3 * QUEUED
+    assert observed.mirrored + observed.dropped == 3 * QUEUED
+    assert observed.dropped > 0
+
+
+def test_what_a_caller_gets_wrong_is_held_against_nobody() -> None:
+    def refuses(_: Headers) -> Answer:
+        raise BadRequest("column x is missing")
+
+    [error], observed = sent(refusing, own=refuses, handed=1.0)
+    assert isinstance(error, BadRequest)
+    assert observed == Observed(champion_ms=observed.champion_ms, candidate_ms=observed.candidate_ms)
+
+
+def test_a_fault_of_the_champion_is_its_own() -> None:
+    def fails(_: Headers) -> Answer:
+        raise RuntimeError("a bug")
+
+    [error], observed = sent(sound, own=fails, mirrored=0.5)
+    assert isinstance(error, RuntimeError)
+    assert (observed.asked, observed.failed) == (1, 1)
+
+
+def test_the_id_in_a_body_decides_and_goes_along() -> None:
+    body = b'{"id": "mine", "instances": [{"x": 1}]}'
+
+    async def run() -> Any:
+        async with aiohttp.ClientSession() as session:
+            candidate = Candidate(version="2", url="http://127.0.0.1:9", mirrored=0.0)
+            split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate), session)
+            answer = await split.answered(PATH, body, {}, champion)
+            split.end()
+            return answer
+
+    assert dict(asyncio.run(run()).headers)[REQUEST_ID] == b"mine"
+
+
+@pytest.mark.parametrize("body", [b'{"id": 3}', b'{"id": ', b'["id"]', b'"id"', b'\xff"id"}', b'{"id": null}'])
+def test_a_body_without_an_id_that_can_be_read_gets_one(body: bytes) -> None:
+    async def run() -> Any:
+        async with aiohttp.ClientSession() as session:
+            candidate = Candidate(version="2", url="http://127.0.0.1:9")
+            split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate), session)
+            answer = await split.answered(PATH, body, {}, champion)
+            split.end()
+            return answer
+
+    assert len(dict(asyncio.run(run()).headers)[REQUEST_ID]) == 32
