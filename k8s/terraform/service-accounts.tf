@@ -24,13 +24,16 @@ locals {
     control = { write = ["compute-logs"], read = ["lake"], never = [], add = [] }
     # They show what steps have printed
     webserver = { write = [], read = ["compute-logs"], never = [], add = [] }
-    # MLflow's clients write artifacts themselves. What predictors load is put there by the deployment alone.
-    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served"], add = [] }
+    # MLflow's clients write artifacts themselves. What predictors load, and to whom they hand requests over, is put there by
+    # the deployment alone.
+    pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served", "lake/traffic"], add = [] }
     deployer = { write = ["lake", "mlflow", "compute-logs"], read = [], never = [], add = [] }
     # The server shows artifacts in its UI
     mlflow = { write = [], read = ["mlflow"], never = [], add = [] }
     # Outsiders call them, so of the lake they see the models that are served, and no data
-    predictor = { write = [], read = ["lake/served"], never = [], add = ["lake/inference", "lake/labels"] }
+    predictor = {
+      write = [], read = ["lake/served", "lake/traffic"], never = [], add = ["lake/inference", "lake/labels", "lake/observed"]
+    }
     workflows = { write = ["argo"], read = [], never = [], add = [] }
   }
 

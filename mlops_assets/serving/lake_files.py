@@ -76,10 +76,15 @@ class LakePrefix:
 
     def get(self, key: str) -> bytes | None:
         """Read an object."""
+        from botocore.exceptions import ClientError
+
         try:
             return self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
-        except self.client.exceptions.NoSuchKey:
-            return None
+        except ClientError as error:
+            # To who may not list the bucket, S3 says of what is not there that it is forbidden
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404", "AccessDenied", "403"):
+                return None
+            raise
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}".lstrip("/")

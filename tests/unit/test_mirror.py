@@ -7,6 +7,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "tests" / "unit"
 SERVER = "tests/integration/test_serving.py"
+ROLLOUT = "tests/integration/test_rollout.py"
 ROUTES = "tests/unit/serving/test_routes.py"
 TESTED_ELSEWHERE = {
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
@@ -26,7 +27,10 @@ TESTED_ELSEWHERE = {
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
     "resources.serving.golden_rows": SERVER,
     "resources.serving.kserve_api": "tests/unit/resources/serving/test_kserve_serving.py",
+    "resources.serving.live_traffic": ROLLOUT,
     "resources.serving.local_serving": SERVER,
+    "resources.serving.rollout": ROLLOUT,
+    "resources.serving.serving_steps": "tests/unit/resources/serving/test_serving_target.py",
 }
 
 

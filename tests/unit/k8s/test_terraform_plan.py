@@ -84,38 +84,40 @@ def bucket(key: str = "") -> str:
 READ, WRITE, DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
 CHECKPOINT = "lake/checkpoints/iris/trained_model/0123456789abcdef/checkpoint-1"
 LOGGED = "lake/inference/iris/2026/11/17/09/server-1.parquet"
+TRAFFIC, OBSERVED = "lake/traffic/iris/traffic.json", "lake/observed/iris/a/server.json"
 HANDLE, SERVED = "lake/iris/features/handles/latest.json", "lake/served/iris/3/model.onnx"
 LOG, ARTIFACT, LEDGER = "compute-logs/storage/run/step.out", "mlflow/1/model.onnx", "lake/iris/ledger/00000001.json"
+LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED}
 
 
 @pytest.mark.parametrize(
     ("kind", "rights"),
     [
-        ("control", {READ: {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, LEDGER}, WRITE: {LOG}, DELETE: {LOG}}),
+        ("control", {READ: {*LAKE, LOG}, WRITE: {LOG}, DELETE: {LOG}}),
         ("webserver", {READ: {LOG}, WRITE: set(), DELETE: set()}),
         (
             "pipeline",
             {
-                READ: {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, ARTIFACT, LEDGER},
-                WRITE: {CHECKPOINT, HANDLE, LOG, LOGGED, ARTIFACT},
-                DELETE: {CHECKPOINT, HANDLE, LOG, LOGGED, ARTIFACT},
+                READ: {*LAKE, LOG, ARTIFACT},
+                WRITE: {*LAKE, LOG, ARTIFACT} - {LEDGER, SERVED, TRAFFIC},
+                DELETE: {*LAKE, LOG, ARTIFACT} - {LEDGER, SERVED, TRAFFIC},
             },
         ),
         (
             "deployer",
             {
-                READ: {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, ARTIFACT, LEDGER},
-                WRITE: {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, ARTIFACT},
-                DELETE: {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, ARTIFACT},
+                READ: {*LAKE, LOG, ARTIFACT},
+                WRITE: {*LAKE, LOG, ARTIFACT} - {LEDGER},
+                DELETE: {*LAKE, LOG, ARTIFACT} - {LEDGER},
             },
         ),
         ("mlflow", {READ: {ARTIFACT}, WRITE: set(), DELETE: set()}),
-        ("predictor", {READ: {SERVED}, WRITE: {LOGGED}, DELETE: set()}),
+        ("predictor", {READ: {SERVED, TRAFFIC}, WRITE: {LOGGED, OBSERVED}, DELETE: set()}),
         ("workflows", {READ: {"argo/a"}, WRITE: {"argo/a"}, DELETE: {"argo/a"}}),
     ],
 )
 def test_a_pod_may_do_what_it_does_and_no_more(plan: Plan, kind: str, rights: dict[str, set[str]]):
-    keys = {CHECKPOINT, HANDLE, SERVED, LOG, LOGGED, ARTIFACT, LEDGER, "argo/a", "elsewhere/a"}
+    keys = {*LAKE, LOG, ARTIFACT, "argo/a", "elsewhere/a"}
     found = {
         action: {
             key for key in keys if is_allowed(plan.policies(kind), action, bucket(key), aws_SecureTransport="true")
