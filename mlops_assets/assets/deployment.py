@@ -18,8 +18,9 @@ from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
 from resources.serving.serving_target import Proof, ServingTarget
+from resources.tracking.alias_ledger import actor
 from resources.tracking.mlflow_tracking import Tracking
-from resources.tracking.model_registry import RegisteredVersion, actor
+from resources.tracking.model_registry import RegisteredVersion
 
 CODE_VERSION = "2"
 
