@@ -56,11 +56,14 @@ class AliasLedger:
         Raises:
             DataError: an entry is damaged.
         """
-        found = [move for entry in self.lake.entries(self._prefix) if (move := self._move(entry)).alias == alias]
+        found = [move for move in self._all() if move.alias == alias]
         return [
             move.model_copy(update={"until": later.since if later else None})
             for move, later in zip_longest(found, found[1:])
         ]
+
+    def _all(self) -> list[AliasMove]:
+        return [self._move(entry) for entry in self.lake.entries(self._prefix)]
 
     def _move(self, entry: dict[str, Any]) -> AliasMove:
         told = AliasMove.model_fields.keys() & entry.keys()
@@ -73,6 +76,10 @@ class AliasLedger:
     def at(self, alias: str, moment: datetime) -> AliasMove | None:
         """The last move of an alias before a moment, by which the version that had it then is known."""
         return next((move for move in reversed(self.moves(alias)) if move.since <= moment), None)
+
+    def digest_of(self, version: str) -> str | None:
+        """The digest of a version that has ever had an alias."""
+        return next((move.sha256 for move in reversed(self._all()) if str(move.version) == version), None)
 
     def last_version(self, alias: str) -> int | None:
         """The version that has an alias now, as the ledger says."""

@@ -8,8 +8,11 @@ PROJECT = Path(__file__).parents[2]
 UNIT = PROJECT / "tests" / "unit"
 SERVER = "tests/integration/test_serving.py"
 ROUTES = "tests/unit/serving/test_routes.py"
+PROVENANCE = "tests/unit/cli/test_provenance.py"
 TESTED_ELSEWHERE = {
+    "mlops_assets.assets.provenance": PROVENANCE,
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
+    "mlops_assets.cli.labels": PROVENANCE,
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.http_answers": ROUTES,
     "mlops_assets.serving.limits": ROUTES,
