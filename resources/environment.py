@@ -152,12 +152,14 @@ def user_name() -> str:
         return f"uid{os.getuid()}"
 
 
-def git_commit() -> str:
-    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`."""
+def git_commit(variables: Mapping[str, str] = os.environ) -> str:
+    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`; an image knows its own."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
+    if variables.get("MLOPS_REVISION"):
+        return variables["MLOPS_REVISION"]
     try:
         commit, changes = git("rev-parse", "HEAD").strip(), git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):

@@ -12,6 +12,7 @@ import dagster as dg
 
 from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, compare_with_champion, older_data
 from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
+from mlops_assets.assets.provenance import Provenance, provenance_metadata, provenance_of
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
@@ -92,7 +93,8 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             if version.version != registered_model.version:  # the entry is missing only if its run ended before
                 evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
             tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)
-        return report(version, registered_model, verdict, proof, tracking.version_url(version))
+        made = provenance_of(spec.model, str(version.version), lake, tracking)
+        return report(version, registered_model, verdict, proof, tracking.version_url(version), made)
 
     return deployment
 
@@ -142,9 +144,14 @@ def ledger_evidence(registered: RegisteredModel, verdict: Verdict, proof: Proof)
 
 
 def report(
-    version: RegisteredVersion, registered: RegisteredModel, verdict: Verdict, proof: Proof, mlflow_version: str
+    version: RegisteredVersion,
+    registered: RegisteredModel,
+    verdict: Verdict,
+    proof: Proof,
+    mlflow_version: str,
+    made: Provenance,
 ) -> StageReport:
-    """Where the model answers, that it answers as offline, and why this version does."""
+    """Where the model answers, that it answers as offline, why this version does, and what it was made from."""
     return StageReport(
         Deployment(model=version.model, version=version.version, sha256=version.sha256, url=proof.url),
         f"{version.version}-{version.sha256[:12]}",
@@ -155,6 +162,7 @@ def report(
             "decision": verdict.reason,
             "example_request": dg.MetadataValue.md(f"```\n{proof.example}\n```"),
             "mlflow_version": dg.MetadataValue.url(mlflow_version),
+            **provenance_metadata(made),
         },
         checks=[
             dg.AssetCheckResult(

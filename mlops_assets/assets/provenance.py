@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 from pydantic import ValidationError
 
 from mlops_assets.assets.handles import RawData, handle_key
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
     from resources.tracking.mlflow_tracking import Tracking
 
+SHOWN_OBJECTS = 1000
 # The tag of a version that has the snapshot of a stage; that of the training is named as a whole
 SNAPSHOT_TAGS = {
     "prepared_data": "prepared_data_version",
@@ -79,6 +81,20 @@ def provenance_of(model: str, version: str, lake: Lake, tracking: Tracking) -> P
         objects=raw.objects if raw else (),
     )
     return made.model_copy(update={"missing": tuple(_missing(made, tags))})
+
+
+def provenance_metadata(made: Provenance) -> dict[str, Any]:
+    """The same for Dagster's page of an asset; what is not known is left out, and said."""
+    rows = "".join(f"\n| {item.stage} | {item.snapshot} |" for item in made.snapshots)
+    found: dict[str, Any] = {
+        "made_from": dg.MetadataValue.md(f"| stage | snapshot |\n|---|---|{rows}") if rows else None,
+        "made_by_run": dg.MetadataValue.dagster_run(made.dagster_run) if made.dagster_run else None,
+        "git_commit": made.git_commit,
+        "source": made.source,
+        "source_objects": dg.MetadataValue.json([item.model_dump() for item in made.objects[:SHOWN_OBJECTS]]),
+        "not_known": "; ".join(made.missing) or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _snapshots(lake: Lake, model: str, tags: Mapping[str, str]) -> Iterator[MadeFrom]:

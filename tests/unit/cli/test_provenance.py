@@ -81,6 +81,15 @@ def test_an_answer_leads_to_the_objects_it_was_learned_from(here: Platform) -> N
     assert [what for what in made["missing"] if "commit" not in what] == []
 
 
+def test_the_page_of_the_deployment_shows_it_too(asked: Platform) -> None:
+    [event] = asked.instance.fetch_materializations(dg.AssetKey([asked.model, "deployment"]), limit=1).records
+    shown = {name: value.value for name, value in (event.asset_materialization or pytest.fail()).metadata.items()}
+    assert shown["made_by_run"] == event.run_id
+    assert "| trained_model | " in shown["made_from"]
+    assert shown["git_commit"]
+    assert [item["key"] for item in shown["source_objects"]] == ["weather/a.csv", "weather/b.csv"]
+
+
 def test_people_read_the_same(here: Platform) -> None:
     result = call("lineage", "one", "--model", here.model, "--day", f"{datetime.now(UTC):%Y-%m-%d}")
     assert result.exit_code == 0, result.output

@@ -150,3 +150,4 @@ def test_the_commit_is_known_in_a_work_tree_and_unknown_elsewhere(tmp_path: Path
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_commit())
     monkeypatch.setattr(environment, "PROJECT", tmp_path)
     assert git_commit() == "unknown"
+    assert git_commit({"MLOPS_REVISION": "a" * 40}) == "a" * 40
