@@ -10,9 +10,10 @@ from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
 from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import MODEL, SHA256, VERSION
 from resources.lake.lake import Lake
+from resources.serving.cluster_services import ClusterServices
 from resources.serving.golden_rows import Endpoint
-from resources.serving.kserve_api import InferenceServices
-from resources.serving.kserve_manifest import covers, inference_service, service_name
+from resources.serving.kserve_manifest import KSERVE, inference_service
+from resources.serving.predictor_pod import covers, service_name
 from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class KServe(ServingTarget):
     ready_within_s: int = 300
 
     @property
-    def services(self) -> InferenceServices:
+    def services(self) -> ClusterServices:
         """The InferenceServices beside this pod."""
-        return InferenceServices(in_cluster())
+        return ClusterServices(KSERVE, in_cluster())
 
     def exclusive(self, model: str) -> AbstractContextManager[None]:
         """Of two that replace a service at once, Kubernetes refuses one by its resource version."""

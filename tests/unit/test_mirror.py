@@ -28,8 +28,9 @@ TESTED_ELSEWHERE = {
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
     "resources.serving.golden_rows": SERVER,
-    "resources.serving.kserve_api": "tests/unit/resources/serving/test_kserve_serving.py",
+    "resources.serving.cluster_services": "tests/unit/resources/kubernetes/test_api.py",
     "resources.serving.local_serving": SERVER,
+    "resources.serving.predictor_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
 }
 
 
