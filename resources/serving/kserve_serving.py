@@ -103,7 +103,7 @@ class KServe(ServingTarget):
         size = sum(item.size for item in self.lake.store.stored(folder))
         replicas = 1 if suffix else self.replicas
         uri = f"{self.lake.uri}/{folder}"
-        return inference_service(
+        return self._object(
             name,
             model,
             version,
@@ -123,12 +123,21 @@ class KServe(ServingTarget):
         services.apply(manifest)
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
+        service, port = self._service(name)
         return Endpoint(
-            url=f"http://{name}-predictor.{namespace}",
+            url=f"http://{service}.{namespace}" if port == 80 else f"http://{service}.{namespace}:{port}",
             model=model,
             public_url=self.public_url and public_address(self.public_url, name, namespace),
-            forward=f"kubectl port-forward -n {namespace} service/{name}-predictor 8080:80",
+            forward=f"kubectl port-forward -n {namespace} service/{service} 8080:{port}",
         )
+
+    def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
+        """The object that serves a version; it is given what `inference_service` is."""
+        return inference_service(*arguments, **settings)
+
+    def _service(self, name: str) -> tuple[str, int]:
+        """The Service of such an object, and its port for HTTP."""
+        return f"{name}-predictor", 80
 
 
 def public_address(pattern: str, service: str, namespace: str) -> str:

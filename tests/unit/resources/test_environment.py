@@ -33,6 +33,7 @@ PRODUCTION = {
         ({"MLFLOW_UI_URL": "https://me:secret@mlflow"}, r"^MLFLOW_UI_URL holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
         ({"SERVING_URL": "https://models"}, r"SERVING_URL is 'https://models'.*write \{service\}"),
+        ({"SERVING_OPERATOR": "knative"}, r"SERVING_OPERATOR is 'knative'; set it to kserve .* or seldon"),
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
         ({"MLOPS_ALERT_WEBHOOK": "hooks.slack.com/services/kept"}, r"^MLOPS_ALERT_WEBHOOK is no[^k]*; give[^k]*\.$"),
         ({"MLOPS_SPACE": "Ann"}, "MLOPS_SPACE is 'Ann'; give a letter, .*, such as ann"),
