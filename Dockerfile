@@ -65,6 +65,7 @@ CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "3030", "-m", "ml
 FROM dagster AS platform
 COPY --from=code / ./
 ARG VERSION=0.1.0 REVISION=unknown
+ENV MLOPS_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="mlops-platform" \
       org.opencontainers.image.description="Dagster code location, run and step pods, and the MLflow server; no torch" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}" \
@@ -74,6 +75,7 @@ FROM dagster AS trainer
 COPY --from=trainer-packages /opt/torch /opt/venv
 COPY --from=code / ./
 ARG VERSION=0.1.0 REVISION=unknown
+ENV MLOPS_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="mlops-trainer" \
       org.opencontainers.image.description="The platform with torch and CUDA, for pods that train networks" \
       org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}" \

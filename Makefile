@@ -77,7 +77,7 @@ CONTAINER ?= docker
 # changes code alone leaves the layers of packages as they are in registries and on nodes
 EPOCH = $(shell git log -1 --format=%ct -- Dockerfile images 2>/dev/null || echo 0)
 BUILD = SOURCE_DATE_EPOCH=$(EPOCH) $(CONTAINER) build $(if $(findstring podman,$(CONTAINER)),--timestamp $(EPOCH)) $(BUILD_FLAGS) \
-  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
+  --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null || echo unknown)
 images: ## the images mlops-platform, mlops-trainer and mlops-predictor (CONTAINER=podman to build with podman)
 	$(BUILD) --target platform --tag localhost/mlops-platform:latest .
 	$(BUILD) --target trainer --tag localhost/mlops-trainer:latest .

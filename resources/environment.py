@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -39,6 +39,7 @@ class Environment(Value):
     predictor_image: str | None = None
     trainer_image: str | None = None
     predictor_replicas: int = 2
+    serving_operator: Literal["kserve", "seldon"] = "kserve"
     serving_grpc_port: int | None = None
     serving_max_body_mib: int = 8
     serving_max_rows: int = 100_000
@@ -81,6 +82,7 @@ class Environment(Value):
             serving_port=serving_port,
             predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
             trainer_image=variables["MLOPS_TRAINER_IMAGE"] if name == "production" else None,
+            serving_operator=_serving_operator(variables),
             predictor_replicas=_positive(variables, "MLOPS_PREDICTOR_REPLICAS", 2, "how many pods serve a model"),
             serving_grpc_port=_port(variables, "SERVING_GRPC_PORT") if variables.get("SERVING_GRPC_PORT") else None,
             serving_max_body_mib=_positive(variables, "SERVING_MAX_BODY_MIB", 8, "the MiB of the largest request"),
@@ -97,7 +99,7 @@ class Environment(Value):
 
     @property
     def production(self) -> bool:
-        """Whether this is a cluster: a pod for each step, and models served by KServe."""
+        """Whether this is a cluster: a pod for each step, and models served by KServe or Seldon."""
         return self.predictor_image is not None
 
     @property
@@ -152,12 +154,14 @@ def user_name() -> str:
         return f"uid{os.getuid()}"
 
 
-def git_commit() -> str:
-    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`."""
+def git_commit(variables: Mapping[str, str] = os.environ) -> str:
+    """The commit of the code, `+changes` where the work tree differs from it, or `unknown`; an image knows its own."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
+    if variables.get("MLOPS_REVISION"):
+        return variables["MLOPS_REVISION"]
     try:
         commit, changes = git("rev-parse", "HEAD").strip(), git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
@@ -171,6 +175,14 @@ def _without_login(uri: str | None, name: str = "MLFLOW_TRACKING_URI") -> str | 
         what = f"{name} holds a login, which every link to MLflow would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     return uri
+
+
+def _serving_operator(variables: Mapping[str, str]) -> Literal["kserve", "seldon"]:
+    match variables.get("SERVING_OPERATOR") or "kserve":
+        case "kserve" | "seldon" as known:
+            return known
+        case other:
+            raise SpecError(f"SERVING_OPERATOR is {other!r}", remedy="set it to kserve (or not at all) or seldon")
 
 
 def _serving_url(pattern: str | None) -> str | None:

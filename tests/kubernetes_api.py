@@ -84,9 +84,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def selected(selector: str, labels: dict[str, str]) -> bool:
-    """Whether a label selector of `a=b` and `a in (b, c)` finds these labels."""
+    """Whether a label selector of `a`, `a=b` and `a in (b, c)` finds these labels."""
     for part in re.findall(r"[^,(]+(?:\([^)]*\))?", selector):
         name, _, value = part.replace(" in ", "=").partition("=")
-        if labels.get(name.strip()) not in [choice.strip() for choice in value.strip("() ").split(",")]:
+        if "=" not in part and " in " not in part:
+            if name.strip() not in labels:
+                return False
+        elif labels.get(name.strip()) not in [choice.strip() for choice in value.strip("() ").split(",")]:
             return False
     return True

@@ -13,6 +13,7 @@ import dagster as dg
 
 from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, compare_with_champion, older_data
 from mlops_assets.assets.handles import Comparison, Deployment, RegisteredModel
+from mlops_assets.assets.provenance import provenance_metadata, provenance_of
 from mlops_assets.assets.stage import StageConfig, StageReport, check, stage
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.plots import scores_of_both
@@ -22,8 +23,9 @@ from resources.lake.lake import Lake
 from resources.serving.golden_rows import Proof, RolloutStep
 from resources.serving.live_traffic import LiveTraffic
 from resources.serving.serving_target import ServingTarget
+from resources.tracking.alias_ledger import actor
 from resources.tracking.mlflow_tracking import Tracking
-from resources.tracking.model_registry import RegisteredVersion, actor
+from resources.tracking.model_registry import RegisteredVersion
 
 CODE_VERSION = "2"
 
@@ -102,7 +104,10 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             if version.version != registered_model.version:  # the entry is missing only if its run ended before
                 evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
             tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)
-        shown = {"rollout": steps_table(proof)}
+        shown = {
+            "rollout": steps_table(proof),
+            **provenance_metadata(provenance_of(spec.model, str(version.version), lake, tracking)),
+        }
         if proof.pairs:
             with tempfile.TemporaryDirectory() as draft, tracking.run(spec.model, context) as run:
                 plot = Path(draft, "scores.png")
@@ -173,7 +178,7 @@ def report(
     mlflow_version: str,
     shown: dict[str, Any],
 ) -> StageReport:
-    """Where the model answers, that it answers as offline, and why this version does."""
+    """Where the model answers, that it answers as offline, and why this version does; `shown` is shown beside that."""
     return StageReport(
         Deployment(model=version.model, version=version.version, sha256=version.sha256, url=proof.url),
         f"{version.version}-{version.sha256[:12]}",

@@ -14,9 +14,10 @@ from resources.environment import git_commit
 from resources.lake.digests import sha256
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
+from resources.tracking.alias_ledger import actor
 from resources.tracking.mlflow_model import save_onnx
 from resources.tracking.mlflow_tracking import Tracking
-from resources.tracking.model_registry import RegisteredVersion, actor
+from resources.tracking.model_registry import RegisteredVersion
 
 CODE_VERSION = "2"
 

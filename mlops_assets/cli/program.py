@@ -1,5 +1,7 @@
 """The commands of `mlops-assets`, their arguments and help. What they do stands in the other modules.
 
+Those about models in service are in model_commands.py.
+
 Exit status: 0 all is well, 1 something was found or failed, 2 the command was called wrongly.
 """
 
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlops_assets.cli.model_commands import MODEL_COMMANDS
 from mlops_assets.ml.errors import MlopsError
 
 if TYPE_CHECKING:
@@ -181,33 +184,8 @@ def retention(delete: bool, days: float, keep_versions: int | None) -> None:
         click.echo(line)
 
 
-@main.command()
-def models() -> None:
-    """List models: defined by a YAML, served, or orphaned: served or registered, and defined by none.
-
-    Those of the own space; MLOPS_SPACE names another, `production` that of production. In a cluster call it in a pod
-    that may ask Kubernetes.
-    """
-    from mlops_assets.cli.upkeep import models as lines
-
-    for line in lines():
-        click.echo(line)
-
-
-@main.command()
-@click.argument("name")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes to the ledger.")
-@click.option("--yes", is_flag=True, help="Also when a YAML defines the model; its next run deploys it again.")
-def retire(name: str, reason: str, yes: bool) -> None:
-    """Take model NAME out of service: its endpoint goes down, and its aliases are taken off.
-
-    It is for models whose YAML was deleted or renamed. The versions stay in MLflow. Called again, it completes what
-    was interrupted. In a cluster start the job retire_model, which does the same.
-    """
-    from mlops_assets.cli.upkeep import retire as lines
-
-    for line in lines(name, reason, even_if_defined=yes):
-        click.echo(line)
+for command in MODEL_COMMANDS:
+    main.add_command(command)
 
 
 def _count(number: int, noun: str) -> str:

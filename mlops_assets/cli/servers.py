@@ -70,4 +70,5 @@ def _elsewhere(environment: Environment) -> Iterator[str]:
     if environment.mlflow_uri:
         yield f"mlflow: {environment.mlflow_uri}, which MLFLOW_TRACKING_URI names, is not run here"
     if environment.production:
-        yield "serving: KServe serves (MLOPS_ENV is production)"
+        operator = {"kserve": "KServe", "seldon": "Seldon"}[environment.serving_operator]
+        yield f"serving: {operator} serves (MLOPS_ENV is production)"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mlops_assets.components.retirement import ModelState
     from resources.lake.lake import Lake
     from resources.serving.serving_target import ServingTarget
     from resources.tracking.mlflow_tracking import Tracking
@@ -40,13 +41,16 @@ def retention(
         yield from retain(instance, lake, Tracking(uri=environment.mlflow_uri, lake=lake), config).lines()
 
 
-def models() -> Iterator[str]:
-    """A line for each model: whether a YAML defines it, what is served, and which versions have an alias."""
+def models() -> list[ModelState]:
+    """What there is of each model: whether a YAML defines it, what is served, and which versions have an alias."""
     from mlops_assets.components.defined_models import defined_models
     from mlops_assets.components.retirement import model_states
 
-    serving, tracking, lake = _outside_world()
-    found = model_states(serving, tracking, lake, defined_models())
+    return model_states(*outside_world(), defined_models())
+
+
+def told(found: Sequence[ModelState]) -> Iterator[str]:
+    """A line for each model."""
     width = max((len(model.name) for model in found), default=0)
     for model in found:
         served = f"serves version {model.served}" if model.served else "is not served"
@@ -66,18 +70,35 @@ def retire(name: str, reason: str, *, even_if_defined: bool) -> Iterator[str]:
     from mlops_assets.components.defined_models import defined_models
     from resources.environment import user_name
 
-    serving, tracking, lake = _outside_world()
+    serving, tracking, lake = outside_world()
     by = f"user {user_name()}"
     yield from retirement.retire(
         name, reason, by, serving, tracking, lake, defined=defined_models(), even_if_defined=even_if_defined
     )
 
 
-def _outside_world() -> tuple[ServingTarget, Tracking, Lake]:
+def rollback(name: str, version: int, reason: str) -> Iterator[str]:
+    """Make a registered version champion again; what was done, a line each.
+
+    Raises:
+        MlopsError: it is refused, and nothing was changed.
+    """
+    from mlops_assets.components.defined_models import defined_spec
+    from mlops_assets.components.rollback import roll_back
+    from resources.environment import user_name
+
+    spec = defined_spec(name)
+    log = spec.deploy.inference_log if spec else None
+    yield from roll_back(name, version, reason, f"user {user_name()}", *outside_world(), log)
+
+
+def outside_world() -> tuple[ServingTarget, Tracking, Lake]:
+    """Where models are served, tracked and kept, as the environment says."""
     from resources.environment import Environment
     from resources.serving.choose_target import serving_target
     from resources.tracking.mlflow_tracking import Tracking
 
     environment = Environment.read()
     lake = environment.lake()
-    return serving_target(environment, lake), Tracking(uri=environment.mlflow_uri, lake=lake), lake
+    tracking = Tracking(uri=environment.mlflow_uri, ui_url=environment.mlflow_ui_url, lake=lake)
+    return serving_target(environment, lake), tracking, lake

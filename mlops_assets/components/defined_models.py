@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mlops_assets.components.read_yaml import read_yaml
+from mlops_assets.ml.errors import SpecError
+from mlops_assets.spec.load_spec import load_spec
+
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from mlops_assets.spec.model_spec import ModelSpec
 
 DEFS = Path(__file__).parent.parent / "defs"
 FILE = "defs.yaml"
@@ -28,6 +34,29 @@ def defined_models(root: Path = DEFS) -> dict[str, str]:
         for name in _names(file):
             found.setdefault(name, str(file))
     return found
+
+
+def defined_spec(model: str, root: Path = DEFS) -> ModelSpec | None:
+    """The spec of a model, None where no YAML defines it by this name.
+
+    Raises:
+        SpecError: its YAML is broken.
+    """
+    for file in model_files(root):
+        if model not in _names(file):
+            continue
+        for document in _documents(file):
+            attributes = document.value.get("attributes") if isinstance(document.value, dict) else None
+            if isinstance(attributes, dict) and attributes.get("model") == model:
+                return load_spec(attributes, document.source_position_tree, str(file))
+    return None
+
+
+def _documents(file: Path) -> list[Any]:
+    try:
+        return read_yaml(file.read_text(), str(file))
+    except yaml.YAMLError as error:
+        raise SpecError("this is no YAML", where=str(file), remedy="mlops-assets check says where") from error
 
 
 def defines_others(file: Path, models: Collection[str]) -> bool:

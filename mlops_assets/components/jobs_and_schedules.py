@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_assets.components.rollback import rollback_job
 from mlops_assets.ml.data.windows import FORMATS
 from resources.kubernetes.labels import MODEL
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def jobs(spec: ModelSpec) -> list[Any]:
-    """The whole life cycle as one job, and as one that can be backfilled where the source has partitions."""
+    """The whole life cycle as one job, as one that can be backfilled where the source has partitions, and the way back
+    to another version.
+    """
     selection, tags = dg.AssetSelection.groups(spec.model), {MODEL: spec.model}
     made = [dg.define_asset_job(spec.model, selection=selection, tags=tags, description=spec.description or None)]
     if spec.source.start is not None:
@@ -23,7 +26,7 @@ def jobs(spec: ModelSpec) -> list[Any]:
         config = _up_to_partition(spec.model, spec.source)
         name = f"{spec.model}_by_{by}"
         made.append(dg.define_asset_job(name, selection=selection, tags=tags, config=config, description=description))
-    return made
+    return [*made, rollback_job(spec)]
 
 
 def _up_to_partition(model: str, source: Source) -> dg.PartitionedConfig[Any]:

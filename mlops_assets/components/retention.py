@@ -16,7 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.stage import as_dagster_failure
-from mlops_assets.spec.model_spec import RETENTION_JOB
+from mlops_assets.spec.model_spec import RETENTION_JOB, ROLLBACK_SUFFIX
 from resources.lake.lake import Lake
 from resources.lake.lake_lock import lake_lock
 from resources.lake.retention import (
@@ -223,14 +223,15 @@ def run_in_progress(instance: dg.DagsterInstance, name: str, models: Set[str], s
     """The run that may be at work on a model, or None. One of which nobody knows what it is about may be."""
     for run in runs_in_progress(instance, since):
         keys: Iterable[dg.AssetKey] = run.asset_selection or ()
-        about = {key.path[0] for key in keys} or {run.job_name, *_without_partition(run.job_name)} & models
+        about = {key.path[0] for key in keys} or {run.job_name, *_without_suffix(run.job_name)} & models
         if name in about or not about:
             return f"run {run.run_id} is in progress ({run.status.value}); terminate it if it is dead"
     return None
 
 
-def _without_partition(job: str) -> list[str]:
-    return [job.removesuffix(suffix) for suffix in ("_by_day", "_by_month") if job.endswith(suffix)]
+def _without_suffix(job: str) -> list[str]:
+    suffixes = ("_by_day", "_by_month", ROLLBACK_SUFFIX)
+    return [job.removesuffix(suffix) for suffix in suffixes if job.endswith(suffix)]
 
 
 def used_since(lake: Lake, name: str, model: ModelObjects) -> str | None:

@@ -19,8 +19,8 @@ from mlops_assets.ml.values import Value, did_you_mean
 from mlops_assets.spec.model_spec import RETIREMENT_JOB
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
+from resources.tracking.alias_ledger import actor
 from resources.tracking.mlflow_tracking import Tracking
-from resources.tracking.model_registry import actor
 
 JOB = RETIREMENT_JOB
 ALIASES = (CHAMPION, "challenger")

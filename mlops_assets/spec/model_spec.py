@@ -180,6 +180,7 @@ class Deploy(Value):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
+ROLLBACK_SUFFIX = "_rollback"  # after a model's name in that of a job of it
 # Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, the spaces
 FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "spaces")
 
@@ -208,7 +209,7 @@ class ModelSpec(Value):
     def _parts_fit(self) -> Self:
         known = ", ".join(self.columns)
         event_time = self.source.event_time
-        if self.model in (RETENTION_JOB, RETIREMENT_JOB):
+        if self.model in (RETENTION_JOB, RETIREMENT_JOB) or self.model.endswith(ROLLBACK_SUFFIX):
             raise problem(
                 "model", f"{self.model} is a job of the platform, and a model's job has its name; take another"
             )

@@ -7,6 +7,7 @@ VERSION = "mlops.dev/version"
 SHA256 = "mlops.dev/sha256"
 ARTIFACT = "mlops.dev/artifact"
 SPEC_SHA256 = "mlops.dev/spec-sha256"
+LOG_POLICY = "mlops.dev/log-policy"  # what is kept of its requests, as JSON
 POD_POLICY = "mlops.dev/pod"  # op tag: a PodPolicy for the executor
 
 RUN_ID = "dagster/run-id"

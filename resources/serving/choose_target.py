@@ -1,4 +1,4 @@
-"""Which serving target an environment has: KServe in a cluster, and a server of this machine elsewhere."""
+"""Which serving target an environment has: KServe or Seldon in a cluster, and a server of this machine elsewhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
     if environment.predictor_image is None:
         return local_serving(environment)
     from resources.serving.kserve_serving import KServe
+    from resources.serving.seldon_serving import Seldon
 
-    return KServe(
+    operator = Seldon if environment.serving_operator == "seldon" else KServe
+    return operator(
         lake=lake,
         image=environment.predictor_image,
         replicas=environment.predictor_replicas,

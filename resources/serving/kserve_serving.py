@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
+from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.api import in_cluster
-from resources.kubernetes.labels import MODEL, SHA256, VERSION
+from resources.kubernetes.labels import LOG_POLICY, MODEL, SHA256, VERSION
 from resources.lake.lake import Lake
+from resources.serving.cluster_services import ClusterServices
 from resources.serving.golden_rows import Endpoint
-from resources.serving.kserve_api import InferenceServices
-from resources.serving.kserve_manifest import covers, inference_service, service_name
+from resources.serving.kserve_manifest import KSERVE, inference_service
+from resources.serving.predictor_pod import covers, service_name
 from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ class KServe(ServingTarget):
     ready_within_s: int = 300
 
     @property
-    def services(self) -> InferenceServices:
+    def services(self) -> ClusterServices:
         """The InferenceServices beside this pod."""
-        return InferenceServices(in_cluster())
+        return ClusterServices(KSERVE, in_cluster())
 
     def exclusive(self, model: str) -> AbstractContextManager[None]:
         """Of two that replace a service at once, Kubernetes refuses one by its resource version."""
@@ -56,7 +58,9 @@ class KServe(ServingTarget):
         if service is None:
             return None
         metadata = {key: service["metadata"][key] for key in ("name", "labels", "annotations")}
-        version = ServedVersion.of(metadata["annotations"][VERSION], metadata["annotations"][SHA256])
+        about = metadata["annotations"]
+        log = InferenceLogPolicy.model_validate_json(about[LOG_POLICY]) if LOG_POLICY in about else None
+        version = ServedVersion.of(about[VERSION], about[SHA256], log)
         manifest = {key: service[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
         return RunningVersion(**version.model_dump(), manifest=manifest)
 
@@ -102,7 +106,7 @@ class KServe(ServingTarget):
         size = sum(item.size for item in self.lake.store.stored(folder))
         replicas = 1 if suffix else self.replicas
         uri = f"{self.lake.uri}/{folder}"
-        return inference_service(
+        return self._object(
             name,
             model,
             version,
@@ -123,12 +127,21 @@ class KServe(ServingTarget):
         services.apply(manifest)
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
+        service, port = self._service(name)
         return Endpoint(
-            url=f"http://{name}-predictor.{namespace}",
+            url=f"http://{service}.{namespace}" if port == 80 else f"http://{service}.{namespace}:{port}",
             model=model,
             public_url=self.public_url and public_address(self.public_url, name, namespace),
-            forward=f"kubectl port-forward -n {namespace} service/{name}-predictor 8080:80",
+            forward=f"kubectl port-forward -n {namespace} service/{service} 8080:{port}",
         )
+
+    def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
+        """The object that serves a version; it is given what `inference_service` is."""
+        return inference_service(*arguments, **settings)
+
+    def _service(self, name: str) -> tuple[str, int]:
+        """The Service of such an object, and its port for HTTP."""
+        return f"{name}-predictor", 80
 
 
 def public_address(pattern: str, service: str, namespace: str) -> str:

@@ -124,8 +124,11 @@ class Rollout:
         assert self.live
         policy = self.live.policy
         logged = logged_requests(self.live.store, self.live.model, before.version, policy.replay_requests)
-        hidden = (*before.log.leave_out, *before.log.hash) if before.log else ()
-        if reason := not_replayable(logged.requests, self.signature.inputs, hidden):
+        if before.log is None:
+            self._reached("replayed", f"no: it is not known what the log of version {before.version} keeps")
+        elif reason := not_replayable(
+            logged.requests, self.signature.inputs, (*before.log.leave_out, *before.log.hash)
+        ):
             self._reached("replayed", f"no: {reason}")
         elif not logged.requests:
             self._reached("replayed", f"no: of version {before.version} no request is logged")

@@ -3,10 +3,10 @@
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
@@ -17,6 +17,7 @@ from resources.environment import Environment
 from resources.lake.digests import sha256
 from resources.lake.lake import Lake
 from resources.lake.space import split_name
+from resources.tracking.alias_ledger import AliasLedger
 from resources.tracking.mlflow_errors import translate_errors
 from resources.tracking.tracked_run import TrackedRun
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+Found = TypeVar("Found")
 NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -108,23 +110,21 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             TrackingRefused: the version was not registered by this platform, so that nothing is known of it.
         """
         found = self._aliased(model, alias)
-        version = _registered(found) if found else None
-        if found and version is None:
-            what = f"Version {found.version} of {found.name}, which has the alias {alias} in MLflow"
-            detail = "it has no run, or no tag sha256 with the digest of an artifact"
-            remedy = f"take the alias {alias} off in MLflow, or point it at a version of this platform"
-            raise TrackingRefused(f"{what}, was not registered here: {detail}", remedy=remedy)
-        return version
+        remedy = f"take the alias {alias} off in MLflow, or point it at a version of this platform"
+        return found and _ours(found, f", which has the alias {alias} in MLflow,", remedy)
+
+    @translate_errors
+    def numbered(self, model: str, version: int) -> RegisteredVersion | None:
+        """The version with a number, or None.
+
+        Raises:
+            TrackingRefused: it was not registered by this platform, so that nothing is known of it.
+        """
+        found = _unless_missing(lambda: self.client.get_model_version(self.lake.name_of(model), str(version)))
+        return found and _ours(found, " in MLflow", "name a version of this platform")
 
     def _aliased(self, model: str, alias: str) -> "ModelVersion | None":
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_model_version_by_alias(self.lake.name_of(model), alias)
-        except MlflowException as error:
-            if error.error_code in NO_SUCH_THING:
-                return None
-            raise
+        return _unless_missing(lambda: self.client.get_model_version_by_alias(self.lake.name_of(model), alias))
 
     @translate_errors
     def tags_of(self, version: RegisteredVersion) -> dict[str, str]:
@@ -144,14 +144,10 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         return {split_name(name)[0]: self._versions(name) for name in names}
 
     def _versions(self, name: str) -> "list[VersionTags]":
-        from mlflow.exceptions import MlflowException
-
-        try:
-            aliases = self.client.get_registered_model(name).aliases
-        except MlflowException as error:
-            if error.error_code in NO_SUCH_THING:
-                return []
-            raise
+        known = _unless_missing(lambda: self.client.get_registered_model(name))
+        if known is None:
+            return []
+        aliases = known.aliases
         found, token = list[VersionTags](), None
         while token != "":
             page = self.client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
@@ -219,8 +215,8 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         Both happen under the model's lock, so that the ledger has the moves in the order in which they were made.
         """
         with self.lake.lock(version.model) as held:
-            written = self._last_written(version.model, alias)
-            before = self._aliased(version.model, alias)
+            ledger = AliasLedger(self.lake, version.model)
+            written, before = ledger.last_version(alias), self._aliased(version.model, alias)
             if before is None or int(before.version) != version.version:
                 held.check()
                 self.client.set_registered_model_alias(self.lake.name_of(version.model), alias, str(version.version))
@@ -228,16 +224,13 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             elif written == version.version:
                 return
             # An alias that was moved by a run that died before it wrote so is written down by the next one
-            entry = {"alias": alias, "version": version.version, "sha256": version.sha256, "reason": reason}
-            entry |= {"actor": actor, "previous_version": written, "evidence": evidence}
-            self.lake.append(f"{version.model}/ledger", entry)
+            ledger.write(alias, version.version, version.sha256, reason, actor, written, evidence)
 
     @translate_errors
     def remove_alias(self, model: str, alias: str, reason: str, actor: str) -> int | None:
         """Take an alias off and write that to the ledger; the version that had it, None where it was off already."""
         with self.lake.lock(model) as held:
-            before = self._aliased(model, alias)
-            written = self._last_written(model, alias)
+            before, written = self._aliased(model, alias), AliasLedger(self.lake, model).last_version(alias)
             if before is not None:
                 held.check()
                 self.client.delete_registered_model_alias(self.lake.name_of(model), alias)
@@ -249,13 +242,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
 
     def write_removal(self, model: str, alias: str, reason: str, actor: str, previous: int | None) -> None:
         """Write to the ledger that no version has an alias any more."""
-        entry = {"alias": alias, "version": None, "sha256": None, "reason": reason}
-        self.lake.append(f"{model}/ledger", entry | {"actor": actor, "previous_version": previous, "evidence": {}})
-
-    def _last_written(self, model: str, alias: str) -> int | None:
-        """The version that has an alias as the ledger says."""
-        entries = self.lake.entries(f"{model}/ledger")
-        return next((entry["version"] for entry in reversed(entries) if entry["alias"] == alias), None)
+        AliasLedger(self.lake, model).write(alias, None, None, reason, actor, previous, {})
 
     @translate_errors
     def download(self, version: RegisteredVersion, folder: Path) -> Path:
@@ -284,6 +271,26 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         return f"{self.page}/#/models/{self.lake.name_of(version.model)}/versions/{version.version}"
 
 
+def _unless_missing(ask: Callable[[], Found]) -> Found | None:
+    """What MLflow answers, None where it has no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in NO_SUCH_THING:
+            return None
+        raise
+
+
+def _ours(version: "ModelVersion", told: str, remedy: str) -> RegisteredVersion:
+    found = _registered(version)
+    if found is None:
+        what = f"Version {version.version} of {version.name}{told} was not registered here"
+        raise TrackingRefused(f"{what}: it has no run, or no tag sha256 with the digest of an artifact", remedy=remedy)
+    return found
+
+
 def _registered(version: "ModelVersion") -> RegisteredVersion | None:
     """A version that this platform has registered, None for any other."""
     digest = version.tags.get("sha256", "")
@@ -291,11 +298,3 @@ def _registered(version: "ModelVersion") -> RegisteredVersion | None:
         return None
     _, model = split_name(version.name)
     return RegisteredVersion(model=model, version=int(version.version), sha256=digest, run_id=version.run_id)
-
-
-def actor(run: dg.DagsterRun) -> str:
-    """Who moves an alias: the user of the run, or the automation that started it."""
-    for tag in ("user", "dagster/schedule_name", "dagster/sensor_name"):
-        if tag in run.tags:
-            return f"{tag.removeprefix('dagster/')} {run.tags[tag]}"
-    return f"run {run.run_id}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.cluster import K8S
 from tests.cluster.environment_copy import admit, as_list
 from tests.cluster.kubectl import kubectl
 
@@ -83,3 +84,12 @@ def test_run_and_step_pods_have_the_code_locations_image(environment: Copy) -> N
     assert variables["DAGSTER_CURRENT_IMAGE"] == code["image"] != "mlops-platform"
     [settings] = [item["data"] for item in environment.objects if item["metadata"]["name"] == "mlops-environment"]
     assert settings["MLOPS_PREDICTOR_IMAGE"].endswith(code["image"].partition("mlops-platform")[2])
+
+
+@pytest.mark.parametrize("environment", ["test"], indirect=True)
+@pytest.mark.parametrize("example", ["iris", "text"])
+def test_the_api_server_accepts_the_examples(environment: Copy, example: str) -> None:
+    made = kubectl("kustomize", str(K8S / "examples" / example))
+    command = ["apply", "--server-side", "--validate=strict", "--dry-run=server", "-o", "name", "-n"]
+    accepted = kubectl(*command, environment.namespace, "-f", "-", stdin=made).split()
+    assert [name for name in accepted if name.startswith("inferenceservice.serving.kserve.io/")]

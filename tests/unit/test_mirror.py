@@ -9,8 +9,11 @@ UNIT = PROJECT / "tests" / "unit"
 SERVER = "tests/integration/test_serving.py"
 ROLLOUT = "tests/integration/test_rollout.py"
 ROUTES = "tests/unit/serving/test_routes.py"
+PROVENANCE = "tests/unit/cli/test_provenance.py"
 TESTED_ELSEWHERE = {
+    "mlops_assets.assets.provenance": PROVENANCE,
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
+    "mlops_assets.cli.labels": PROVENANCE,
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.http_answers": ROUTES,
     "mlops_assets.serving.limits": ROUTES,
@@ -26,9 +29,10 @@ TESTED_ELSEWHERE = {
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
     "resources.serving.golden_rows": SERVER,
-    "resources.serving.kserve_api": "tests/unit/resources/serving/test_kserve_serving.py",
+    "resources.serving.cluster_services": "tests/unit/resources/kubernetes/test_api.py",
     "resources.serving.live_traffic": ROLLOUT,
     "resources.serving.local_serving": SERVER,
+    "resources.serving.predictor_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.rollout": ROLLOUT,
     "resources.serving.serving_steps": "tests/unit/resources/serving/test_serving_target.py",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlops_assets.cli.upkeep import models, retention, retire
+from mlops_assets.cli.upkeep import told as lines_of
 from mlops_assets.ml.errors import SpecError, TrackingError
 from mlops_assets.serving.declaration import Declaration, ServedVersion
 from resources.lake.lake import Lake
@@ -75,7 +76,7 @@ def test_models_are_listed_and_an_orphan_is_retired(
     folder = tmp_path / "serving" / "models" / "ann--renamed"
     folder.mkdir(parents=True)
     Declaration(champion=ServedVersion(folder="1-a", sha256="a", version="1")).write(folder)
-    lines = {line.split()[0]: line for line in models()}
+    lines = {line.split()[0]: line for line in lines_of(models())}
     assert "renamed_too" not in lines
     assert lines["iris"].split()[1] == "defined"
     assert lines["renamed"].split("  ")[-1] == "serves version 1, 0 in MLflow"
@@ -84,7 +85,7 @@ def test_models_are_listed_and_an_orphan_is_retired(
     assert list(retire("renamed", "it was renamed", even_if_defined=False)) == [
         "renamed: version 1 is not served any more"
     ]
-    assert "renamed" not in {line.split()[0] for line in models()}
+    assert "renamed" not in {line.split()[0] for line in lines_of(models())}
     [entry] = Lake(uri=str(tmp_path / "lake"), cache="", space="ann").entries("renamed/ledger")
     assert (entry["alias"], entry["version"], entry["reason"]) == ("champion", None, "it was renamed")
     assert entry["actor"].startswith("user ")

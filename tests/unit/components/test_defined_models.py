@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.components.defined_models import defined_models, defines_others, model_files
+from mlops_assets.components.defined_models import defined_models, defined_spec, defines_others, model_files
+from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,19 @@ def test_a_broken_yaml_still_defines_its_model(tmp_path: Path) -> None:
         (tmp_path / folder / "defs.yaml").write_text(text)
     assert defined_models(tmp_path).keys() == {"first", "second", "third", "b"}
     assert defined_models().keys() >= {"iris", "flight_delay", "fraud_detection"}
+
+
+def test_the_spec_of_a_model_is_read_from_its_yaml(tmp_path: Path) -> None:
+    found = defined_spec("iris")
+    assert found is not None
+    assert found.model == "iris"
+    assert defined_spec("no_such_model") is None
+    (tmp_path / "defs.yaml").write_text("type: x\nattributes:\n  model: broken\n  typo: [\n")
+    with pytest.raises(SpecError, match=r"defs.yaml: this is no YAML; mlops-assets check says where"):
+        defined_spec("broken", tmp_path)
+    (tmp_path / "defs.yaml").write_text("type: x\nattributes:\n  model: broken\n  task: singing\n")
+    with pytest.raises(SpecError, match=r"defs.yaml:4: task: "):
+        defined_spec("broken", tmp_path)
 
 
 @pytest.mark.parametrize(

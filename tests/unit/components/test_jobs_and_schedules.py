@@ -17,13 +17,14 @@ def source(by: str, start: str | None) -> dict[str, Any]:
     return TIMED | {"source": {"uri": "w/*.csv", "event_time": "time", "partition_by": by, "start": start}}
 
 
-def test_a_model_has_one_job_with_its_name_and_description() -> None:
-    [job] = jobs(spec(description="Rain tomorrow"))
+def test_a_model_has_a_job_with_its_name_and_description_and_one_for_the_way_back() -> None:
+    job, rollback = jobs(spec(description="Rain tomorrow"))
     assert (job.name, job.description) == ("weather", "Rain tomorrow")
+    assert rollback.name == "weather_rollback"
 
 
 def test_partitions_without_a_start_make_no_job_for_backfills() -> None:
-    assert len(jobs(spec(**source("month", None)))) == 1
+    assert [job.name for job in jobs(spec(**source("month", None)))] == ["weather", "weather_rollback"]
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,16 @@ def test_nothing_of_a_model_goes_while_a_run_of_it_is_in_progress(once: Platform
 
 
 @pytest.mark.parametrize(
-    ("job", "busy"), [("m", True), ("m_by_month", True), ("other", False), ("everything", True), (JOB, False)]
+    ("job", "busy"),
+    [
+        ("m", True),
+        ("m_by_month", True),
+        ("m_rollback", True),
+        ("other_rollback", False),
+        ("other", False),
+        ("everything", True),
+        (JOB, False),
+    ],
 )
 def test_a_run_is_about_the_models_that_its_job_names_or_about_all(job: str, busy: bool) -> None:
     with dg.DagsterInstance.ephemeral() as instance:

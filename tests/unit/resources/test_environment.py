@@ -33,6 +33,7 @@ PRODUCTION = {
         ({"MLFLOW_UI_URL": "https://me:secret@mlflow"}, r"^MLFLOW_UI_URL holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
         ({"SERVING_URL": "https://models"}, r"SERVING_URL is 'https://models'.*write \{service\}"),
+        ({"SERVING_OPERATOR": "knative"}, r"SERVING_OPERATOR is 'knative'; set it to kserve .* or seldon"),
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
         ({"MLOPS_ALERT_WEBHOOK": "hooks.slack.com/services/kept"}, r"^MLOPS_ALERT_WEBHOOK is no[^k]*; give[^k]*\.$"),
         ({"MLOPS_SPACE": "Ann"}, "MLOPS_SPACE is 'Ann'; give a letter, .*, such as ann"),
@@ -150,3 +151,4 @@ def test_the_commit_is_known_in_a_work_tree_and_unknown_elsewhere(tmp_path: Path
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_commit())
     monkeypatch.setattr(environment, "PROJECT", tmp_path)
     assert git_commit() == "unknown"
+    assert git_commit({"MLOPS_REVISION": "a" * 40}) == "a" * 40

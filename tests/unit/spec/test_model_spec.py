@@ -136,6 +136,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("wrong direction", attributes("gate.at_least", gate__at_most=0.5), "gate.at_least", "better when greater"),
     ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
     ("name of a job", attributes(model="lake_retention"), "model", "take another"),
+    ("name of a model's job", attributes(model="weather_rollback"), "model", "take another"),
     ("name of a folder", attributes(model="served"), "model", "a folder of the lake"),
     ("name of another folder", attributes(model="spaces"), "model", "a folder of the lake"),
     ("unreachable", attributes(gate__at_least=1.5), "gate.at_least", "no model passes 1.5: the best"),

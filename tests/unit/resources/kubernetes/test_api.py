@@ -12,7 +12,8 @@ from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
 from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
-from resources.serving.kserve_api import InferenceServices
+from resources.serving.cluster_services import ClusterServices
+from resources.serving.kserve_manifest import KSERVE
 
 if TYPE_CHECKING:
     from tests.kubernetes_api import ApiServer
@@ -27,15 +28,15 @@ SERVICE = {
 
 @pytest.mark.parametrize("fault", [503, 429, 500, "lost"])
 def test_what_is_asked_is_asked_again_while_the_server_is_away(api_server: ApiServer, fault: int | str) -> None:
-    InferenceServices("mlops").apply(SERVICE)
+    ClusterServices(KSERVE, "mlops").apply(SERVICE)
     api_server.faults = [fault] * 6
-    found = InferenceServices("mlops").read("rain")
+    found = ClusterServices(KSERVE, "mlops").read("rain")
     assert found is not None
     assert found["spec"] == SERVICE["spec"]
 
 
 def test_what_is_not_there_is_not_asked_for_again(api_server: ApiServer) -> None:
-    assert InferenceServices("mlops").read("rain") is None
+    assert ClusterServices(KSERVE, "mlops").read("rain") is None
     assert api_server.requests == ["GET"]
 
 
@@ -82,7 +83,7 @@ def test_a_creation_is_given_up_where_the_server_stays_overloaded(api_server: Ap
 
 @pytest.mark.parametrize("fault", [503, "lost"])
 def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str) -> None:
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     api_server.faults = [404, fault] if fault == 503 else []  # nothing is there, and the creation is tried again
     services.apply(SERVICE)
     changed = SERVICE | {"spec": {"predictor": {"minReplicas": 2}}}
@@ -103,7 +104,7 @@ def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: in
 
 
 def test_what_another_has_changed_is_refused(api_server: ApiServer) -> None:
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     original = services.read
     stale = original("rain")
@@ -117,7 +118,7 @@ def test_what_another_has_changed_is_refused(api_server: ApiServer) -> None:
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
     for _ in range(10):
         Pods("mlops").training_job("t")
-        InferenceServices("mlops").read("rain")
+        ClusterServices(KSERVE, "mlops").read("rain")
     assert api_server.connections == 1
     assert len(api_server.requests) == 20
 
@@ -143,18 +144,18 @@ def restarted(api_server: ApiServer, code: int, restarts: int, **end: str) -> No
 def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_does_not(
     api_server: ApiServer, code: int, restarts: int, at_once: bool
 ) -> None:
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     restarted(api_server, code, restarts)
     looks: list[float] = []
     with pytest.raises(DeploymentError, match="its pod rain-1 ended"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("resources.serving.kserve_api.time.sleep", looks.append)
+        patch.setattr("resources.serving.cluster_services.time.sleep", looks.append)
         services.wait_until_ready("rain", 0.5)
     assert bool(looks) != at_once
 
 
 def test_why_a_predictor_ended_is_known_when_its_log_has_gone(api_server: ApiServer) -> None:
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     restarted(api_server, 65, 2, message="starting\nits golden rows differ\n")
     with pytest.raises(DeploymentError, match=r"its pod rain-1 ended: starting \| its golden rows differ"):
@@ -170,7 +171,7 @@ def test_a_log_of_a_node_that_does_not_answer_is_not_asked_for_again(api_server:
 
 @pytest.mark.parametrize("fault", [None, 503, "lost"])
 def test_a_service_gets_one_disruption_budget(api_server: ApiServer, fault: int | str | None) -> None:
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     services.keep_up("rain")  # nobody is there
     services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
     api_server.faults = [None, fault]  # the service is looked at, and the budget is made
@@ -200,7 +201,7 @@ def test_a_service_is_ready_when_its_deployment_has_pods_of_this_specification_a
 ) -> None:
     """Its own generation is 1, though the autoscaler has changed the Deployment since."""
     found = {"of": "this", "available": 2, "observed": 7, "Ready": "True"} | change
-    services = InferenceServices("mlops")
+    services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE | {"metadata": {"name": "rain", "annotations": {SPEC_SHA256: "this"}, "generation": 1}})
     [service] = api_server.objects.values()
     service["status"] = {"observedGeneration": 7, "conditions": [{"type": "Ready", "status": found["Ready"]}]}
@@ -225,7 +226,7 @@ def test_a_roll_out_while_the_api_server_is_away_says_so(api_server: ApiServer) 
     api_server.shutdown()
     api_server.server_close()
     with pytest.raises(DeploymentError, match="is away, and the InferenceService rain cannot be changed"):
-        InferenceServices("mlops").apply(SERVICE)
+        ClusterServices(KSERVE, "mlops").apply(SERVICE)
 
 
 @pytest.mark.parametrize(("status", "away"), [(503, True), (429, True), (404, False), (403, False)])

@@ -8,12 +8,13 @@ from resources.environment import Environment
 from resources.serving.choose_target import serving_target
 from resources.serving.kserve_serving import KServe
 from resources.serving.local_serving import LocalServing
+from resources.serving.seldon_serving import Seldon
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_one_machine_serves_by_itself_and_a_cluster_by_kserve(tmp_path: Path) -> None:
+def test_one_machine_serves_by_itself_and_a_cluster_by_kserve_or_seldon(tmp_path: Path) -> None:
     here = Environment.read({"MLOPS_HOME": str(tmp_path), "SERVING_PORT": "8123"})
     local = serving_target(here, here.lake())
     assert isinstance(local, LocalServing)
@@ -23,4 +24,9 @@ def test_one_machine_serves_by_itself_and_a_cluster_by_kserve(tmp_path: Path) ->
     there = Environment.read({"MLOPS_ENV": "production", "MLOPS_PREFIX": "team-b-", **needed})
     target = serving_target(there, there.lake())
     assert isinstance(target, KServe)
+    assert not isinstance(target, Seldon)
     assert (target.image, target.lake.uri, target.prefix) == ("predictor:1", "s3://b", "team-b-")
+    there = Environment.read({"MLOPS_ENV": "production", "SERVING_OPERATOR": "seldon", **needed})
+    target = serving_target(there, there.lake())
+    assert isinstance(target, Seldon)
+    assert (target.image, target.lake.uri) == ("predictor:1", "s3://b")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlops_assets.serving.declaration import ServedVersion
-from resources.serving.kserve_manifest import covers, disruption_budget, inference_service, service_name
+from resources.serving.kserve_manifest import KSERVE, inference_service
+from resources.serving.predictor_pod import covers, disruption_budget, service_name
 
 if TYPE_CHECKING:
     from typing import Any
@@ -90,7 +91,7 @@ def test_the_pods_of_a_service_are_in_several_zones_and_go_one_at_a_time() -> No
     predictor = service["spec"]["predictor"]
     assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 6)
     service["metadata"]["uid"] = "u-1"
-    budget = disruption_budget(service)
+    budget = disruption_budget(KSERVE, service)
     selected = {"matchLabels": {"serving.kserve.io/inferenceservice": "flight-delay"}}
     assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [selected] * 2
     assert (budget["spec"]["selector"], budget["spec"]["maxUnavailable"]) == (selected, 1)

@@ -101,6 +101,16 @@ def test_an_alias_on_a_foreign_version_is_told(
     assert tracking.by_alias(model, "champion") == ours
 
 
+def test_a_version_is_found_by_its_number(tracking: Tracking, client: MlflowClient, model: str, tmp_path: Path) -> None:
+    ours = register(tracking, model, tmp_path)
+    foreign_version(client, model)
+    assert tracking.numbered(model, 1) == ours
+    assert tracking.numbered(model, 3) is None
+    assert tracking.numbered(f"{model}x", 1) is None
+    with pytest.raises(TrackingRefused, match=f"Version 2 of {model} in MLflow was not registered here: .*; name a"):
+        tracking.numbered(model, 2)
+
+
 def test_a_version_whose_tag_lies_is_not_the_known_one(
     tracking: Tracking, client: MlflowClient, model: str, tmp_path: Path
 ) -> None:

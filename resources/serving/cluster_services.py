@@ -1,4 +1,4 @@
-"""What this project asks of the Kubernetes API about InferenceServices. Objects are dicts, as JSON has them."""
+"""What this project asks of the Kubernetes API about objects that serve models. Objects are dicts, as JSON has them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
-from resources.serving.kserve_manifest import API_VERSION, OF_SERVICE, covers, disruption_budget
+from resources.serving.predictor_pod import KindOfService, covers, disruption_budget
 
 MAX_RESTARTS = 3
+CONDITIONS = ("PredictorReady", "DeploymentsReady")  # of KServe and Seldon, about pods
 
 
-class InferenceServices:
-    """The InferenceServices of one namespace."""
+class ClusterServices:
+    """The objects of one kind in one namespace, each of which serves a model."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, kind: KindOfService, namespace: str) -> None:
         from kubernetes import client as untyped
 
         client: Any = untyped
-        self.namespace = namespace
+        self.kind, self.namespace = kind, namespace
         self._api = client.CustomObjectsApi(api_client())
         self._policy = client.PolicyV1Api(api_client())
-        self._services = (*API_VERSION.split("/"), namespace, "inferenceservices")
+        self._services = (*kind.api_version.split("/"), namespace, kind.plural)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """An InferenceService, or None when there is none."""
+        """A service, or None when there is none."""
         from kubernetes.client import ApiException
 
         try:
@@ -44,7 +45,7 @@ class InferenceServices:
         return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
     def apply(self, service: dict[str, Any]) -> None:
-        """Create an InferenceService, or replace the one of its name unless it is so already.
+        """Create a service, or replace the one of its name unless it is so already.
 
         Raises:
             DeploymentError: Kubernetes refuses it, or is away.
@@ -68,13 +69,13 @@ class InferenceServices:
             now = self.read(name) if error.status == 409 else None
             if now is not None and covers(now["spec"], service["spec"]):
                 return  # the answer to the first try was lost
-            raise DeploymentError(f"Kubernetes refuses the InferenceService {name}: {reason_of(error)}") from error
+            raise DeploymentError(f"Kubernetes refuses the {self.kind.kind} {name}: {reason_of(error)}") from error
         except HTTPError as error:
-            what = f"The API server of Kubernetes is away, and the InferenceService {name} cannot be changed"
+            what = f"The API server of Kubernetes is away, and the {self.kind.kind} {name} cannot be changed"
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
 
     def keep_up(self, name: str) -> None:
-        """Give an InferenceService that is there its PodDisruptionBudget, once.
+        """Give a service that is there its PodDisruptionBudget, once.
 
         Raises:
             DeploymentError: Kubernetes refuses it.
@@ -84,7 +85,7 @@ class InferenceServices:
         service = self.read(name)
         if service is None:
             return  # somebody has deleted it meanwhile
-        budget = disruption_budget(service)
+        budget = disruption_budget(self.kind, service)
         make = self._policy.create_namespaced_pod_disruption_budget
         try:
             created(lambda: make(self.namespace, budget), lambda: budget)  # whoever has made it
@@ -94,7 +95,7 @@ class InferenceServices:
                 raise DeploymentError(what) from error
 
     def delete(self, name: str) -> None:
-        """Delete an InferenceService, if it is there."""
+        """Delete a service, if it is there."""
         from kubernetes.client import ApiException
 
         try:
@@ -104,7 +105,7 @@ class InferenceServices:
                 raise
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
-        """Wait until the newest pods of an InferenceService answer, and only they.
+        """Wait until the newest pods of a service answer, and only they.
 
         Raises:
             DeploymentError: they do not, with what they wait for or died of.
@@ -118,19 +119,21 @@ class InferenceServices:
             spec_sha256 = service.get("metadata", {}).get("annotations", {}).get(SPEC_SHA256)
             conditions = {item["type"]: item for item in status.get("conditions", [])}
             ready = conditions.get("Ready", {}).get("status") == "True"
-            if ready and pods.rolled_out(f"{name}-predictor", (SPEC_SHA256, spec_sha256)):
+            if ready and pods.rolled_out(self.kind.deployment(name), (SPEC_SHA256, spec_sha256)):
                 return
-            found = _why_not_ready(pods, name)
+            found = _why_not_ready(pods, f"{self.kind.of_service}={name}")
             if found.final or time.monotonic() > deadline:
-                message = conditions.get("PredictorReady", {}).get("message", "")
+                message = next(
+                    (conditions[about].get("message", "") for about in CONDITIONS if about in conditions), ""
+                )
                 reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
-                raise DeploymentError(f"the InferenceService {name} is not ready: {reasons}")
+                raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
 
 
-def _why_not_ready(pods: Pods, name: str) -> Waiting:
+def _why_not_ready(pods: Pods, selector: str) -> Waiting:
     """What the newest pod waits for or died of."""
-    newest = pods.newest(f"{OF_SERVICE}={name}")
+    newest = pods.newest(selector)
     if newest is None:
         return Waiting(cause="it has no pod yet")
     pod = newest["metadata"]["name"]

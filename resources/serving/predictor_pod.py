@@ -1,0 +1,176 @@
+"""The pod of a predictor, as every serving target of a cluster has it, and what keeps it up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resources.kubernetes.labels import ARTIFACT, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlops_assets.serving.declaration import ServedVersion
+
+RESTRICTED: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+STEP_MIB = 256
+HTTP, GRPC = 8080, 8081
+GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
+DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
+SERVE = [
+    *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
+    *("--port", str(HTTP), "--grpc-port", str(GRPC), "--drain", str(DRAIN_S)),
+]
+
+
+class KindOfService(NamedTuple):
+    """What an operator makes of its objects."""
+
+    api_version: str
+    kind: str
+    plural: str
+    of_service: str
+    """The label of a service's pods that has its name."""
+    deployment: Callable[[str], str]
+    """The Deployment of a service."""
+
+
+def covers(present: Any, wanted: Any) -> bool:
+    """Whether an object is as wanted, beside what admission has added to it.
+
+    >>> covers({"a": 1, "b": [{"c": 2, "default": 3}]}, {"b": [{"c": 2}]}), covers({"b": [1, 2]}, {"b": [1]})
+    (True, False)
+    """
+    if isinstance(wanted, dict) and isinstance(present, dict):
+        return all(key in present and covers(present[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(present, list):
+        return len(present) == len(wanted) and all(map(covers, present, wanted))
+    return present == wanted
+
+
+def service_name(model: str) -> str:
+    """What a model's service is called; Kubernetes' names have no underscores."""
+    return model.replace("_", "-")
+
+
+def predictor_pod(
+    container: str,
+    http_port: str,
+    selector: Mapping[str, str],
+    model: str,
+    version: ServedVersion,
+    uri: str,
+    image: str,
+    *,
+    size: int,
+    prefix: str,
+    max_body_mib: int,
+    max_rows: int,
+    lake_uri: str,
+    is_candidate: bool = False,
+) -> dict[str, Any]:
+    """The specification of a pod that serves the artifact at `uri`, s3://bucket/prefix.
+
+    `container` and `http_port` are the names that the operator looks for, and `selector` the labels that the pods of
+    one service have, each of which is in another zone where it can be. `size` are the artifact's bytes, by which it has
+    memory. `prefix` is that of the cluster's priority classes. In the lake at `lake_uri` it finds how requests are
+    shared with a candidate, unless it is that itself, and writes the inference log.
+    """
+    arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
+    arguments += ["--lake-uri", lake_uri]
+    if version.log:
+        arguments += ["--log-policy", version.log.model_dump_json()]
+    if is_candidate:
+        arguments.append("--candidates")
+    return {
+        "serviceAccountName": "predictor",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "priorityClassName": prefix + PRIORITY_OF_SERVING,
+        "securityContext": {"runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": container,
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
+                "envFrom": [
+                    {"configMapRef": {"name": "mlops-environment"}},
+                    {"secretRef": {"name": "lake-credentials", "optional": True}},
+                    {"secretRef": {"name": "inference-log", "optional": True}},
+                ],
+                "ports": [
+                    {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
+                    {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
+                ],
+                # Ready means that the golden rows were answered as in training
+                "readinessProbe": {
+                    "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
+                    "periodSeconds": 2,
+                    "timeoutSeconds": 5,
+                },
+                "livenessProbe": {
+                    "httpGet": {"path": "/v2/health/live", "port": HTTP},
+                    "initialDelaySeconds": 60,
+                    "periodSeconds": 10,
+                    "timeoutSeconds": 5,
+                },
+                "resources": {
+                    "requests": {"cpu": "200m", "memory": _mebibytes(512, 2 * size)},
+                    # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
+                    "limits": {"memory": _mebibytes(512, 4 * size + (max_body_mib << 26))},
+                },
+                "securityContext": RESTRICTED,
+                "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+                # Its last lines stay in the pod's status when its log has gone
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+            }
+        ],
+        "volumes": [{"name": "scratch", "emptyDir": {}}],
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": dict(selector)},
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ],
+    }
+
+
+def version_annotations(version: ServedVersion, uri: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    """What an object says of the version that it serves, and of its own specification, by which pods are known."""
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    about = {VERSION: version.version, SHA256: version.sha256, ARTIFACT: uri, SPEC_SHA256: digest}
+    return about | ({LOG_POLICY: version.log.model_dump_json()} if version.log else {})
+
+
+def disruption_budget(kind: KindOfService, service: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a service's pods, a drained node takes one at a time; it goes with the service's object, which is there."""
+    name = service["metadata"]["name"]
+    owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": name, "uid": service["metadata"]["uid"]}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "labels": service["metadata"]["labels"], "ownerReferences": [owner]},
+        # A pod that is not ready protects nothing, and would keep its node for ever
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {kind.of_service: name}},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def _mebibytes(base: int, more: int) -> str:
+    """Memory as Kubernetes writes it, in steps, so that a model of a few bytes more has the same."""
+    return f"{base + STEP_MIB * (more // (STEP_MIB << 20))}Mi"
