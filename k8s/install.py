@@ -46,7 +46,17 @@ cluster=$(kubectl config view --minify --output 'jsonpath={{.clusters[0].name}}'
 case "$cluster" in
   {name} | */{name}) ;;
   *) echo "kubectl's cluster is $cluster, and this is for {name}; see aws eks update-kubeconfig" >&2; exit 1 ;;
-esac"""
+esac
+# Helm takes a release whose installation was killed to be under way for ever, and refuses every other one
+failed() {{
+  if helm list --pending --short --namespace "$2" | grep --quiet --line-regexp "$1"; then
+    remedy=uninstall
+    if helm history "$1" --namespace "$2" | grep --quiet deployed; then remedy=rollback; fi
+    echo "Another installation of $1 runs, or one was killed." \\
+      "Where none runs: helm $remedy $1 --namespace $2; then repeat" >&2
+  fi
+  exit 1
+}}"""
 
 
 class Chart(NamedTuple):
@@ -227,7 +237,7 @@ def commands(chart: Chart, of: Environment, place: Account, folder: Path) -> lis
     arguments = "".join(f" {argument}" for argument in chart.arguments)
     return [
         f"helm upgrade --install {chart.release} {chart.source} --namespace {namespace} --create-namespace"
-        f" --values values/{chart.release}.yaml{arguments} --wait --timeout 15m"
+        f" --values values/{chart.release}.yaml{arguments} --wait --timeout 15m || failed {chart.release} {namespace}"
     ]
 
 

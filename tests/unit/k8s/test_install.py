@@ -220,6 +220,31 @@ def test_everything_goes_to_the_cluster_that_kubectl_named_at_first(tmp_path: Pa
 
 
 @needs_kubectl
+@pytest.mark.parametrize(
+    ("history", "remedy"), [("1 deployed\\n2 pending-upgrade", "rollback"), ("1 pending-install", "uninstall")]
+)
+def test_a_release_whose_installation_was_killed_is_told_with_what_to_do(history: str, remedy: str, tmp_path: Path):
+    """What Helm 3.21 was seen to say and to list, of which the stand-in has the words."""
+    script = render("staging", tmp_path / "made")
+    helm = f"""case "$*" in
+      "upgrade --install karpenter "*) echo "Error: another operation is in progress" >&2; exit 1 ;;
+      "list --pending --short --namespace kube-system") echo karpenter-more; echo karpenter ;;
+      "history karpenter --namespace kube-system") printf '{history}\\n' ;;
+    esac"""
+    for name, body in (
+        ("kubectl", 'case "$*" in "config view --minify"*) echo mlops-staging ;; *"-f -") cat ;; esac'),
+        ("helm", helm),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", script], check=False, capture_output=True, text=True, env=variables)
+
+    assert done.returncode == 1
+    assert f"Where none runs: helm {remedy} karpenter --namespace kube-system; then repeat" in done.stderr
+
+
+@needs_kubectl
 def test_a_program_that_is_missing_is_named_before_anything_is_installed(tmp_path: Path):
     script = render("staging", tmp_path / "made")
     variables = {"PATH": str(tmp_path)}
