@@ -129,6 +129,13 @@ def test_no_pod_gets_a_secret_of_the_platform_or_its_data(enforced: Copy, maker:
     assert answer.count(f"no pod of {maker} gets PostgreSQL's data") == len(pods), answer
 
 
+@pytest.mark.parametrize("maker", MAKERS)
+def test_no_pod_takes_the_room_of_what_keeps_the_cluster_up(enforced: Copy, maker: str) -> None:
+    account, made, _ = MAKERS[maker]
+    answer = made_by(maker, enforced.namespace, made(account, priorityClassName="system-node-critical"))
+    assert f"no pod of {maker} has a priority class of Kubernetes itself" in answer
+
+
 MARKS = [
     {"mlops.dev/authenticates": "operators"},
     {"app": "isvc.iris-predictor"},
