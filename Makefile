@@ -99,7 +99,7 @@ test-images-whole: images ## the same from the production images, for any nodes;
 	$(CONTAINER) tag $(REGISTRY)/mlops-platform:test $(REGISTRY)/mlops-moto:test
 
 platform: setup ## install or upgrade all that an environment's cluster needs: ENV=staging (RENDER=folder: look at it, install nothing)
-	@$(BIN)/python k8s/install.py $(ENV) $(if $(RENDER),--render $(RENDER))
+	@$(BIN)/python k8s/install.py $(ENV) $(if $(RENDER),--render "$(RENDER)")
 
 check: setup ## all models' YAMLs, every problem with file and line
 	@$(BIN)/python -m mlops_assets.cli check

@@ -9,6 +9,11 @@ NAMESPACE=mlops-$ENVIRONMENT
 # Each environment has a state of its own
 TF_DATA_DIR=$PROJECT/k8s/terraform/.terraform/$ENVIRONMENT
 export PROJECT ENVIRONMENT NAMESPACE TF_DATA_DIR
+# Where it is in AWS, once its file for Terraform says so: a new shell has another region, or none
+if [ -f "$PROJECT/k8s/terraform/$ENVIRONMENT.tfvars" ]; then
+  AWS_REGION=$(sed -nE 's/^region *= *"([^"]*)".*/\1/p' "$PROJECT/k8s/terraform/$ENVIRONMENT.tfvars")
+  export AWS_REGION
+fi
 
 # An output of Terraform: out bucket, out -json private_subnet_ids
 out() {

@@ -56,6 +56,7 @@ class Environment(Value):
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Environment:
         """The environment that MLOPS_* and the usual variables of MLflow and AWS describe."""
+        _refuse_spaces(variables)
         name = variables.get("MLOPS_ENV") or "local"  # an empty variable is one that is not set
         if name not in ("local", "production"):
             raise SpecError(f"MLOPS_ENV is {name!r}", remedy="set it to local (or not at all) or production")
@@ -75,13 +76,13 @@ class Environment(Value):
         return cls(
             home=home,
             lake_uri=lake_uri,
-            s3_endpoint_url=variables.get("AWS_ENDPOINT_URL_S3") or None,
-            mlflow_uri=_without_login(mlflow_uri),
-            mlflow_ui_url=_without_login(variables.get("MLFLOW_UI_URL") or None, "MLFLOW_UI_URL"),
+            s3_endpoint_url=_web_address(variables, "AWS_ENDPOINT_URL_S3"),
+            mlflow_uri=_web_address(variables, "MLFLOW_TRACKING_URI"),
+            mlflow_ui_url=_web_address(variables, "MLFLOW_UI_URL"),
             mlflow_port=mlflow_port,
             serving_port=serving_port,
-            predictor_image=variables["MLOPS_PREDICTOR_IMAGE"] if name == "production" else None,
-            trainer_image=variables["MLOPS_TRAINER_IMAGE"] if name == "production" else None,
+            predictor_image=_image(variables, "MLOPS_PREDICTOR_IMAGE") if name == "production" else None,
+            trainer_image=_image(variables, "MLOPS_TRAINER_IMAGE") if name == "production" else None,
             serving_operator=_serving_operator(variables),
             predictor_replicas=_positive(variables, "MLOPS_PREDICTOR_REPLICAS", 2, "how many pods serve a model"),
             serving_grpc_port=_port(variables, "SERVING_GRPC_PORT") if variables.get("SERVING_GRPC_PORT") else None,
@@ -169,12 +170,33 @@ def git_commit(variables: Mapping[str, str] = os.environ) -> str:
     return f"{commit}+changes" if changes else commit
 
 
-def _without_login(uri: str | None, name: str = "MLFLOW_TRACKING_URI") -> str | None:
-    """An address of the tracking server, which is shown in links and messages."""
-    if uri and "@" in urlsplit(uri).netloc:
-        what = f"{name} holds a login, which every link to MLflow would show"
+def _refuse_spaces(variables: Mapping[str, str]) -> None:
+    """Secrets and files that `echo` made end with a line's end, which no address and no password means."""
+    ours = re.compile("(MLOPS|MLFLOW|SERVING)_.*|LAKE_URI|AWS_ENDPOINT_URL_S3")
+    if wrong := sorted(name for name, text in variables.items() if ours.fullmatch(name) and text != text.strip()):
+        what = f"{', '.join(wrong)} begins or ends with a space or a line's end"
+        raise SpecError(what, remedy="take it away; a Secret that is made with echo wants echo -n")
+
+
+def _web_address(variables: Mapping[str, str], name: str) -> str | None:
+    """An address of HTTP, which is shown in links and messages."""
+    address = variables.get(name) or None
+    if address and "@" in urlsplit(address).netloc:
+        what = f"{name} holds a login, which every link to it would show"
         raise SpecError(what, remedy="take it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-    return uri
+    if address and not re.match(r"https?://[^\s/:]+(:[0-9]+)?(/|$)", address):
+        raise SpecError(f"{name} is {address!r}", remedy="give an address such as https://mlflow.example.com")
+    return address
+
+
+def _image(variables: Mapping[str, str], name: str) -> str:
+    """The name of an image and its version: without one, nodes and runs would have different ones side by side."""
+    image = variables[name]
+    if not re.fullmatch(r"[^\s@]+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})", image):
+        raise SpecError(
+            f"{name} is {image!r}, which names no version", remedy=f"give a tag or a digest, as in {image}:1"
+        )
+    return image
 
 
 def _serving_operator(variables: Mapping[str, str]) -> Literal["kserve", "seldon"]:
@@ -189,6 +211,9 @@ def _serving_url(pattern: str | None) -> str | None:
     if pattern and "{service}" not in pattern:
         what = f"SERVING_URL is {pattern!r}, and each model has a service of its own"
         raise SpecError(what, remedy="write {service} where its name stands, as in https://{service}.example.com")
+    if pattern and not re.fullmatch(r"https?://([^\s{}]|\{service\}|\{namespace\})+", pattern):
+        what = f"SERVING_URL is {pattern!r}"
+        raise SpecError(what, remedy="give an address with {service} and {namespace} alone, with https:// or http://")
     return pattern
 
 
@@ -208,13 +233,13 @@ def _webhook(url: str | None) -> SecretStr | None:
 
 def _positive(variables: Mapping[str, str], name: str, default: int, what: str) -> int:
     text = variables.get(name) or str(default)
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise SpecError(f"{name} is {text!r}", remedy=f"give {what}, 1 or more")
     return int(text)
 
 
 def _port(variables: Mapping[str, str], name: str, default: int = 0) -> int:
     text = variables.get(name) or str(default)
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
         raise SpecError(f"{name} is {text!r}", remedy="give a port from 1 to 65535")
     return int(text)

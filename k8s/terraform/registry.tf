@@ -3,7 +3,7 @@
 locals {
   # alpine is what workers wait with, see k8s/training-operator; the rest is ours
   images   = ["mlops-platform", "mlops-trainer", "mlops-predictor", "alpine"]
-  registry = "${local.account}.dkr.ecr.${var.region}.amazonaws.com"
+  registry = "${local.account}.dkr.ecr.${var.region}.${data.aws_partition.current.dns_suffix}"
 }
 
 resource "aws_ecr_repository" "this" {

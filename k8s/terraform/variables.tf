@@ -64,6 +64,11 @@ variable "addon_versions" {
     condition     = alltrue([for version in values(var.addon_versions) : can(regex("^v[0-9]+\\.[0-9]+\\.[0-9]+-eksbuild\\.[0-9]+$", version))])
     error_message = "A version looks like v1.21.1-eksbuild.1; `aws eks describe-addon-versions` lists them."
   }
+
+  validation {
+    condition     = length(setsubtract(keys(var.addon_versions), keys(merge(local.addons.network, local.addons.workload)))) == 0
+    error_message = "The cluster has the add-ons ${join(", ", keys(merge(local.addons.network, local.addons.workload)))}."
+  }
 }
 
 variable "admin_role_arns" {
@@ -71,7 +76,7 @@ variable "admin_role_arns" {
   type        = set(string)
 
   validation {
-    condition     = length(var.admin_role_arns) > 0 && alltrue([for arn in var.admin_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", arn))])
+    condition     = length(var.admin_role_arns) > 0 && alltrue([for arn in var.admin_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$", arn))])
     error_message = "Give at least one role, such as arn:aws:iam::111122223333:role/platform. Users and the root account cannot be given."
   }
 }
@@ -82,8 +87,13 @@ variable "viewer_role_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.viewer_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", arn))])
+    condition     = alltrue([for arn in var.viewer_role_arns : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$", arn))])
     error_message = "A role looks like arn:aws:iam::111122223333:role/data-science."
+  }
+
+  validation {
+    condition     = length(setintersection(var.viewer_role_arns, var.admin_role_arns)) == 0
+    error_message = "A role has one access entry: who administers the cluster looks at it, too."
   }
 }
 
@@ -93,8 +103,11 @@ variable "public_access_cidrs" {
   default     = []
 
   validation {
-    condition     = alltrue([for cidr in var.public_access_cidrs : can(cidrhost(cidr, 0)) && !endswith(cidr, "/0")])
-    error_message = "Give networks such as 203.0.113.0/24, not the whole internet."
+    condition = alltrue([
+      for cidr in var.public_access_cidrs : can(cidrnetmask(cidr)) && !endswith(cidr, "/0") &&
+      !can(regex("^(10|127|169[.]254|172[.](1[6-9]|2[0-9]|3[01])|192[.]168)[.]", cidr))
+    ])
+    error_message = "Give public IPv4 networks such as 203.0.113.0/24, not the whole internet. Private ones reach the API through the VPC."
   }
 }
 
@@ -102,6 +115,13 @@ variable "system_instance_types" {
   description = "Of the nodes that carry CoreDNS, Karpenter and the operators. A taint keeps everything else on nodes that Karpenter makes."
   type        = list(string)
   default     = ["m7i.large"]
+
+  validation {
+    condition = length(var.system_instance_types) > 0 && alltrue([
+      for type in var.system_instance_types : can(regex("^[a-z][a-z0-9-]*[.][a-z0-9-]+$", type)) && !can(regex("^(a1|[a-z]+[0-9]+[a-z]*g[a-z]*)[.]", type))
+    ])
+    error_message = "Give at least one type such as m7i.large, none of them with an ARM processor: the images are for amd64."
+  }
 }
 
 variable "system_nodes" {
@@ -133,17 +153,27 @@ variable "aurora" {
   }
 
   validation {
-    condition     = var.aurora == null || try(var.aurora.readers >= 0 && var.aurora.readers <= 15, false)
+    condition     = var.aurora == null || try(alltrue([for acu in [var.aurora.min_acu, var.aurora.max_acu] : floor(2 * acu) == 2 * acu]), false)
+    error_message = "ACUs are whole or half numbers."
+  }
+
+  validation {
+    condition     = var.aurora == null || can(regex("^[1-9][0-9][.][0-9]+$", var.aurora.engine_version))
+    error_message = "A version of Aurora PostgreSQL looks like 17.5; `aws rds describe-db-engine-versions --engine aurora-postgresql` lists them."
+  }
+
+  validation {
+    condition     = var.aurora == null || try(contains(range(16), var.aurora.readers), false)
     error_message = "Aurora has up to 15 readers. One makes a failover a matter of seconds."
   }
 
   validation {
-    condition     = var.aurora == null || try(var.aurora.backup_days >= 1 && var.aurora.backup_days <= 35, false)
+    condition     = var.aurora == null || try(contains(range(1, 36), var.aurora.backup_days), false)
     error_message = "Backups are kept for 1 to 35 days."
   }
 
   validation {
-    condition     = var.aurora == null || can(regex("^[a-z]{3}:[0-2][0-9]:[0-5][0-9]-[a-z]{3}:[0-2][0-9]:[0-5][0-9]$", var.aurora.maintenance_window))
+    condition     = var.aurora == null || can(regex("^((-|^)(mon|tue|wed|thu|fri|sat|sun):([01][0-9]|2[0-3]):[0-5][0-9]){2}$", var.aurora.maintenance_window))
     error_message = "A window, in UTC, looks like sun:03:00-sun:04:00."
   }
 }
@@ -165,8 +195,8 @@ variable "compute_log_days" {
   default     = 90
 
   validation {
-    condition     = var.compute_log_days >= 1
-    error_message = "Give at least one day."
+    condition     = var.compute_log_days >= 1 && floor(var.compute_log_days) == var.compute_log_days
+    error_message = "Give whole days, at least one."
   }
 }
 
@@ -214,4 +244,9 @@ variable "tags" {
   description = "Further tags of everything, for example a cost centre. What Karpenter makes gets them by output `tags` and the EC2NodeClasses."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = length(var.tags) <= 40 && alltrue([for key, value in var.tags : can(regex("^[^:].{0,127}$", key)) && !startswith(lower(key), "aws:") && length(value) <= 256])
+    error_message = "AWS takes names of up to 128 characters that do not begin with aws:, values of up to 256, and 50 tags, of which some are made here."
+  }
 }

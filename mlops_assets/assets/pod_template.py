@@ -126,7 +126,7 @@ def _affinity(terms: list[dict[str, Any]]) -> dict[str, Any]:
 
 def cost_labels(spec: ModelSpec, stage: str) -> dict[str, str]:
     """Labels by which costs are counted."""
-    owner = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.owners[0]).strip("-._")[:63] if spec.owners else "nobody"
+    owner = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.owners[0])[:63].strip("-._") if spec.owners else "nobody"
     return {labels.MODEL: spec.model, labels.STAGE: stage, labels.OWNER: owner}
 
 

@@ -17,7 +17,7 @@ from mlops_assets.components.scaffold import modeline
 from mlops_assets.ml.data.classes import MAX_CLASSES
 from mlops_assets.ml.data.contract import RFC_4180, Prepare
 from mlops_assets.ml.errors import DataError, SpecError
-from mlops_assets.ml.values import MODEL_NAME, did_you_mean
+from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def init(name: str, file: Path, target: str, out: Path | None, lake: Lake) -> It
     """
     folder = out or DEFS / name
     written = folder / "defs.yaml"
-    if not re.fullmatch(MODEL_NAME, name):
-        remedy = "use lower case letters, digits and underscores, a letter first"
+    if not re.fullmatch(MODEL_NAME, name) or len(name) > LONGEST_MODEL_NAME:
+        remedy = f"use at most {LONGEST_MODEL_NAME} lower case letters, digits and single underscores, a letter first"
         raise SpecError(f"{name!r} cannot be a model's name", remedy=remedy)
     suffix = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)
     if suffix is None:

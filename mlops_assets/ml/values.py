@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 Task = Literal["regression", "binary_classification", "multiclass_classification"]
 Classes = tuple[bool | int | float | str, ...]
-MODEL_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+MODEL_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+LONGEST_MODEL_NAME = 41  # with the longest space before it, a label of Kubernetes
 SPACE_SEPARATOR = "--"  # after the name of a space, before that of a model
 SERVED_NAME = rf"^([a-z][a-z0-9-]*{SPACE_SEPARATOR})?{MODEL_NAME[1:]}"
-EXPONENT = r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
+DURATION = r"^([1-9][0-9]{0,5})([smhd])$"
+EXPONENT = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
 
 
 class Value(BaseModel):
@@ -70,16 +72,16 @@ def _duration(value: object) -> object:
     """Turn `60s`, `10m`, `2h` or `7d` into a timedelta."""
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"(\d+)([smhd])", value) if isinstance(value, str) else None
-    if not match or int(match[1]) == 0:
-        message = "a duration is a number above 0 and a unit, s, m, h or d, such as 60s or 7d"
+    match = re.fullmatch(DURATION, value) if isinstance(value, str) else None
+    if not match:
+        message = "a duration is a number above 0, of six digits at most, and a unit, s, m, h or d, such as 60s or 7d"
         raise PydanticCustomError("duration", message)
     return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
 
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 Duration = Annotated[
-    timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=r"^[1-9]\d*[smhd]$")])
+    timedelta, BeforeValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION)])
 ]
 
 

@@ -18,7 +18,7 @@ from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TAS
 from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
-from mlops_assets.ml.values import MODEL_NAME, Duration, Task, Value, did_you_mean, problem
+from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, Duration, Task, Value, did_you_mean, problem
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
 from mlops_assets.spec.cron import Cron
@@ -183,12 +183,24 @@ RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
 ROLLBACK_SUFFIX = "_rollback"  # after a model's name in that of a job of it
 # Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, the spaces
 FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "spaces")
+# What the platform puts behind a model's name
+ENDINGS = {
+    "_candidate": "a version that is tried beside another model",
+    "_by_day": "the job of another model's days",
+    "_by_month": "the job of another model's months",
+    ROLLBACK_SUFFIX: "the job by which another model goes back to a version",
+    "_monitoring": "the group of another model's inference log",
+}
 
 
 class ModelSpec(Value):
     """One model's whole life cycle."""
 
-    model: str = Field(pattern=MODEL_NAME, description="Name of the model; lower case letters, digits and underscores")
+    model: str = Field(
+        pattern=MODEL_NAME,
+        max_length=LONGEST_MODEL_NAME,
+        description="Name of the model; lower case letters and digits, and single underscores between them",
+    )
     description: str = Field(default="", description="What it predicts, and for whom")
     owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
         default=(), description="Who answers for it: team:NAME or an e-mail address"
@@ -209,12 +221,7 @@ class ModelSpec(Value):
     def _parts_fit(self) -> Self:
         known = ", ".join(self.columns)
         event_time = self.source.event_time
-        if self.model in (RETENTION_JOB, RETIREMENT_JOB) or self.model.endswith(ROLLBACK_SUFFIX):
-            raise problem(
-                "model", f"{self.model} is a job of the platform, and a model's job has its name; take another"
-            )
-        if self.model in FOLDERS:
-            raise problem("model", f"{self.model} is a folder of the lake, and a model's has its name; take another")
+        self._name_is_free()
         self._names_differ()
         computed_from = {name.casefold() for name in self._target_reads()}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):
@@ -246,6 +253,16 @@ class ModelSpec(Value):
                     f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}"
                 )
         return self
+
+    def _name_is_free(self) -> None:
+        if self.model in (RETENTION_JOB, RETIREMENT_JOB):
+            what = f"{self.model} is a job of the platform, and a model's job has its name; take another"
+            raise problem("model", what)
+        if self.model in FOLDERS:
+            raise problem("model", f"{self.model} is a folder of the lake, and a model's has its name; take another")
+        for ending, whose in ENDINGS.items():
+            if self.model.endswith(ending):
+                raise problem("model", f"a name that ends in {ending} is that of {whose}; take another")
 
     def _log_fits(self) -> None:
         for field in ("leave_out", "hash"):

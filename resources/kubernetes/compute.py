@@ -10,7 +10,7 @@ from pydantic import Field
 from mlops_assets.ml.values import Duration, Value
 
 Image = Literal["platform", "trainer"]
-Quantity = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|Ti)$", examples=["512Mi", "16Gi"])]
+Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$", examples=["512Mi", "16Gi"])]
 
 
 class Retries(Value):
@@ -23,7 +23,7 @@ class Retries(Value):
 class Compute(Value):
     """The pod of a step on Kubernetes; elsewhere it changes nothing."""
 
-    cpu: float = Field(default=1, gt=0, description="Cores that are requested; spare ones may be used too")
+    cpu: float = Field(default=1, ge=0.001, le=1000, description="Cores that are requested; spare ones may be used too")
     memory: Quantity = Field(default="2Gi", description="Requested, and the limit")
     ephemeral_storage: Quantity = Field(default="10Gi", description="Disk for what the step fetches and writes")
     start_within: Duration = Field(
@@ -38,7 +38,10 @@ class TrainingCompute(Compute):
     workers: int = Field(default=1, ge=1, le=64, description="Pods that train together, each with what is asked here")
     gpu: int = Field(default=0, ge=0, le=16, description="GPUs of the pod; with any it runs on a gpu node")
     instance_family: str | None = Field(
-        default=None, pattern=r"^[a-z][a-z0-9-]*$", description="Only nodes of this family, such as g5"
+        default=None,
+        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+        max_length=63,
+        description="Only nodes of this family, such as g5",
     )
     shared_memory: Quantity = Field(default="1Gi", description="Size of /dev/shm, part of the memory")
     spot: bool = Field(default=True, description="Spot nodes are taken where there are any; the last try is on demand")

@@ -22,6 +22,7 @@ NO_SUCH_IMAGE = re.compile(
     r"|no match for platform|never pull",
     re.IGNORECASE,
 )
+QUOTA = re.compile("requested: ([^ ]+), used: [^ ]+, limited: ([^ ]+)$")
 # Karpenter's words for what is used up for now, after which it tries again: an instance type in a zone, spot or on
 # demand, which the cloud has none of, also where the other workers of a training are; and a NodePool's limit
 OFFERING = re.compile("offering|filtered out all available instance types|unsatisfiable topology", re.IGNORECASE)
@@ -92,6 +93,12 @@ def _not_created(events: Objects) -> Waiting:
         return Waiting(cause="waiting for Kubernetes to create the pod")
     message: str = failed["message"]
     if "exceeded quota" in message:
+        if larger := _larger_than_quota(message):
+            return Waiting(
+                cause=f"the pod asks for more {larger} than the whole quota has: {message}",
+                remedy="Ask for less in the YAML's compute, or raise the ResourceQuota",
+                final=True,
+            )
         return Waiting(
             cause=f"waiting for quota: {message}",
             remedy="Wait until other runs end, ask for less in the YAML's compute, or raise the ResourceQuota",
@@ -100,6 +107,19 @@ def _not_created(events: Objects) -> Waiting:
     final = age_s(failed) >= ADMISSION_S
     remedy = "Correct what it names in k8s/, apply that, and run again"
     return Waiting(cause=f"Kubernetes refuses the pod: {message}", remedy=remedy, final=final)
+
+
+def _larger_than_quota(message: str) -> str:
+    """What no end of other runs will give room for, by the words of the API server."""
+    from kubernetes.utils import parse_quantity
+
+    told = QUOTA.search(message)
+    if told is None:
+        return ""
+    asked, whole = (dict(item.split("=") for item in part.split(",")) for part in told.groups())
+    return ", ".join(
+        name for name in asked if parse_quantity(asked[name]) > parse_quantity(whole.get(name, "Infinity"))
+    )
 
 
 def _not_scheduled(

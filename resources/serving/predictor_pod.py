@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlops_assets.serving.declaration import CANDIDATE
 from resources.kubernetes.labels import ARTIFACT, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ RESTRICTED: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+# KServe labels the pods of a candidate with all of this, and a label has 63 characters
+LONGEST = 63 - len("isvc.-predictor") - len(CANDIDATE)
+DIGEST = 8
 STEP_MIB = 256
 HTTP, GRPC = 8080, 8081
 GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
@@ -57,8 +61,17 @@ def covers(present: Any, wanted: Any) -> bool:
 
 
 def service_name(model: str) -> str:
-    """What a model's service is called; Kubernetes' names have no underscores."""
-    return model.replace("_", "-")
+    """What a model's service is called, and no other's; Kubernetes' names have no underscores, and are short.
+
+    >>> service_name("flight_delay"), service_name("ann--flight_delay_of_all_airlines_in_the_world")
+    ('flight-delay', 'ann--flight-delay-of-all-air--33156575')
+    """
+    name = model.replace("_", "-")
+    if len(name) <= LONGEST:
+        return name
+    # No other name has two hyphens after so many characters, which no space has, nor has it them twice
+    digest = hashlib.sha256(model.encode()).hexdigest()[:DIGEST]
+    return f"{name[: LONGEST - DIGEST - 2].rstrip('-')}--{digest}"
 
 
 def predictor_pod(

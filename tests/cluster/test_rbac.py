@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 LAUNCHER = {
-    "jobs.batch": "create get list watch delete patch",
+    "jobs.batch": "create get list watch delete",
     "jobs.batch/status": "get",
     "pods": "get list watch delete",
     "pods/log": "get",
@@ -30,7 +30,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-webserver-read-only": {},
     "dagster-step": {},
     "dagster-deployer": {
-        "inferenceservices.serving.kserve.io": "get list create patch update delete",
+        "inferenceservices.serving.kserve.io": "get list create update delete",
         "poddisruptionbudgets.policy": "create",
         "deployments.apps": "get",
         "pods": "get list",

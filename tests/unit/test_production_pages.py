@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from k8s.install import charts, render
+from k8s.install import PLACEHOLDERS, charts, render
 from tests.documentation import blocks
 
 PROJECT = Path(__file__).parents[2]
@@ -163,55 +165,75 @@ def test_charts_that_can_be_added_are_described():
     assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)) - {"add"} == optional
 
 
-OUTPUTS = {
-    "database_host": "postgres",
-    "private_subnet_ids": ["subnet-1aaaaaaaaaaaaaaaa", "subnet-2bbbbbbbbbbbbbbbb"],
-    "vpc_id": "vpc-1aaaaaaaaaaaaaaaa",
-}
+ACCOUNTS = {"staging": ("999900001111", "cn-north-1"), "production": ("888800002222", "us-gov-west-1")}
+PARTITIONS = {"cn-north-1": ("aws-cn", "amazonaws.com.cn"), "us-gov-west-1": ("aws-us-gov", "amazonaws.com")}
+SUBNETS = ["subnet-1aaaaaaaaaaaaaaaa", "subnet-2bbbbbbbbbbbbbbbb"]
+
+
+def terraform(environment: str) -> dict[str, Any]:
+    """Terraform's outputs of an environment; each has an account and a partition of AWS of its own."""
+    account, region = ACCOUNTS[environment]
+    partition, domain = PARTITIONS[region]
+    return {
+        "bucket": f"mlops-{environment}-{account}",
+        "database_host": "postgres" if environment == "staging" else f"db.{region}.rds.{domain}",
+        "karpenter_role_arn": f"arn:{partition}:iam::{account}:role/mlops-{environment}-karpenter",
+        "private_subnet_ids": SUBNETS,
+        "region": region,
+        "registry": f"{account}.dkr.ecr.{region}.{domain}",
+        "vpc_id": "vpc-1aaaaaaaaaaaaaaaa",
+    }
+
 
 AWS = """case "$*" in
-  "sts get-caller-identity"*) echo 999900001111 ;;
   "ec2 describe-vpcs --vpc-ids vpc-1aaaaaaaaaaaaaaaa"*) echo '["10.7.0.0/16"]' ;;
 esac"""
 
 
 @needs_kubectl
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-@pytest.mark.parametrize("environment", ["staging", "production"])
-def test_the_words_of_the_page_put_an_account_into_an_environment(
-    environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_words_of_the_page_put_the_account_of_each_environment_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("k8s", "helm-values"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns(".terraform", "__pycache__"))
     stand_ins = tmp_path / "stand-ins"
     stand_ins.mkdir()
-    outputs = "\n".join(
-        f"  *'-{'json' if isinstance(value, list) else 'raw'} {name}') echo '{json.dumps(value).strip(chr(34))}' ;;"
-        for name, value in OUTPUTS.items()
-    )
-    for name, body in (("terraform", f'case "$*" in\n{outputs}\nesac'), ("aws", AWS), ("git", "")):
-        (stand_ins / name).write_text(f"#!/bin/sh\n{body}\n")
-        (stand_ins / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(stand_ins), prepend=":")
     page = (PROJECT / "docs" / "production" / "install.md").read_text()
     [script] = [block.text for block in blocks(page) if "sed -i" in block.text]
-    script = script.replace("environment.sh production", f"environment.sh {environment}")
+    monkeypatch.setenv("PATH", str(stand_ins), prepend=":")
+    for environment in ACCOUNTS:
+        outputs = "\n".join(
+            f"  *'-{'json' if isinstance(value, list) else 'raw'} {name}') echo '{json.dumps(value).strip(chr(34))}' ;;"
+            for name, value in terraform(environment).items()
+        )
+        for name, body in (("terraform", f'case "$*" in\n{outputs}\nesac'), ("aws", AWS), ("git", "")):
+            (stand_ins / name).write_text(f"#!/bin/sh\n{body}\n")
+            (stand_ins / name).chmod(0o755)
+        words = script.replace("environment.sh production", f"environment.sh {environment}")
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", words], cwd=tmp_path, check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr
 
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, check=False, capture_output=True)
-
-    assert done.returncode == 0, done.stderr
     monkeypatch.setattr("k8s.install.PROJECT", tmp_path)
     monkeypatch.setattr("k8s.install.VALUES", tmp_path / "helm-values")
-    render(environment, tmp_path / "made")
-    made = "\n".join(path.read_text() for path in (tmp_path / "made").rglob("*") if path.is_file())
-    classes = [
-        item for item in yaml.safe_load_all((tmp_path / "made" / "nodes.yaml").read_text()) if "role" in item["spec"]
-    ]
-    assert "999900001111" in made
-    assert not re.search(r"111122223333|cluster-example|10\.1\.0\.0", made)
-    assert classes
-    for item in classes:
-        assert item["spec"]["subnetSelectorTerms"] == [{"id": name} for name in OUTPUTS["private_subnet_ids"]]
+    for environment, (account, region) in ACCOUNTS.items():
+        wanted = [chart.release for phase in charts().values() for chart in phase if chart.optional]
+        file = tmp_path / "helm-values" / "environments" / f"{environment}.yaml"
+        file.write_text(file.read_text().replace("add: []", f"add: [{', '.join(wanted)}]"))
+        folder = tmp_path / environment
+        render(environment, folder)
+        made = "\n".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+        classes = [item for item in yaml.safe_load_all((folder / "nodes.yaml").read_text()) if "role" in item["spec"]]
+        partition, domain = PARTITIONS[region]
+
+        assert set(re.findall(r"arn:([\w-]+):iam::(\d+)", made)) == {(partition, account)}
+        assert set(re.findall(r"[\w.]+\.dkr\.ecr\.[\w.-]+", made)) >= {f"{account}.dkr.ecr.{region}.{domain}"}
+        assert set(re.findall(r"\b\d{12}\b", made.replace("s~111122223333\\", ""))) == {account}
+        assert PLACEHOLDERS.findall(made.replace("s~111122223333\\", "")) == []
+        assert "10.1.0.0" not in made
+        assert classes
+        for item in classes:
+            assert item["spec"]["subnetSelectorTerms"] == [{"id": name} for name in SUBNETS]
 
 
 def test_an_environment_must_be_named(tmp_path: Path):
@@ -221,3 +243,18 @@ def test_an_environment_must_be_named(tmp_path: Path):
 
     assert done.returncode == 2
     assert "say which environment" in done.stderr
+
+
+def test_the_region_is_that_of_the_environments_file(tmp_path: Path):
+    shutil.copytree(PROJECT / "k8s", tmp_path / "k8s", ignore=shutil.ignore_patterns(".terraform", "__pycache__"))
+    (tmp_path / "k8s" / "terraform" / "staging.tfvars").write_text(
+        'environment = "staging"\nregion      = "eu-west-3"\n'
+    )
+    shown = "source k8s/environment.sh {}; echo ${{AWS_REGION:-none}}"
+
+    def region(environment: str) -> str:
+        variables = {"PATH": os.environ["PATH"]}
+        command = ["bash", "-euc", shown.format(environment)]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, env=variables).stdout
+
+    assert (region("staging"), region("production")) == ("eu-west-3\n", "none\n")

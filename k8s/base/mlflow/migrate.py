@@ -25,6 +25,14 @@ def connected(uri: str) -> sqlalchemy.Connection:
             time.sleep(2)
 
 
+def upgrade(*command: str) -> None:
+    """Run a module of MLflow. Its arguments hold a password, which no error of ours shows: the pod's log is kept."""
+    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+        sys.exit(
+            "MLflow's database cannot be brought up to date, for the reason above. No older MLflow takes a newer one's."
+        )
+
+
 def make_client(uri: str, name: str, password: str) -> None:
     """The user that the pipeline logs in as: it manages what it makes, reads the rest, and is no admin.
 
@@ -45,9 +53,9 @@ def main() -> None:
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
     with connected(uri) as connection:
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
-        subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True)
+        upgrade("mlflow", "db", "upgrade", uri)
         if "MLFLOW_AUTH_CONFIG_PATH" in os.environ:
-            subprocess.run([sys.executable, "-m", "mlflow.server.auth", "db", "upgrade", "--url", uri], check=True)
+            upgrade("mlflow.server.auth", "db", "upgrade", "--url", uri)
             make_client(uri, os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
 
 

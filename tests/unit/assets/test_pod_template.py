@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -119,3 +120,9 @@ def test_the_config_stands_on_every_asset_where_all_ways_to_start_find_it() -> N
         name = asset.key.path[-1]
         assert json.loads(tags["dagster-k8s/config"]) == config(model, name)
         assert asset.op.pool == ("gpu" if name == "trained_model" else None)
+
+
+@pytest.mark.parametrize("owner", ["a" * 61 + "@b.org", "a" * 62 + ".b@c.org", "team:---", "team:" + "a-" * 40])
+def test_an_owner_is_a_label_that_kubernetes_takes(owner: str) -> None:
+    label = config(spec(owners=[owner]), "features")["pod_template_spec_metadata"]["labels"]["mlops.dev/owner"]
+    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", label)

@@ -38,7 +38,7 @@ def test_a_shared_mlflow_server_is_not_run_here(tmp_path: Path) -> None:
 
 
 def test_in_production_kserve_serves(tmp_path: Path) -> None:
-    images = {"MLOPS_PREDICTOR_IMAGE": "predictor", "MLOPS_TRAINER_IMAGE": "trainer"}
+    images = {"MLOPS_PREDICTOR_IMAGE": "predictor:1", "MLOPS_TRAINER_IMAGE": "trainer:1"}
     needed = {"LAKE_URI": str(tmp_path), "MLFLOW_TRACKING_URI": "http://mlflow", **images}
     here = environment(tmp_path, MLOPS_ENV="production", **needed)
     assert local_servers(here) == []

@@ -27,6 +27,9 @@ UNLABELLED = f"kube_pod_labels{{{POD}}}"
 CODE = DAEMON.replace("dagster-daemon", "dagster-code")
 CODE_OF_CHART = DAEMON.replace("dagster-daemon", "dagster-dagster-user-deployments-mlops-assets")
 MLFLOW = DAEMON.replace("dagster-daemon", "mlflow")
+PART = f'kube_deployment_spec_replicas{{{{{NAMESPACE},deployment="{{}}"}}}}'
+PARTS = {PART.format(name): "1x30" for name in ("dagster-daemon", "dagster-code", "mlflow")}
+ENVIRONMENT = f'kube_namespace_status_phase{{{NAMESPACE},phase="Active"}}'
 SECRET = f'externalsecret_status_condition{{{NAMESPACE},name="mlflow-client",condition="Ready",status="False"}}'
 RUN = 'label_app_kubernetes_io_component="run_worker",label_dagster_run_id="1a",label_dagster_job="iris"'
 FIRST, SECOND = (f'{NAMESPACE},job_name="dagster-run-1a{name}"' for name in ("", "-1"))
@@ -105,6 +108,16 @@ def firing(tmp_path: Path) -> Callable[[str, dict[str, str], str], bool]:
         ("CodeLocationDown", {CODE: "1x20"}, "20m", False),
         ("MLflowDown", {MLFLOW: "0x10"}, "6m", True),
         ("MLflowDown", {MLFLOW: "1x20"}, "20m", False),
+        ("PartMissing", {ENVIRONMENT: "1x30", **PARTS}, "20m", False),
+        ("PartMissing", {ENVIRONMENT: "1x30", **PARTS, PART.format("mlflow"): "2x5 stale"}, "19m", False),
+        ("PartMissing", {ENVIRONMENT: "1x30", **PARTS, PART.format("mlflow"): "2x5 stale"}, "22m", True),
+        ("PartMissing", {ENVIRONMENT: "1x30"}, "16m", True),
+        ("PartMissing", {ENVIRONMENT.replace("mlops-production", "kafka"): "1x30"}, "20m", False),
+        ("PartMissing", {ENVIRONMENT: "0x30"}, "20m", False),
+        ("NothingIsSeen", PARTS, "20m", False),
+        ("NothingIsSeen", {}, "14m", False),
+        ("NothingIsSeen", {}, "16m", True),
+        ("NothingIsSeen", {PART.format("dagster-daemon").replace("mlops-production", "kafka"): "1x30"}, "16m", True),
         ("SecretNotSynced", {SECRET: "0x5 1x30"}, "19m", False),
         ("SecretNotSynced", {SECRET: "0x5 1x30"}, "22m", True),
         ("SecretNotSynced", {SECRET.replace("mlops-production", "kafka"): "1x30"}, "22m", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -225,3 +226,27 @@ def test_a_database_of_before_gets_its_users_and_keeps_its_tables(server: Server
     with sqlalchemy.create_engine(server.uri("dagster")).begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE runs ADD COLUMN more int"))
     sqlalchemy.create_engine(before).connect().close()  # a pod that goes on
+
+
+def migrate(server: Server) -> subprocess.CompletedProcess[str]:
+    """What MLflow's servers do before they start."""
+    variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": server.uri("mlflow"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, str(K8S / "base" / "mlflow" / "migrate.py")]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=variables)
+
+
+def test_a_database_of_a_newer_mlflow_is_left_alone_and_no_log_has_its_password(server: Server):
+    """An older version of the platform over a newer one."""
+    server.put("mlflow", "mlflow_a")
+    server.put("dagster", "dagster_a")
+    make(server)
+    assert migrate(server).returncode == 0
+    with sqlalchemy.create_engine(server.uri("mlflow")).begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'ffff00000000'"))
+
+    done = migrate(server)
+
+    assert done.returncode == 1
+    assert "ffff00000000" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("MLflow's database cannot be brought up to date")
+    assert json.loads((server.folder / SECRETS["mlflow"]).read_text())["password"] not in done.stdout + done.stderr

@@ -31,6 +31,13 @@ def config_maps(node: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_was_scaled_to_nothing_comes_back_when_it_is_applied(overlay: str) -> None:
+    """Restoring a backup and a new MLflow do so; a number that is not written stays as it is."""
+    workloads = of_kind(rendered(overlay), "Deployment", "StatefulSet")
+    assert [item["metadata"]["name"] for item in workloads if item["spec"].get("replicas", 0) < 1] == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_change_of_settings_rolls_every_pod_that_reads_them(overlay: str) -> None:
     objects = rendered(overlay)
     made = {item["metadata"]["name"] for item in of_kind(objects, "ConfigMap")}

@@ -261,3 +261,45 @@ def test_the_locked_provider_is_the_one_that_was_tried(tmp_path: Path):
 
     assert done.returncode == 0, done.stderr
     assert (copy / ".terraform.lock.hcl").read_text() == (TERRAFORM / ".terraform.lock.hcl").read_text()
+
+
+WRONG: dict[str, Any] = {
+    "viewer_role_arns": VARIABLES["admin_role_arns"],
+    "public_access_cidrs": ["203.0.113.0/24", "10.0.0.0/8"],
+    "system_instance_types": ["m7g.large"],
+    "compute_log_days": 1.5,
+    "tags": {"aws:cost-centre": "ml"},
+    "aurora": {
+        "engine_version": "latest",
+        "min_acu": 0.7,
+        "readers": 1.5,
+        "backup_days": 7.5,
+        "maintenance_window": "xyz:03:00-sun:04:00",
+    },
+}
+TOLD = [
+    *("A role has one access entry", "Give public IPv4 networks", "none of them with an ARM", "Give whole days"),
+    *("do not begin with aws:", "A version of Aurora PostgreSQL looks like 17.5", "ACUs are whole or half numbers"),
+    *("up to 15 readers", "kept for 1 to 35 days", "A window, in UTC"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (WRONG, TOLD),
+        ({"addon_versions": {"corednss": "v1.9.0-eksbuild.1"}}, ["The cluster has the add-ons aws-ebs-csi"]),
+    ],
+    ids=["values", "name of an add-on"],
+)
+def test_what_aws_would_refuse_half_way_is_told_before(
+    wrong: dict[str, Any], told: list[str], tmp_path: Path, s3_endpoint: str
+):
+    folder = project_copy(tmp_path)
+    (folder / "stand_in_override.tf").write_text(STAND_IN.format(url=s3_endpoint))
+    (folder / "terraform.tfvars.json").write_text(json.dumps(VARIABLES | wrong))
+    terraform(folder, "init", "-backend=false", f"-plugin-dir={PLUGINS}")
+
+    said = " ".join(terraform(folder, "plan", "-input=false", "-no-color").stderr.replace("│", "").split())
+
+    assert [text for text in told if text not in said] == []

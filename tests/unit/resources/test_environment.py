@@ -32,6 +32,25 @@ PRODUCTION = {
         ({"MLFLOW_TRACKING_URI": "http://me:secret@mlflow"}, r"^MLFLOW_TRACKING_URI holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_UI_URL": "https://me:secret@mlflow"}, r"^MLFLOW_UI_URL holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
+        ({"MLFLOW_PORT": "\u0663\u0663\u0663"}, "MLFLOW_PORT is '\u0663"),
+        ({"LAKE_URI": "s3://lake\n"}, "^LAKE_URI begins or ends with .* a line's end; .* echo -n"),
+        (
+            {"MLFLOW_TRACKING_PASSWORD": "kept\n", "LAKE_URI": " a"},
+            "^LAKE_URI, MLFLOW_TRACKING_PASSWORD begins(?!.*kept)",
+        ),
+        ({"MLFLOW_TRACKING_URI": "mlflow:5000"}, "MLFLOW_TRACKING_URI is 'mlflow:5000'; give an address such as https"),
+        ({"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}, "MLFLOW_TRACKING_URI is 'sqlite"),
+        ({"MLFLOW_UI_URL": "javascript:alert(1)"}, "MLFLOW_UI_URL is 'javascript"),
+        ({"AWS_ENDPOINT_URL_S3": "moto:5000"}, "AWS_ENDPOINT_URL_S3 is 'moto:5000'"),
+        ({"SERVING_URL": "{service}.example.com"}, "SERVING_URL is .* with https:// or http://"),
+        ({"SERVING_URL": "https://{service}-{model}.com"}, r"SERVING_URL is .*\{service\} and \{namespace\} alone"),
+        (
+            PRODUCTION | {"MLOPS_TRAINER_IMAGE": "shop:5000/trainer"},
+            "names no version; give a tag .* shop:5000/trainer:1",
+        ),
+        (PRODUCTION | {"MLOPS_PREDICTOR_IMAGE": "a b:1"}, "MLOPS_PREDICTOR_IMAGE is 'a b:1'"),
+        ({"MLOPS_PREDICTOR_REPLICAS": "\u00b2"}, "MLOPS_PREDICTOR_REPLICAS is '\u00b2'"),
+        ({"MLOPS_PREDICTOR_REPLICAS": "9" * 20}, "MLOPS_PREDICTOR_REPLICAS is '9"),
         ({"SERVING_URL": "https://models"}, r"SERVING_URL is 'https://models'.*write \{service\}"),
         ({"SERVING_OPERATOR": "knative"}, r"SERVING_OPERATOR is 'knative'; set it to kserve .* or seldon"),
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
@@ -105,6 +124,11 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
     assert Environment.read(SHARED).space == "uid4000000"
+
+
+def test_an_image_is_named_by_its_tag_or_its_digest() -> None:
+    for image in ("shop:5000/team/trainer:1.0-rc.1", f"shop/trainer@sha256:{'0' * 64}"):
+        assert Environment.read(PRODUCTION | {"MLOPS_TRAINER_IMAGE": image}).trainer_image == image
 
 
 def test_an_image_alone_makes_no_production() -> None:

@@ -191,10 +191,10 @@ def test_a_step_loads_the_models_of_its_run_alone(handler: PodStepHandler, monke
 def test_a_step_that_needs_torch_has_the_trainers_image(
     handler: PodStepHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE"):
-        monkeypatch.setenv(name, "http://any")
-    monkeypatch.setenv("MLOPS_ENV", "production")
-    monkeypatch.setenv("MLOPS_TRAINER_IMAGE", "trainer:7")
+    images = {"MLOPS_TRAINER_IMAGE": "trainer:7", "MLOPS_PREDICTOR_IMAGE": "predictor:7"}
+    addresses = {"LAKE_URI": "s3://any", "MLFLOW_TRACKING_URI": "http://any"}
+    for name, value in ({"MLOPS_ENV": "production"} | images | addresses).items():
+        monkeypatch.setenv(name, value)
     images = dict[str, str | None]()
     for stage in ("features", "trained_model"):
         tags = {name: json.dumps(value) for name, value in op_tags(spec(train=TORCH), stage).items()}

@@ -242,3 +242,19 @@ def test_an_error_of_one_moment_after_a_slow_pull_is_tried_again(reason: str, me
 def test_what_cannot_be_started_again_and_again_is_final() -> None:
     pod = pending(True, {"reason": "RunContainerError", "message": "exec: python: not found"})
     assert waiting("a cpu node", [], pod, [event("Failed", "Error: exec: python", count=3)], []).final
+
+
+def refused(asked: str, limited: str) -> list[dict[str, Any]]:
+    """As Kubernetes 1.36 wrote it, of the resources for which there is no room alone."""
+    words = 'Error creating: pods "big-nr6tt" is forbidden: exceeded quota: mlops, requested: requests.memory=2Gi,'
+    words += f"requests.nvidia.com/gpu={asked}, used: requests.memory=4Gi,requests.nvidia.com/gpu=0, limited: "
+    return [event("FailedCreate", f"{words}requests.memory=5Gi,requests.nvidia.com/gpu={limited}")]
+
+
+def test_a_pod_that_no_quota_will_fit_does_not_wait() -> None:
+    found = waiting("a gpu node (16 GPUs)", refused("16", "8"), None, [], [])
+    assert (found.final, found.for_capacity) == (True, False)
+    assert found.cause.startswith("the pod asks for more requests.nvidia.com/gpu than the whole quota has: ")
+    for asked, limited in (("8", "8"), ("500m", "1"), ("1", "1k")):
+        found = waiting("a gpu node (16 GPUs)", refused(asked, limited), None, [], [])
+        assert (found.final, found.for_capacity) == (False, True)

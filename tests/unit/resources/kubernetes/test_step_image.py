@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 
 def test_the_trainers_image_is_the_one_that_the_code_location_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE")
-    for name, value in {"MLOPS_ENV": "production", "MLOPS_TRAINER_IMAGE": "trainer:7"}.items():
+    images = {"MLOPS_TRAINER_IMAGE": "trainer:7", "MLOPS_PREDICTOR_IMAGE": "predictor:7"}
+    addresses = {"LAKE_URI": "s3://any", "MLFLOW_TRACKING_URI": "http://any"}
+    for name, value in ({"MLOPS_ENV": "production"} | images | addresses).items():
         monkeypatch.setenv(name, value)
-    for name in needed:
-        monkeypatch.setenv(name, "http://any")
     assert image_config(PodPolicy(image="trainer")) == {"container_config": {"image": "trainer:7"}}
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mlops_assets.serving.declaration import ServedVersion
+from resources.lake.space import name_in
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, disruption_budget, service_name
 
@@ -28,6 +31,18 @@ def made(version: ServedVersion, size: int = 1 << 20, replicas: int = 2) -> dict
 @pytest.mark.parametrize(("model", "name"), [("iris", "iris"), ("flight_delay", "flight-delay")])
 def test_a_service_has_a_name_that_kubernetes_takes(model: str, name: str) -> None:
     assert service_name(model) == name
+
+
+def test_each_model_of_each_space_has_a_service_of_its_own_which_kserve_can_label() -> None:
+    words = [*itertools.product("ab", repeat=3)]
+    models = (
+        {"_".join(word) for word in words}
+        | {"a" * length for length in range(1, 42)}
+        | {f"{'a_' * 20}{c}" for c in "ab"}
+    )
+    names = [service_name(name_in(space, model)) for space in ("", "a", "a-b", "s" * 20) for model in models]
+    assert len({*names}) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z]([a-z0-9-]{0,36}[a-z0-9])?", name)] == []
 
 
 def test_the_manifest_serves_one_version_from_the_lake() -> None:

@@ -1,6 +1,6 @@
-"""k8s/base/security/service-account-policies.yaml names the accounts that pods really get.
+"""k8s/base/security/pods-of-dagster.yaml names the accounts that pods really get.
 
-What the API server makes of the policies is in tests/cluster/test_service_account_policies.py.
+What the API server makes of the policies is in tests/cluster/test_pods_of_dagster.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from mlops_assets.assets.pod_template import op_tags, worker_pods
@@ -18,12 +19,16 @@ from tests.support import TORCH, spec
 
 pytestmark = needs_kubectl
 WEBHOOK = ("components:\n", "components:\n  - ../../components/alert-webhook\n")
+DAGSTERS_CHART = (
+    ("  - ../../base/dagster\n", ""),
+    ("components:\n", "components:\n  - ../../components/dagster-chart\n"),
+)
 POLICY = "ValidatingAdmissionPolicy"
 STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 
 
-def variables(policy: str) -> dict[str, Any]:
-    spec = named(rendered("production"), POLICY, policy)["spec"]
+def variables() -> dict[str, Any]:
+    spec = named(rendered("production"), POLICY, "mlops-pods-of-dagster")["spec"]
     return {item["name"]: item["expression"] for item in spec["variables"]}
 
 
@@ -35,19 +40,20 @@ def test_accounts_of_runs_and_steps_are_those_that_are_allowed() -> None:
         for model in (spec(), several)
         for stage in STAGES
     }
-    allowed = json.loads(variables("mlops-accounts-of-jobs")["accounts"])
+    allowed = json.loads(variables()["accounts"])
     assert set(allowed["dagster"]) == {instance["run_launcher"]["config"]["service_account_name"]}
     assert set(allowed["dagster-run"]) == steps
-    assert worker_pods(several).pod["service_account_name"] == "dagster-step"
+    assert allowed["dagster-trainer"] == [worker_pods(several).pod["service_account_name"]]
 
 
-def test_who_makes_jobs_is_who_may() -> None:
+def test_who_makes_pods_is_who_may() -> None:
     objects = rendered("production")
+    made = {"jobs", "pytorchjobs", "inferenceservices"}
     roles = {
         item["metadata"]["name"]
         for item in of_kind(objects, "Role")
         for rule in item["rules"]
-        if "jobs" in rule["resources"] and {"create", "*"} & set(rule["verbs"])
+        if made & {*rule["resources"]} and {"create", "*"} & {*rule["verbs"]}
     }
     makers = {
         subject["name"]
@@ -55,16 +61,41 @@ def test_who_makes_jobs_is_who_may() -> None:
         if item["roleRef"]["name"] in roles
         for subject in item["subjects"]
     }
-    assert makers == json.loads(variables("mlops-accounts-of-jobs")["accounts"]).keys()
+    assert makers == json.loads(variables()["accounts"]).keys()
+
+
+def test_nobody_changes_the_labels_of_a_suspended_job() -> None:
+    assert not [
+        item["metadata"]["name"]
+        for item in of_kind(rendered("production"), "Role")
+        for rule in item["rules"]
+        if "jobs" in rule["resources"] and {"patch", "update", "*"} & {*rule["verbs"]}
+    ]
 
 
 def test_predictors_have_the_account_that_is_allowed() -> None:
     item = inference_service(
         "iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1
     )
-    account = item["spec"]["predictor"]["serviceAccountName"]
-    [rule] = named(rendered("production"), POLICY, "mlops-accounts-of-predictors")["spec"]["validations"]
-    assert f'== "{account}"' in rule["expression"]
+    assert json.loads(variables()["accounts"])["dagster-deployer"] == [item["spec"]["predictor"]["serviceAccountName"]]
+
+
+@pytest.mark.parametrize("chart", [(), DAGSTERS_CHART], ids=["manifests", "chart"])
+def test_no_label_that_opens_a_way_is_forgotten(chart: tuple[tuple[str, str], ...]) -> None:
+    """Every label by which a network policy or a Service knows pods is one that no step has, or one that all have."""
+    objects = rendered("production", *chart)
+    selectors = [item["spec"]["selector"] for item in of_kind(objects, "Service")]
+    selectors += [
+        peer["podSelector"].get("matchLabels", {})
+        | {rule["key"]: "" for rule in peer["podSelector"].get("matchExpressions", [])}
+        for item in of_kind(objects, "NetworkPolicy")
+        for way in (*item["spec"].get("ingress", []), *item["spec"].get("egress", []), {"to": [item["spec"]]})
+        for peer in (*way.get("from", []), *way.get("to", []))
+        if "podSelector" in peer and "kube-system" not in json.dumps(peer)
+    ]
+    of_all = {"mlops.dev/uses-postgres", "mlops.dev/uses-mlflow", "app.kubernetes.io/component"}
+    looked_at = {"app.kubernetes.io/name", "mlops.dev/stage", *json.loads(variables()["marks"])}
+    assert {key for selector in selectors for key in selector} - of_all <= looked_at
 
 
 def test_every_policy_is_bound_and_refuses() -> None:
@@ -77,7 +108,7 @@ def test_every_policy_is_bound_and_refuses() -> None:
 
 def test_no_secret_of_the_platform_is_forgotten() -> None:
     """Every Secret that the overlays make is either for runs and steps, or kept from them."""
-    kept = set(json.loads(variables("mlops-accounts-of-jobs")["kept"]))
+    kept = set(json.loads(variables()["kept"]))
     made = {
         item["spec"].get("target", {}).get("name", item["metadata"]["name"])
         for overlay in ("staging", "production")
