@@ -100,7 +100,8 @@ def lineage(request_id: str, model: str | None, day: date | None, days: int) -> 
     request = find(lake, request_id, models, looked)
     if request is None:
         when = f"on {day}" if day else f"in the last {days} days"
-        what = f"The inference log of {', '.join(models) or 'any model'} has no request {request_id} {when}"
+        whose = model or f"all {len(models)} models"
+        what = f"The inference log of {whose} has no request {request_id} {when}"
         remedy = "a server stores what it was asked within half a minute, and deploy.inference_log says what it keeps; "
         remedy += "give --model and --day of it, or more --days" if not day else "give another --day"
         raise SpecError(what, remedy=remedy)
@@ -147,7 +148,7 @@ def _told_version(made: Provenance, champion: AliasMove | None) -> Iterator[str]
     for item in made.snapshots:
         yield _row(item.stage, item.snapshot)
     if made.source:
-        yield _row("source", f"{made.source}, {len(made.objects)} objects")
+        yield _row("source", f"{made.source}, {len(made.objects)} object{'s' if len(made.objects) != 1 else ''}")
     for item in made.objects[:SHOWN_OBJECTS]:
         yield _row("", f"{item.key}  ETag {item.etag}  {item.size} bytes")
     if len(made.objects) > SHOWN_OBJECTS:
@@ -157,7 +158,7 @@ def _told_version(made: Provenance, champion: AliasMove | None) -> Iterator[str]
 
 
 def _row(name: str, value: Any) -> str:
-    return f"  {name:<14} {value}"
+    return f"  {name:<18} {value}"
 
 
 def _moment(moment: datetime) -> str:

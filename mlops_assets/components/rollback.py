@@ -57,7 +57,7 @@ def roll_back(
         written = AliasLedger(lake, model).last_version(CHAMPION)
         if champion == version and written == number and served is not None and served.version == str(number):
             what = f"Version {number} of {model} is the champion already, and answers"
-            raise SpecError(what, remedy="name another one; MLflow lists them")
+            raise SpecError(what, remedy="name another one of those that MLflow lists")
         artifact = _artifact(version, tracking, Path(draft))
         held.check()
         policy = log if log is not None or served is None else served.log

@@ -56,7 +56,7 @@ def test_the_champion_of_a_moment_is_told_with_its_reason(ledger: Path, moment: 
         ["until", "now"],
         ["by", "user ann"],
         ["because", "beats champion version 2"],
-        ["before", "it      no version"],
+        ["before", "it          no version"],
     ]
     assert lines[6].split() == ["digest", "a" * 64]
     assert call("served", "m").output.startswith("Version 3 of m was champion at 20")
@@ -75,7 +75,7 @@ def test_programs_get_the_same_as_strict_json(ledger: Path) -> None:
     ("moment", "told"),
     [
         ("2026-11-17T11:30", "No version of m was champion at 2026-11-17 11:30:00 UTC\n"),
-        ("2026-11-17T11:30", "  because        it was renamed\n"),
+        ("2026-11-17T11:30", "  because            it was renamed\n"),
         (
             "2026-11-17T09:00",
             "was champion at 2026-11-17 09:00:00 UTC; the first one was so from 2026-11-17 10:00:00 UTC",

@@ -142,7 +142,7 @@ def test_what_is_gone_is_said(here: Platform) -> None:
     assert "the lake has no list of the source objects any more" in missing()
     result = call("lineage", "one")
     assert result.exit_code == 0
-    assert "not known      the lake has no list of the source objects" in result.output
+    assert "not known          the lake has no list of the source objects" in result.output
     for key, content in kept.items():
         here.lake.store.replace(key, content)
 
