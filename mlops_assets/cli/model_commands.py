@@ -71,10 +71,11 @@ def retire(name: str, reason: str, yes: bool) -> None:
 def rollback(name: str, version: int, reason: str) -> None:
     """Make the registered VERSION of MODEL champion again.
 
-    It goes the way of a deployment: the version comes up beside the champion, answers its golden rows, takes over, and
-    the alias and the ledger follow. What cannot be deployed is refused, and what answers goes on. Called again, it
-    completes what was interrupted. In a cluster start the job MODEL_rollback, which does the same. The next run of the
-    model promotes what is better than this version; stop its schedule, or correct its YAML, where it should not.
+    It goes the way of a deployment, without shadow and canary: the version comes up beside the champion, answers its
+    golden rows, takes over, and the alias and the ledger follow. What cannot be deployed is refused, and what answers
+    goes on. Called again, it completes what was interrupted. In a cluster start the job MODEL_rollback, which does the
+    same. The next run of the model promotes what is better than this version; stop its schedule, or correct its YAML,
+    where it should not.
     """
     from mlops_assets.cli.upkeep import rollback as lines
 
@@ -88,7 +89,8 @@ def rollback(name: str, version: int, reason: str) -> None:
 def served(name: str, moment: datetime | None, as_json: bool) -> None:
     """Say which version of MODEL was champion at a moment, since when, and why.
 
-    It is what the ledger of the aliases says: who made the version champion, for which reason and on what evidence.
+    It is what the ledger of the aliases says: who made the version champion, for which reason and on what evidence. A
+    roll-out that was under way is told too: its version may have answered a share of the requests.
     """
     from mlops_assets.cli import provenance
 

@@ -18,7 +18,18 @@ from resources.tracking.alias_ledger import AliasLedger, AliasMove
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resources.lake.lake import Lake
+
 SHOWN_OBJECTS = 20  # in text; JSON has all
+
+
+class RolloutState(Value):
+    """How far the roll-out of a version had come, which may have had a share of the requests."""
+
+    version: int
+    state: str
+    found: str
+    since: datetime
 
 
 class Served(Value):
@@ -28,6 +39,8 @@ class Served(Value):
     at: datetime
     version: int | None
     move: AliasMove | None
+    rollout: RolloutState | None
+    """The roll-out that was under way."""
     first: datetime
     """When the model had its first champion."""
 
@@ -63,7 +76,20 @@ def served(model: str, at: datetime) -> Served:
         raise SpecError(what, remedy="mlops-assets models lists what there is")
     move = ledger.at(CHAMPION, at)
     version = move.version if move else None
-    return Served(model=model, at=at, version=version, move=move, first=moves[0].since)
+    rollout = _under_way(lake, model, at, move)
+    return Served(model=model, at=at, version=version, move=move, rollout=rollout, first=moves[0].since)
+
+
+def _under_way(lake: Lake, model: str, at: datetime, move: AliasMove | None) -> RolloutState | None:
+    """The state of a roll-out that had begun by a moment, and neither failed nor moved the alias."""
+    states = [
+        RolloutState(**{name: entry[name] for name in ("version", "state", "found")}, since=since)
+        for entry in lake.entries(f"{model}/rollouts")
+        if (since := datetime.fromtimestamp(entry["time"], UTC)) <= at
+    ]
+    if not states or states[-1].state == "rolled_back" or (move and move.since >= states[-1].since):
+        return None
+    return states[-1]
 
 
 def told_served(found: Served) -> Iterator[str]:
@@ -83,8 +109,13 @@ def told_served(found: Served) -> Iterator[str]:
     yield _row("before it", f"version {move.previous_version}" if move.previous_version else "no version")
     if move.sha256:
         yield _row("digest", move.sha256)
+    if found.rollout:
+        state = found.rollout
+        yield _row("rolled out", f"version {state.version}, {state.state} since {_moment(state.since)}: {state.found}")
     for name, value in move.evidence.items():
-        if value not in (None, {}, ""):
+        if name == "rollout":
+            yield from (_row(step["state"], step["found"]) for step in value)
+        elif value not in (None, {}, ""):
             yield _row(name, value if isinstance(value, str) else json.dumps(value))
 
 

@@ -1,11 +1,13 @@
 """Back to another version that is registered: as a job `<model>_rollback`, and as `mlops-assets rollback`.
 
-It goes the way of a deployment, with the same proofs and under the same lock, and moves the alias `champion` and writes
-the ledger. What cannot be deployed is refused before anything is changed.
+It goes the way of a deployment, under the same lock, but is proved on its golden rows alone, as it has had requests
+before and is wanted at once; and it moves the alias `champion` and writes the ledger. What cannot be deployed is
+refused before anything is changed.
 """
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -64,8 +66,9 @@ def roll_back(
         proof = serving.deploy(name, artifact, version.sha256, number, policy)
         held.check()
         before = f"version {champion.version}" if champion else "no version"
-        evidence = {"decision": f"rolled back from {before}"}
+        evidence: dict[str, Any] = {"decision": f"rolled back from {before}"}
         evidence |= {"max_abs_difference": proof.difference, "rows": proof.rows}
+        evidence |= {"rollout": [step.model_dump(mode="json") for step in proof.steps]}
         tracking.move_alias(version, CHAMPION, reason, by, evidence)
     return [
         f"{model}: version {number} answers at {proof.link or proof.url}, where {before} was champion",
@@ -109,7 +112,7 @@ def rollback_job(spec: ModelSpec) -> dg.JobDefinition:
         name=OP,
         # The IO manager keeps handles of assets alone
         out=dg.Out(dg.Nothing),
-        description="Proves a registered version as a deployment does, and makes it champion",
+        description="Proves a registered version on its golden rows, and makes it champion",
         tags=op_tags(spec, "deployment"),
     )
     def make_champion(

@@ -132,6 +132,24 @@ def test_what_cannot_be_told_or_done_is_said_in_one_sentence(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("moment", "state"), [("11:59", None), ("13:00", "canary"), ("14:00", "promoted"), ("15:00", None), ("17:00", None)]
+)
+def test_a_roll_out_that_was_under_way_is_told(ledger: Path, moment: str, state: str | None) -> None:
+    lake = Lake(uri=str(ledger / "lake"), cache=str(ledger / "cache"), space="ann")
+    for version, reached, hours in ((4, "canary", 0.5), (4, "promoted", 2), (5, "ready", 4), (5, "rolled_back", 4.5)):
+        entry = {"version": version, "state": reached, "found": "0 failed", "actor": "user ann"}
+        lake.append("m/rollouts", entry | {"time": NOON.timestamp() + hours * 3600})
+    move = {"alias": "champion", "sha256": "b" * 64, "actor": "user ann", "evidence": {}, "reason": "better"}
+    lake.append("m/ledger", move | {"version": 4, "previous_version": 3, "time": NOON.timestamp() + 2.5 * 3600})
+    found = json.loads(call("served", "m", "--at", f"2026-11-17T{moment}", "--json").output)
+    assert (found["rollout"] or {"state": None})["state"] == state
+    lines = [
+        line for line in call("served", "m", "--at", f"2026-11-17T{moment}").output.splitlines() if "canary" in line
+    ]
+    assert bool(lines) == (state == "canary")
+
+
 def test_models_come_as_json_too(ledger: Path) -> None:
     found = {model["name"]: model for model in json.loads(call("models", "--json").output)}
     assert found["iris"]["state"] == "defined"

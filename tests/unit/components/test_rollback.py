@@ -77,6 +77,7 @@ def test_endpoint_alias_and_ledger_go_back_together_and_forth_again(two: Platfor
     assert (last["actor"], last["reason"]) == ("user ann", "wrong at night")
     assert last["evidence"]["decision"] == "rolled back from version 2"
     assert last["evidence"]["rows"] > 0
+    assert [step["state"] for step in last["evidence"]["rollout"]] == ["prepared", "ready", "golden", "promoted"]
     with pytest.raises(SpecError, match=f"Version 1 of {two.model} is the champion already, and answers"):
         back(two, 1)
     assert state(two) == ("1", 1, before + 1)

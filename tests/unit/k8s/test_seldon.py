@@ -54,12 +54,16 @@ def test_predictors_are_asked_by_deployment_steps_and_by_namespaces_that_were_le
     assert selects(predictors["podSelector"], pod())
     assert not selects(predictors["podSelector"], CALLER)
     kserve = named(objects(overlay), "NetworkPolicy", "predictors")["spec"]
-    assert predictors["ingress"] == kserve["ingress"]
-    callers = named(objects(overlay), "NetworkPolicy", "seldon-predictor-callers")["spec"]
-    assert selects(callers["podSelector"], CALLER)
-    [rule] = callers["egress"]
-    # The Service's own selector, by which Amazon's VPC CNI opens its address
-    assert selects(rule["to"][0]["podSelector"], {"seldon-app": predictor_service("iris")})
+    [rule], [theirs] = predictors["ingress"], kserve["ingress"]
+    assert rule["ports"] == theirs["ports"]
+    assert [rule["from"][0], rule["from"][-1]] == [theirs["from"][0], theirs["from"][-1]]
+    # The champion's pods share requests with a candidate's
+    assert any(selects(peer.get("podSelector"), pod()) for peer in rule["from"][1:-1])
+    for policy, caller in (("seldon-predictor-callers", CALLER), ("seldon-predictors-call-candidates", pod())):
+        asks = named(objects(overlay), "NetworkPolicy", policy)["spec"]
+        assert selects(asks["podSelector"], caller)
+        # The Service's own selector, by which Amazon's VPC CNI opens its address
+        assert selects(asks["egress"][0]["to"][0]["podSelector"], {"seldon-app": predictor_service("iris")})
 
 
 @pytest.mark.parametrize("overlay", ENVIRONMENTS)

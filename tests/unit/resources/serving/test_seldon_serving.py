@@ -15,6 +15,7 @@ from resources.serving.seldon_serving import Seldon
 from tests.artifacts import write_artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.kubernetes_api import ApiServer
@@ -73,7 +74,7 @@ class Operated(dict[str, dict[str, Any]]):
 class Doubling(Seldon):
     """All servers double what they are sent."""
 
-    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         asked.append(url)
         [tensor] = body["inputs"]
         doubled = [2 * value for value in tensor["data"]]
