@@ -25,7 +25,7 @@ def seldon_name(name: str) -> str:
     """What the operator calls something that would be called `name`.
 
     >>> seldon_name("iris-default"), seldon_name("a" * 64)
-    ('iris-default', 'seldon-d289a97565bc2d27ac8b8545a5ddba45')
+    ('iris-default', 'seldon-014842d480b571495a4a0363793f7367')
     """
     return name if len(name) <= LONGEST else f"seldon-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()}"
 
