@@ -107,9 +107,7 @@ def _snapshots(lake: Lake, model: str, tags: Mapping[str, str]) -> Iterator[Made
 
 def _raw_data(lake: Lake, model: str, version: str, run: str | None) -> RawData | None:
     """The list of source objects of a version: that of its run, or of another that found the same objects."""
-    folder = lake.own(f"{model}/raw_data")
-    others = [*lake.store.sizes(handle_key(folder, "*"))]
-    for key in [handle_key(folder, run), *others] if run else others:
+    for key in _handles(lake, lake.own(f"{model}/raw_data"), run):
         try:
             found = RawData.model_validate_json(lake.store.read(key) or b"")
         except ValidationError:
@@ -117,6 +115,12 @@ def _raw_data(lake: Lake, model: str, version: str, run: str | None) -> RawData 
         if found.version == version:
             return found
     return None
+
+
+def _handles(lake: Lake, folder: str, run: str | None) -> Iterator[str]:
+    if run:
+        yield handle_key(folder, run)
+    yield from lake.store.sizes(handle_key(folder, "*"))
 
 
 def _missing(made: Provenance, tags: Mapping[str, str]) -> Iterator[str]:

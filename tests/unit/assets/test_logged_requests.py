@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import boto3
 import pandas as pd
 import pytest
 
@@ -20,9 +22,14 @@ DAYS = days_back(TODAY, 3)
 UNREADABLE = b"no parquet"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache"))
+@pytest.fixture(params=["folder", "s3"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    if request.param == "folder":
+        return Lake(uri=str(tmp_path / "lake"), cache=str(tmp_path / "cache"))
+    endpoint, bucket = request.getfixturevalue("s3_endpoint"), f"logged-{uuid.uuid4().hex}"
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return Lake(uri=f"s3://{bucket}/lake", cache=str(tmp_path / "cache"), endpoint_url=endpoint)
 
 
 def table(*request_ids: str) -> bytes:
