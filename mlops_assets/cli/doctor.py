@@ -228,7 +228,7 @@ def _models(environment: Environment) -> Finding:
     from resources.serving.choose_target import serving_target
 
     if environment.production:
-        return Finding("OK", "what KServe serves is not looked at from here")
+        return Finding("OK", "what the cluster serves is not looked at from here")
     lake = environment.lake()
     defined, served = defined_models(), lake.models_of(serving_target(environment, lake).served())
     orphans = [name for name in served if name not in defined]
