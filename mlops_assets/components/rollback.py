@@ -26,8 +26,6 @@ from resources.tracking.alias_ledger import AliasLedger, actor
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 
-OP = "make_champion"
-
 
 def roll_back(
     model: str,
@@ -109,7 +107,7 @@ def rollback_job(spec: ModelSpec) -> dg.JobDefinition:
     """The job by which a version of this model becomes champion again."""
 
     @dg.op(
-        name=OP,
+        name=f"{spec.model}__make_champion",  # Dagster wants another name in each job
         # The IO manager keeps handles of assets alone
         out=dg.Out(dg.Nothing),
         description="Proves a registered version on its golden rows, and makes it champion",

@@ -30,6 +30,13 @@ def test_each_model_has_its_stages_jobs_and_checks(model: str) -> None:
     assert checks >= {"not_empty", "schema", "contract", "no_leakage", "gate", "reloads", "no_skew"}
 
 
+def test_a_code_server_loads_all_of_it_at_once() -> None:
+    """A command that runs one job loads that alone, and does not notice what two jobs have in common."""
+    repository = defs.get_repository_def()
+    repository.load_all_definitions()
+    assert {"iris", "iris_rollback", "flight_delay_rollback"} <= {job.name for job in repository.get_all_jobs()}
+
+
 def test_every_blocking_check_blocks() -> None:
     graph = defs.resolve_asset_graph()
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}

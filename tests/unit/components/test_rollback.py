@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlops_assets.components.rollback import OP, roll_back
+from mlops_assets.components.rollback import roll_back
 from mlops_assets.ml.errors import ArtifactError, DeploymentError, SpecError, TrackingRefused
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.log_policy import InferenceLogPolicy
@@ -178,7 +178,7 @@ def test_an_alias_without_its_entry_in_the_ledger_gets_it(two: Platform) -> None
 
 def test_the_job_does_the_same(two: Platform) -> None:
     def run(version: int) -> dg.ExecuteInProcessResult:
-        config = {"ops": {OP: {"config": {"version": version, "reason": "wrong at night"}}}}
+        config = {"ops": {f"{two.model}__make_champion": {"config": {"version": version, "reason": "wrong at night"}}}}
         return two.run(job=f"{two.model}_rollback", run_config=config)
 
     assert "There is no version 9" in failure(run(9))
