@@ -25,9 +25,11 @@ out() {
 }
 
 # What Terraform has put into a secret: secret dagster-postgresql username
-secret() {
-  aws secretsmanager get-secret-value --secret-id "$NAMESPACE/$1" --query SecretString --output text | jq -r ".$2"
-}
+secret() (
+  set -o pipefail
+  aws secretsmanager get-secret-value --secret-id "$NAMESPACE/$1" --query SecretString --output text |
+    jq --exit-status --raw-output ".$2"
+)
 
 # SQL in Aurora, over HTTPS and by your rights in IAM: sql <<< "SELECT 1". Passwords in it are in no list of processes.
 sql() {
@@ -36,29 +38,33 @@ sql() {
 }
 
 # A number from Aurora: count "pg_roles WHERE rolname = 'dagster'"
-count() {
-  sql <<< "SELECT count(*) FROM $1" | jq '.records[0][0].longValue'
-}
+count() (
+  set -o pipefail
+  sql <<< "SELECT count(*) FROM $1" | jq --exit-status '.records[0][0].longValue'
+)
 
 # A database of Aurora with a role that owns what is in it, and a user who acts as that, by a secret's username and
-# password: database dagster dagster-postgresql. Other users of it stay as they are.
+# password: database dagster dagster-postgresql. Other users of it stay as they are. It ends at the first answer that does
+# not come: a password that could not be read would lock the user out.
 database() {
-  local user
-  user=$(secret "$2" username)
-  if [ "$(count "pg_roles WHERE rolname = '$1'")" = 0 ]; then
-    sql <<< "CREATE ROLE $1 NOLOGIN"
+  local user password found
+  user=$(secret "$2" username) && password=$(secret "$2" password) || return 1
+  found=$(count "pg_roles WHERE rolname = '$1'") || return 1
+  if [ "$found" = 0 ]; then
+    sql <<< "CREATE ROLE $1 NOLOGIN" || return 1
     # The superuser of Aurora is none, and gives databases only to roles it is in
-    sql <<< "GRANT $1 TO CURRENT_USER"
+    sql <<< "GRANT $1 TO CURRENT_USER" || return 1
   fi
-  if [ "$(count "pg_database WHERE datname = '$1'")" = 0 ]; then
-    sql <<< "CREATE DATABASE $1 OWNER $1"
-    sql <<< "REVOKE CONNECT ON DATABASE $1 FROM PUBLIC"
+  found=$(count "pg_database WHERE datname = '$1'") || return 1
+  if [ "$found" = 0 ]; then
+    sql <<< "CREATE DATABASE $1 OWNER $1" || return 1
+    sql <<< "REVOKE CONNECT ON DATABASE $1 FROM PUBLIC" || return 1
   fi
-  if [ "$(count "pg_roles WHERE rolname = '$user'")" = 0 ]; then
-    sql <<< "CREATE ROLE $user IN ROLE $1"
+  found=$(count "pg_roles WHERE rolname = '$user'") || return 1
+  if [ "$found" = 0 ]; then
+    sql <<< "CREATE ROLE $user IN ROLE $1" || return 1
   fi
-  sql <<< "ALTER ROLE $user SET role = '$1'"
-  sql <<< "ALTER ROLE $user LOGIN PASSWORD '$(secret "$2" password)'"
+  sql <<< "ALTER ROLE $user SET role = '$1'" && sql <<< "ALTER ROLE $user LOGIN PASSWORD '$password'"
 }
 
 # Let nobody log in as a user of Aurora any more, unless somebody is logged in now: lock dagster_a

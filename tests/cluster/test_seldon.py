@@ -8,14 +8,13 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from mlops_assets.serving.declaration import ServedVersion
 from resources.serving.seldon_manifest import SELDON, seldon_deployment
 from tests.cluster.cluster import K8S
 from tests.cluster.environment_copy import CRDS, admit
 from tests.cluster.kubectl import kubectl
-from tests.cluster.test_service_account_policies import REFUSED, made_by
+from tests.cluster.test_pods_of_dagster import REFUSED, made_by
 from tests.cluster.waiting import SOON_S, wait_until
 
 if TYPE_CHECKING:
@@ -50,24 +49,14 @@ def seldon() -> Iterator[None]:
 
 
 @pytest.fixture
-def governed(environment: Copy, seldon: None) -> Iterator[Copy]:
-    """The environment with the rights and the policy of k8s/components/seldon, once the API server goes by them."""
+def governed(environment: Copy, seldon: None) -> Copy:
+    """The environment with the rights of k8s/components/seldon, once the API server goes by its policy."""
     kubectl("apply", "-n", environment.namespace, "-f", str(COMPONENT / "role.yaml"))
-    items = list(yaml.safe_load_all((COMPONENT / "service-account-policies.yaml").read_text()))
-    for item in items:
-        item["metadata"]["name"] += environment.suffix
-        if "policyName" in item["spec"]:
-            item["spec"]["policyName"] += environment.suffix
-    policies = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    kubectl("create", "-f", "-", stdin=policies)
-    try:
-        other = deployment(serviceAccountName="dagster-deployer")
-        wait_until(
-            lambda: REFUSED in made_by("dagster-deployer", environment.namespace, other), SOON_S, "a policy is enforced"
-        )
-        yield environment
-    finally:
-        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=policies)
+    other = deployment(serviceAccountName="dagster-deployer")
+    wait_until(
+        lambda: REFUSED in made_by("dagster-deployer", environment.namespace, other), SOON_S, "a policy is enforced"
+    )
+    return environment
 
 
 def deployment(**pod: Any) -> dict[str, Any]:
@@ -111,7 +100,17 @@ def test_a_deployment_step_makes_predictors_of_their_own_account_alone(governed:
     ready_made = deployment()
     ready_made["spec"]["predictors"][0]["graph"] |= {"implementation": "SKLEARN_SERVER", "modelUri": "s3://b/m"}
     assert REFUSED in made_by(deployer, namespace, ready_made)
-    policy = json.loads(
-        kubectl("get", "validatingadmissionpolicy", f"mlops-accounts-of-seldon{governed.suffix}", "-o", "json")
-    )
-    assert not policy["status"].get("typeChecking", {}).get("expressionWarnings")
+
+
+def test_its_predictors_get_no_secret_of_the_platform_and_pass_for_no_other_part(governed: Copy) -> None:
+    secret = deployment()
+    pod = secret["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
+    pod["containers"][0]["envFrom"] = [{"secretRef": {"name": "postgres"}}]
+    assert "gets PostgreSQL's data or one of the Secrets" in made_by("dagster-deployer", governed.namespace, secret)
+    labelled = [deployment() for _ in range(3)]
+    mark = {"mlops.dev/authenticates": "operators"}
+    labelled[0]["metadata"]["labels"] |= mark
+    labelled[1]["spec"]["predictors"][0]["labels"] |= mark
+    labelled[2]["spec"]["predictors"][0]["componentSpecs"][0]["metadata"] = {"labels": mark}
+    answer = made_by("dagster-deployer", governed.namespace, *labelled)
+    assert answer.count("is labelled as another part of the platform") == len(labelled), answer

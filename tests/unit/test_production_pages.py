@@ -23,7 +23,7 @@ PROGRAMS = {
     *("aws", "base64", "cat", "cd", "curl", "date", "docker", "echo", "export", "git", "grep", "helm", "jq", "kubectl")
 }
 PROGRAMS |= {"make", "mlops-assets", "openssl", "sed", "source", "terraform"}
-FUNCTIONS = set(re.findall(r"^(\w+)\(\) \{", (PROJECT / "k8s" / "environment.sh").read_text(), re.MULTILINE))
+FUNCTIONS = set(re.findall(r"^(\w+)\(\) [{(]", (PROJECT / "k8s" / "environment.sh").read_text(), re.MULTILINE))
 # Commands of the AWS CLI that are no operation of a service
 OWN = {("eks", "update-kubeconfig"), ("ecr", "get-login-password"), ("s3", "ls")}
 OPTIONS = {"output", "query", "region", "cli-input-json"}

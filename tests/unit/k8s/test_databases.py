@@ -250,3 +250,27 @@ def test_a_database_of_a_newer_mlflow_is_left_alone_and_no_log_has_its_password(
     assert "ffff00000000" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("MLflow's database cannot be brought up to date")
     assert json.loads((server.folder / SECRETS["mlflow"]).read_text())["password"] not in done.stdout + done.stderr
+
+
+EXPIRED = 'echo "An error occurred (ExpiredToken)" >&2; exit 254;'
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [f"*execute-statement*) {EXPIRED};", f'*get-secret-value*) if [ -e "$SECRETS/asked" ]; then {EXPIRED} fi;;'],
+    ids=["an answer of the database", "the second look into the secret"],
+)
+def test_an_answer_of_aws_that_does_not_come_takes_nobodys_password(server: Server, lost: str):
+    """A login to AWS that has run out, or too many requests, in the middle of it and in a shell that goes on."""
+    for database in SECRETS:
+        server.put(database, f"{database}_a")
+    make(server)
+    asked = 'case "$*" in *get-secret-value*) touch "$SECRETS/asked" ;; esac'
+    (server.folder / "aws").write_text(AWS.replace("\n", f'\ncase "$*" in {lost} esac\n{asked}\n', 1))
+
+    done = server.shell("set +e +u +o pipefail; database dagster dagster-postgresql; exit $?")
+
+    assert done.returncode != 0
+    assert "ExpiredToken" in done.stderr
+    with sqlalchemy.create_engine(server.uri("dagster")).connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT current_user")).scalar() == "dagster"

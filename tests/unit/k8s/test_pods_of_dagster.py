@@ -23,6 +23,7 @@ DAGSTERS_CHART = (
     ("  - ../../base/dagster\n", ""),
     ("components:\n", "components:\n  - ../../components/dagster-chart\n"),
 )
+SELDON = (("components:\n", "components:\n  - ../../components/seldon\n"),)
 POLICY = "ValidatingAdmissionPolicy"
 STAGES = ("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment")
 
@@ -48,7 +49,7 @@ def test_accounts_of_runs_and_steps_are_those_that_are_allowed() -> None:
 
 def test_who_makes_pods_is_who_may() -> None:
     objects = rendered("production")
-    made = {"jobs", "pytorchjobs", "inferenceservices"}
+    made = {"jobs", "pytorchjobs", "inferenceservices", "seldondeployments"}
     roles = {
         item["metadata"]["name"]
         for item in of_kind(objects, "Role")
@@ -80,7 +81,7 @@ def test_predictors_have_the_account_that_is_allowed() -> None:
     assert json.loads(variables()["accounts"])["dagster-deployer"] == [item["spec"]["predictor"]["serviceAccountName"]]
 
 
-@pytest.mark.parametrize("chart", [(), DAGSTERS_CHART], ids=["manifests", "chart"])
+@pytest.mark.parametrize("chart", [(), DAGSTERS_CHART, SELDON], ids=["manifests", "chart", "seldon"])
 def test_no_label_that_opens_a_way_is_forgotten(chart: tuple[tuple[str, str], ...]) -> None:
     """Every label by which a network policy or a Service knows pods is one that no step has, or one that all have."""
     objects = rendered("production", *chart)
