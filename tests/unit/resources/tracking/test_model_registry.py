@@ -197,7 +197,5 @@ def test_a_file_that_is_not_the_one_that_was_logged_is_refused(tracking: Trackin
     tracking.add_file(version, file)
     file.write_text("theirs")
     tracking.client.log_artifact(version.run_id, str(file), "model")
-    with pytest.raises(
-        TrackingRefused, match=r"not the file that was logged; take the tag reference_profile\.sha256"
-    ):
+    with pytest.raises(TrackingRefused, match=r"not the file that was logged; take the tag reference_profile\.sha256"):
         tracking.file_of(version, file.name, tmp_path)
