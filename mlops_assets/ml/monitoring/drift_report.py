@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,7 +64,7 @@ def model_drift_score(drifted: Mapping[str, bool], importance: Mapping[str, floa
     0.25
     """
     weights = column_weights(list(drifted), importance)
-    return sum(weights[name] for name, has_drifted in drifted.items() if has_drifted)
+    return min(math.fsum(weights[name] for name, has_drifted in drifted.items() if has_drifted), 1.0)
 
 
 def column_weights(columns: Sequence[str], importance: Mapping[str, float]) -> dict[str, float]:

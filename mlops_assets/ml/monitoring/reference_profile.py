@@ -53,6 +53,10 @@ class ReferenceProfile(Document):
     metrics: dict[str, float]
     """On the test part."""
 
+    def write(self, folder: Path) -> None:
+        """Write the profile into `folder`, without a line for each of its thousands of numbers."""
+        (folder / self.FILE).write_text(self.model_dump_json())
+
 
 def reference_profile(
     prepared: Path,
