@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 from bench.measure import PROJECT, Result, result, scratch, seconds
 from bench.preparation import watched_peak_mib
 from mlops_assets.ml.inference.artifact import GoldenRows, InputColumn, ModelSignature
-from mlops_assets.ml.monitoring.drift_report import drift_report
+from mlops_assets.ml.monitoring.drift_report import DriftReport, drift_report
 from mlops_assets.ml.monitoring.log_window import open_window
 from mlops_assets.ml.monitoring.reference_profile import ReferenceProfile, reference_profile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROWS, MORE_ROWS, PART = 1_000_000, 10_000_000, 500_000
 TEXTS = ("place", "kind")
@@ -57,57 +60,77 @@ def columns(rows: int, seed: int, shift: float) -> dict[str, Any]:
     return made
 
 
+def logged(made: dict[str, Any], start: int = 0) -> pa.Table:
+    """Rows as the table of a day has them, the first one `start` microseconds after noon."""
+    numbers = np.arange(start, start + len(made["n0"]))
+    count = len(numbers)
+    noon = np.datetime64("2026-11-17T12:00:00", "us")
+    return pa.table(
+        {
+            "request_id": pa.array(numbers).cast(pa.string()),
+            "row": pa.array(np.zeros(count, np.int32)),
+            "time": pa.array(noon + numbers, pa.timestamp("us", tz="UTC")),
+            "version": pa.repeat("1", count),
+            "role": pa.repeat("champion", count),
+            "output:prediction": made["n0"].astype(np.float64),
+            "label": pa.nulls(count, pa.string()),
+            **{f"input:{column}": values for column, values in made.items()},
+        }
+    )
+
+
 def write_tables(folder: Path, rows: int) -> None:
     """The train part as train.parquet, and a window as log.parquet."""
-    for name, seed, shift in (("train", 1, 0.0), ("log", 2, 0.3)):
-        writer = None
-        for start in range(0, rows, PART):
-            made, count = columns(PART, seed + start, shift), min(PART, rows - start)
-            if name == "log":
-                moments = np.datetime64(datetime(2026, 11, 17).isoformat(), "us") + np.arange(start, start + PART)
-                logged: dict[str, Any] = {
-                    "request_id": pa.array(np.arange(start, start + PART)).cast(pa.string()),
-                    "row": pa.array(np.zeros(PART, np.int32)),
-                    "time": pa.array(moments, pa.timestamp("us", tz="UTC")),
-                    "version": pa.repeat("1", PART),
-                    "role": pa.repeat("champion", PART),
-                    "output:prediction": made["n0"].astype(np.float64),
-                    "label": pa.nulls(PART, pa.string()),
-                }
-                made = logged | {f"input:{column}": values for column, values in made.items()}
-            table = pa.table(made).slice(0, count)
-            writer = writer or pq.ParquetWriter(folder / f"{name}.parquet", table.schema, compression="zstd")
-            writer.write_table(table, row_group_size=65_536)
-        assert writer is not None
+    for start in range(0, rows, PART):
+        parts = pa.table(columns(PART, 1 + start, 0.0)), logged(columns(PART, 2 + start, 0.3), start)
+        if not start:
+            writers = [
+                pq.ParquetWriter(folder / f"{name}.parquet", part.schema, compression="zstd")
+                for name, part in zip(("train", "log"), parts, strict=True)
+            ]
+        for writer, part in zip(writers, parts, strict=True):
+            writer.write_table(part, row_group_size=65_536)
+    for writer in writers:
         writer.close()
 
 
-def profile(folder: Path) -> None:
+def profile(folder: Path, importance: dict[str, float] | None = None) -> ReferenceProfile:
     """The reference profile, as the evaluation makes it."""
     answers = columns(100_000, 3, 0.0)["n0"]
-    importance = {column.name: 1.0 for column in SIGNATURE.inputs}
-    reference_profile(folder, SIGNATURE, answers, importance, {}).write(folder)
+    made = reference_profile(folder, SIGNATURE, answers, importance or {}, {})
+    made.write(folder)
+    return made
+
+
+def report_of(table: Path, reference: ReferenceProfile) -> DriftReport:
+    """Our report from a profile and a table."""
+    with open_window([table]) as window:
+        answerer = window.answerer()
+        assert answerer is not None
+        return drift_report(window, answerer, reference, DAYS, 500)
 
 
 def ours(folder: Path) -> dict[str, bool]:
-    """Our report from the profile and the table: the verdict by column."""
-    with open_window([folder / "log.parquet"]) as window:
-        answerer = window.answerer()
-        assert answerer is not None
-        report = drift_report(window, answerer, ReferenceProfile.read(folder), DAYS, 500)
+    """Our verdict by column."""
+    report = report_of(folder / "log.parquet", ReferenceProfile.read(folder))
     return {column.column: column.drifted for column in report.columns}
 
 
 def evidently(folder: Path) -> dict[str, bool]:
-    """Evidently's preset on all rows of both tables."""
+    """The verdict by column of Evidently's preset on all rows of both tables."""
     import pandas as pd
+
+    before = pd.read_parquet(folder / "train.parquet")
+    now = pd.read_parquet(folder / "log.parquet", columns=[f"input:{name}" for name in before])
+    return preset(before, now.set_axis(before.columns, axis=1))
+
+
+def preset(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, bool]:
+    """The verdict by column of Evidently's preset."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
     definition = DataDefinition(numerical_columns=list(NUMBERS), categorical_columns=list(TEXTS))
-    before = pd.read_parquet(folder / "train.parquet")
-    now = pd.read_parquet(folder / "log.parquet", columns=[f"input:{name}" for name in before])
-    now.columns = before.columns
     datasets = [Dataset.from_pandas(frame, definition) for frame in (now, before)]
     found = Report([DataDriftPreset()], include_tests=True).run(*datasets).dict()
     tests = {test["name"]: test["status"] == "FAIL" for test in found["tests"]}

@@ -106,9 +106,8 @@ class Watched(NamedTuple):
 
     def version_of_report(self, spec: ModelSpec) -> str:
         """The version of the snapshot; the threshold is not in it, since it is applied to the known score."""
-        reference = self.reference.sha256 if self.reference else None
         tables, monitor = [table.version for table in self.tables], spec.monitor
-        return version_of(CODE_VERSION, tables, self.answerer, reference, monitor.days, monitor.min_rows)
+        return version_of(CODE_VERSION, tables, self.answerer, self.reference, monitor.days, monitor.min_rows)
 
 
 @contextmanager

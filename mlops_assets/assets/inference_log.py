@@ -104,7 +104,8 @@ def past_retention(lake: Lake, model: str, first: date) -> Iterator[str]:
     """The keys of what is of days before `first`; manifests first, so that no reader finds half a table."""
     for kind in ("inference", "labels"):
         yield from _older(lake, f"{kind}/{model}", DATED, first)
-    yield from sorted(_older(lake, f"{model}/{STAGE}", COMPACTED, first), key=lambda key: "manifest" not in key)
+    for stage in (STAGE, "drift_report"):
+        yield from sorted(_older(lake, f"{model}/{stage}", COMPACTED, first), key=lambda key: "manifest" not in key)
 
 
 def _older(lake: Lake, folder: str, pattern: re.Pattern[str], first: date) -> Iterable[str]:

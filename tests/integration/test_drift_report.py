@@ -90,6 +90,16 @@ def test_traffic_as_in_training_has_no_drift_and_traffic_that_moved_has(deployed
     assert pictures == {f"drift/{summary.day}/drift.png"}
 
 
+def test_a_page_that_evidently_does_not_make_costs_no_figure(deployed: Platform) -> None:
+    rows = weather(ROWS, seed=8)
+    rows["humidity"] = 3e38 * (-1.0) ** rows.index  # a range that float32 does not have
+    ask(deployed, rows, "a")
+    shown, _ = reported(deployed)
+    assert "| humidity |" in shown["columns"]
+    assert shown["score"] > 0
+    assert "evidently" not in shown
+
+
 def test_late_labels_change_the_performance_of_a_day_and_the_report_says_from_which_share(deployed: Platform) -> None:
     rows = weather(ROWS, seed=3)
     ask(deployed, rows, "a")

@@ -147,7 +147,7 @@ class NumberTally:
             edges=tuple(map(_short, self.edges)),
             at=tuple(self.at.tolist()),
             between=tuple(self.between.tolist()),
-            areas=tuple(map(_short, self.areas)),
+            areas=tuple(float(f"{area:.8g}") for area in self.areas),
             std=float(np.sqrt(max(square - mean**2, 0.0))),
             others=min(len(self.others), FEW),
         )

@@ -114,6 +114,13 @@ def test_a_profile_of_quantiles_bounds_its_own_error() -> None:
     assert ours.value == pytest.approx(evidently(reference, window)[1], abs=ours.error)
 
 
+def test_values_near_the_end_of_float32_are_compared_as_well() -> None:
+    generator = np.random.default_rng(1)
+    reference, window = (pd.Series(1e38 * generator.normal(0, 1, 3_000).clip(-3, 3)) for _ in range(2))
+    assert not reference_and_window(reference, window).drifted
+    assert reference_and_window(reference, window * 0.5).value == pytest.approx(0.4, abs=0.05)
+
+
 def test_a_shift_that_no_value_crosses_is_measured_exactly() -> None:
     reference = pd.Series(np.random.default_rng(1).uniform(0, 1, 20_000).astype(np.float32))
     ours = reference_and_window(reference, reference + 2)
