@@ -12,7 +12,18 @@ from pydantic import TypeAdapter
 
 from bench.measure import Result, say
 
-PARTS = ("training", "preparation", "limits", "serving", "orchestration", "images", "gpu", "cluster")
+PARTS = (
+    "training",
+    "preparation",
+    "limits",
+    "serving",
+    "orchestration",
+    "drift",
+    "drift_windows",
+    "images",
+    "gpu",
+    "cluster",
+)
 FOLDER = Path(__file__).parent
 RESULTS = TypeAdapter(dict[str, list[Result]])
 

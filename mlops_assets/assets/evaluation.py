@@ -13,13 +13,15 @@ from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, OF_THE_POSITIVE, shown
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
+from mlops_assets.ml.inference.artifact import ModelSignature
+from mlops_assets.ml.monitoring.reference_profile import reference_profile
 from mlops_assets.ml.training.learner import LearningCurve
 from mlops_assets.spec.model_spec import Gate, ModelSpec
 from resources.lake.lake import Lake
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 
 
 def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -90,11 +92,15 @@ def check_question(spec: ModelSpec, prepared_data: PreparedData) -> None:
 
 
 def evaluate_artifact(spec: ModelSpec, artifact: Path, sha256: str, rows: Path, folder: Path) -> None:
-    """Fill the snapshot's folder with report, plots and model card of the artifact on the test set in `rows`."""
+    """Fill the snapshot's folder with report, plots, model card and reference profile of the artifact, by `rows`."""
     evaluated, predictions = evaluate(artifact, sha256, rows, target=spec.target.column, slices=spec.gate.slices)
     evaluated.write(folder)
     for name, png in render(evaluated, predictions, LearningCurve.read(artifact)).items():
         (folder / f"{name}.png").write_bytes(png)
+    profile = reference_profile(
+        rows, ModelSignature.read(artifact), predictions.scores, evaluated.importance, evaluated.metrics
+    )
+    profile.write(folder)
     (folder / "model_card.md").write_text(model_card(spec.model, spec.description, spec.owners, evaluated))
 
 

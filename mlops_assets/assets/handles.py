@@ -4,13 +4,14 @@ Each handle says which versions it was made from, and an input is the one of thi
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
 
 from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.monitoring.drift_report import Status
 from mlops_assets.ml.values import Classes, Value
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
@@ -119,6 +120,32 @@ class Deployment(Handle):
     version: int
     sha256: str
     url: str
+
+
+class DriftSummary(Value):
+    """The newest report about a day, for who acts on it: where it lies (`prefix/version`), and its verdicts."""
+
+    prefix: str
+    version: str
+    day: date
+    computed_at: datetime
+    status: Status
+    reason: str
+    model_version: str | None
+    rows: int
+    labelled: int
+    score: float | None
+    threshold: float
+    drifted: dict[str, bool]
+    values: dict[str, float]
+    """By column, as its method gives them."""
+    metrics: dict[str, float]
+    """Of the rows with a label."""
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the score is above the threshold of the YAML."""
+        return self.score is not None and self.score > self.threshold
 
 
 class HandleIOManager(dg.ConfigurableIOManager):

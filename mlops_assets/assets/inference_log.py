@@ -4,10 +4,10 @@ It is in a group of its own: a run of the model's group has no day.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -25,7 +25,7 @@ STAGE = "inference_log"
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)  # today can be looked at, too
 AN_HOUR_PAST_MIDNIGHT = "0 1 * * *"  # servers have stored what they held at midnight
 DATED = re.compile(r"(?:inference|labels)/[^/]+/(\d{4})/(\d{2})/(\d{2})/\d{2}/[^/]+")
-COMPACTED = re.compile(rf"[^/]+/{STAGE}/(\d{{4}})-(\d{{2}})-(\d{{2}})/.+")
+COMPACTED = re.compile(rf"[^/]+/(?:{STAGE}|drift_report)/(\d{{4}})-(\d{{2}})-(\d{{2}})/.+")
 
 
 def inference_log_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -49,26 +49,37 @@ def inference_log_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         with as_dagster_failure():
             lake.check_space()  # it deletes what is old
             model = lake.name_of(spec.model)
-            logs, labels = log_objects(lake, model, day), label_objects(lake, model, day)
-            version, prefix = version_of(CODE_VERSION, *logs, *labels), f"{model}/{STAGE}/{day}"
-
-            def work(folder: Path) -> None:
-                with lake.sources("inference", logs) as asked, lake.sources("labels", labels) as told:
-                    compact(asked, told, folder, without=PROOF_ID)
-
-            with snapshot(lake, context.log.info, prefix, version, work) as (folder, _):
-                found = DayOfLog.read(folder)
+            table = day_table(lake, context.log.info, model, day)
             first = datetime.now(UTC).date() - timedelta(days=spec.deploy.inference_log.keep_days)
             old = list(past_retention(lake, model, first))
             lake.store.delete_many(old)
         if old:
             context.log.info(f"deleted {len(old)} objects of days before {first}")
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(version),
-            metadata=_metadata(spec, lake, f"{prefix}/{version}", found, len(logs)),
-        )
+        return dg.MaterializeResult(data_version=dg.DataVersion(table.version), metadata=_metadata(spec, lake, table))
 
     return inference_log
+
+
+class DayTable(NamedTuple):
+    """The table of a day: its place in the lake, what it holds, and the number of files that it was made of."""
+
+    prefix: str
+    version: str
+    found: DayOfLog
+    files: int
+
+
+def day_table(lake: Lake, log: Callable[[str], None], model: str, day: date) -> DayTable:
+    """The table of a day with the labels that have come, made unless it is there; `model` is its name in the lake."""
+    logs, labels = log_objects(lake, model, day), label_objects(lake, model, day)
+    version, prefix = version_of(CODE_VERSION, *logs, *labels), f"{model}/{STAGE}/{day}"
+
+    def work(folder: Path) -> None:
+        with lake.sources("inference", logs) as asked, lake.sources("labels", labels) as told:
+            compact(asked, told, folder, without=PROOF_ID)
+
+    with snapshot(lake, log, prefix, version, work) as (folder, _):
+        return DayTable(prefix, version, DayOfLog.read(folder), len(logs))
 
 
 def yesterday() -> dg.AutomationCondition[Any]:
@@ -93,7 +104,8 @@ def past_retention(lake: Lake, model: str, first: date) -> Iterator[str]:
     """The keys of what is of days before `first`; manifests first, so that no reader finds half a table."""
     for kind in ("inference", "labels"):
         yield from _older(lake, f"{kind}/{model}", DATED, first)
-    yield from sorted(_older(lake, f"{model}/{STAGE}", COMPACTED, first), key=lambda key: "manifest" not in key)
+    for stage in (STAGE, "drift_report"):
+        yield from sorted(_older(lake, f"{model}/{stage}", COMPACTED, first), key=lambda key: "manifest" not in key)
 
 
 def _older(lake: Lake, folder: str, pattern: re.Pattern[str], first: date) -> Iterable[str]:
@@ -111,15 +123,15 @@ def _day_of(key: str, pattern: re.Pattern[str]) -> date | None:
         return None
 
 
-def _metadata(spec: ModelSpec, lake: Lake, place: str, found: DayOfLog, files: int) -> dict[str, Any]:
+def _metadata(spec: ModelSpec, lake: Lake, table: DayTable) -> dict[str, Any]:
+    found, place = table.found, address(lake, f"{table.prefix}/{table.version}")
     columns = [dg.TableColumn(name) for name in found.columns]
-    table = table_metadata(asset_key(spec, STAGE), address(lake, place), found.rows, columns, {})
     versions = "\n".join(f"| {version} | {rows:,} |" for version, rows in found.versions.items())
     return {
-        **table,
+        **table_metadata(asset_key(spec, STAGE), place, found.rows, columns, {}),
         "rows": found.rows,
         "labelled": found.labelled,
         "label_share": found.labelled / found.rows if found.rows else 0.0,
         "versions": dg.MetadataValue.md(f"| version | rows |\n|---|---|\n{versions}"),
-        "files": files,
+        "files": table.files,
     }

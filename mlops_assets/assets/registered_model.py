@@ -9,6 +9,7 @@ from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, older_da
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
+from mlops_assets.ml.monitoring.reference_profile import ReferenceProfile
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import git_commit
 from resources.lake.digests import sha256
@@ -57,6 +58,9 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             if version is None:
                 tags = version_tags(spec, raw_data, features, trained_model, evaluation, ModelSignature.read(artifact))
                 version = register(spec, context, artifact, tags | {"dagster_run_id": context.run.run_id}, tracking)
+            reference = lake.fetch(evaluation.prefix, evaluation.version) / ReferenceProfile.FILE
+            if reference.exists():  # evaluations of older releases have none
+                tracking.add_file(version, reference)
             # A known one was read back to know that it holds the artifact
             reloads = reload_check(version, known.sha256 if known else digest_of(version, tracking))
             older = older_than_champion(spec.model, version, evaluation, tracking)

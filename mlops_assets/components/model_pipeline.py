@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 
 from mlops_assets.assets.deployment import deployment_asset
+from mlops_assets.assets.drift_report import drift_report_asset
 from mlops_assets.assets.evaluation import evaluation_asset
 from mlops_assets.assets.features import features_asset
 from mlops_assets.assets.inference_log import inference_log_asset
@@ -37,6 +38,7 @@ STAGES: tuple[Stage, ...] = (
     registered_model_asset,
     deployment_asset,
     inference_log_asset,
+    drift_report_asset,
 )
 
 

@@ -14,4 +14,7 @@ The way of a row, from a source file to a metric:
 5. `packaging.export.export` merges preprocessing and model into the artifact, which
    `inference.artifact.load_artifact` alone may load.
 6. `evaluation.evaluate.evaluate` lets the artifact predict a row of the test set, as raw columns.
+7. `monitoring.reference_profile.reference_profile` counts it in a profile, with which
+   `monitoring.drift_report.drift_report` compares the rows of a log, of which `monitoring.compact_log.compact` has made
+   a table for each day.
 """

@@ -55,23 +55,18 @@ def _label(entry: Any, where: str, model: Predictor, received: datetime) -> Labe
 
 
 def _text(label: Any, where: str, model: Predictor) -> str:
-    classes = model.signature.classes
-    if classes is None:
+    classes, texts = model.signature.classes, model.signature.class_texts
+    if classes is None or texts is None:
         if isinstance(label, bool) or not isinstance(label, (int, float)) or not math.isfinite(label):
             raise BadRequest(f"label is {label!r}, but must be a number", where=where)
         return repr(float(label))
     if isinstance(label, bool) and label not in classes:
         label = int(label)
-    for known in classes:
+    for known, text in zip(classes, texts, strict=True):
         if label == known and isinstance(label, str) == isinstance(known, str):
-            return _as_answered(known)
-    shown = ", ".join(map(_as_answered, classes[:10]))
+            return text
+    shown = ", ".join(texts[:10])
     raise BadRequest(f"label is {label!r}, but must be one of {shown}", where=where)
-
-
-def _as_answered(known: float | str) -> str:
-    """The text of a class as the graph answers it: of booleans, 0 and 1."""
-    return str(int(known) if isinstance(known, bool) else known)
 
 
 async def store_labels(labels: list[Label], inference_log: InferenceLog) -> bool:

@@ -17,6 +17,7 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK, OF_THE_POSITIVE
 from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
+from mlops_assets.ml.monitoring.monitor_policy import MonitorPolicy
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, Duration, Task, Value, did_you_mean, problem
 from mlops_assets.serving.log_policy import InferenceLogPolicy
@@ -214,6 +215,7 @@ class ModelSpec(Value):
     train: Train = Field(description="The network or estimator, how it is fitted, and where")
     gate: Gate = Field(description="What a model must reach before it is registered")
     deploy: Deploy = Field(default=Deploy(), description="How the model is served")
+    monitor: MonitorPolicy = Field(default=MonitorPolicy(), description="How the traffic is watched for drift")
     retrain: Retrain | None = Field(default=None, description="When the whole life cycle runs again by itself")
     compute: Compute = Field(default=Compute(), description="The pods of all stages but the training")
 
@@ -265,6 +267,10 @@ class ModelSpec(Value):
                 raise problem("model", f"a name that ends in {ending} is that of {whose}; take another")
 
     def _log_fits(self) -> None:
+        days = self.deploy.inference_log.keep_days
+        if self.monitor.days > days:
+            what = f"the log is kept for {days} days (deploy.inference_log.keep_days); shorten the window, or keep more"
+            raise problem("monitor.window", what)
         for field in ("leave_out", "hash"):
             for index, name in enumerate(getattr(self.deploy.inference_log, field)):
                 if name not in self.features.use:

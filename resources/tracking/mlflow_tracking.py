@@ -11,7 +11,7 @@ from mlops_assets.ml.errors import LakeError, TrackingError, TrackingRefused
 from resources.environment import Environment
 from resources.local.background_server import started_at
 from resources.tracking.mlflow_errors import translate_errors, translated_errors
-from resources.tracking.model_registry import NO_SUCH_THING, ModelRegistry
+from resources.tracking.model_registry import NO_SUCH_THING, ModelRegistry, RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
 RUN_TAG = "dagster_run_id"  # dagster-mlflow's resource finds the same run by this tag
@@ -58,15 +58,23 @@ class Tracking(ModelRegistry):
             self.client.update_run(run_id, status="RUNNING")
             experiment = self.client.get_run(run_id).info.experiment_id
         try:
-            # Pictures of the embedded server are those of this machine; a shared one may ask who is there
-            embedded = self.uri is None
-            yield TrackedRun(self.client, run_id, self.address, experiment, page=self.page, shows_pictures=embedded)
+            yield self._tracked(run_id, experiment)
         except BaseException:
             with suppress(TrackingError), translated_errors(self.address):  # the block's own error is the one to tell
                 self.client.set_terminated(run_id, "FAILED")
             raise
         with translated_errors(self.address):
             self.client.set_terminated(run_id, "FINISHED")
+
+    @translate_errors
+    def run_of(self, version: RegisteredVersion) -> TrackedRun:
+        """The run that a version was registered from, as it ended; what is written into it changes that no more."""
+        return self._tracked(version.run_id, self.client.get_run(version.run_id).info.experiment_id)
+
+    def _tracked(self, run_id: str, experiment: str) -> TrackedRun:
+        # Pictures of the embedded server are those of this machine; a shared one may ask who is there
+        embedded = self.uri is None
+        return TrackedRun(self.client, run_id, self.address, experiment, page=self.page, shows_pictures=embedded)
 
     def _run_id(self, model: str, context: dg.AssetExecutionContext) -> str:
         claim = self.lake.own(f"{model}/mlflow_runs/{context.run.run_id}")

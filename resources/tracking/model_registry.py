@@ -258,6 +258,32 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             path.rename(target / name)
         return target
 
+    @translate_errors
+    def add_file(self, version: RegisteredVersion, file: Path) -> None:
+        """Log a file beside the artifact of a version, once; its digest is then a tag of the version."""
+        tag = digest_tag(file.name)
+        if tag not in self.tags_of(version):
+            self.client.log_artifact(version.run_id, str(file), "model")
+            name, number = self.lake.name_of(version.model), str(version.version)
+            self.client.set_model_version_tag(name, number, tag, sha256(file))
+
+    @translate_errors
+    def file_of(self, version: RegisteredVersion, name: str, folder: Path) -> Path | None:
+        """What `add_file` has logged, downloaded into `folder`; None where it has not.
+
+        Raises:
+            TrackingRefused: the file is gone, or has another digest than the version says.
+        """
+        digest = self.tags_of(version).get(digest_tag(name))
+        if digest is None:
+            return None
+        file = self._download_file(version, f"model/{name}", folder)
+        if sha256(file) != digest:
+            what = f"{name} of version {version.version} of {version.model} in MLflow is not the file that was logged"
+            remedy = f"take the tag {digest_tag(name)} off the version, and materialize the model's group again"
+            raise TrackingRefused(what, remedy=remedy)
+        return file
+
     def _download_file(self, version: RegisteredVersion, path: str, folder: Path) -> Path:
         names = {item.path for item in self.client.list_artifacts(version.run_id, path.rpartition("/")[0])}
         if path not in names:
@@ -289,6 +315,15 @@ def _ours(version: "ModelVersion", told: str, remedy: str) -> RegisteredVersion:
         what = f"Version {version.version} of {version.name}{told} was not registered here"
         raise TrackingRefused(f"{what}: it has no run, or no tag sha256 with the digest of an artifact", remedy=remedy)
     return found
+
+
+def digest_tag(name: str) -> str:
+    """The tag that has the digest of a file.
+
+    >>> digest_tag("reference_profile.json")
+    'reference_profile.sha256'
+    """
+    return f"{Path(name).stem}.sha256"
 
 
 def _registered(version: "ModelVersion") -> RegisteredVersion | None:

@@ -85,6 +85,11 @@ class TrackedRun:
         self.client.log_text(self.run_id, content, name)
 
     @translate_errors
+    def file(self, file: Path, under: str) -> None:
+        """Log a file under a name."""
+        self.client.log_artifact(self.run_id, str(file), under)
+
+    @translate_errors
     def files(self, folder: Path, name: str) -> None:
         """Log the files of a folder under `name`."""
         self.client.log_artifacts(self.run_id, str(folder), name)

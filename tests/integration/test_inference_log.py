@@ -105,11 +105,12 @@ def test_a_day_that_is_too_old_goes_from_the_lake_and_others_stay(platform: Plat
         for kind in ("inference", "labels"):
             platform.lake.store.upload(file, f"{kind}/{platform.model}/{day:%Y/%m/%d}/09/s-1.parquet")
         platform.lake.store.upload(file, f"{platform.model}/inference_log/{day}/0123456789abcdef/manifest.json")
+        platform.lake.store.upload(file, f"{platform.model}/drift_report/{day}/latest.json")
     platform.lake.store.upload(file, f"labels/{platform.model}/mine.parquet")
     platform.lake.store.upload(file, f"inference/{platform.model}_2/2020/01/01/09/s-1.parquet")
     old = {f"{now - timedelta(days=days):%Y-%m-%d}" for days in (31, 400)}
     found = list(past_retention(platform.lake, platform.model, now - timedelta(days=30)))
-    assert len(found) == 6
+    assert len(found) == 8
     assert all(any(day in key or day.replace("-", "/") in key for day in old) for key in found)
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops_assets.ml.monitoring.reference_profile import ReferenceProfile
 from resources.lake import digests
 from resources.lake.digests import sha256
+from resources.tracking.model_registry import digest_tag
 from tests.fault_proxy import Fault, fault_proxy
 from tests.support import TORCH, Platform, check_results, failure, messages, weather
 
@@ -106,6 +108,22 @@ def test_one_finished_mlflow_run_per_dagster_run(platform: Platform) -> None:
     artifacts = {item.path for item in platform.tracking.client.list_artifacts(run.info.run_id, "evaluation")}
     wanted = ("roc", "precision_recall", "calibration", "confusion_matrix", "learning_curve", "permutation_importance")
     assert {f"evaluation/{name}.png" for name in wanted} | {"evaluation/model_card.md"} <= artifacts
+
+
+def test_a_version_has_its_reference_profile_also_when_it_was_registered_before_there_were_any(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.put(weather())
+    assert platform.run().success
+    version = platform.tracking.numbered(platform.model, 1)
+    assert version is not None
+    tag = digest_tag(ReferenceProfile.FILE)
+    platform.tracking.client.delete_model_version_tag(platform.model, "1", tag)
+    assert platform.tracking.file_of(version, ReferenceProfile.FILE, tmp_path) is None
+    assert platform.run().success
+    file = platform.tracking.file_of(version, ReferenceProfile.FILE, tmp_path)
+    assert file is not None
+    assert set(ReferenceProfile.read(file.parent).features) == {"place", "pressure", "humidity"}
 
 
 def test_the_mlflow_run_of_a_failed_run_is_finished_too(platform: Platform) -> None:

@@ -16,7 +16,7 @@ from mlops_assets.definitions import defs
 PROJECT = Path(__file__).parents[2]
 STAGES = [
     *("raw_data", "prepared_data", "features", "trained_model", "evaluation", "registered_model", "deployment"),
-    "inference_log",
+    *("inference_log", "drift_report"),
 ]
 
 
@@ -40,7 +40,7 @@ def test_a_code_server_loads_all_of_it_at_once() -> None:
 def test_every_blocking_check_blocks() -> None:
     graph = defs.resolve_asset_graph()
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"row_count", "beats_champion", "newest_data"}
+    assert warning == {"row_count", "beats_champion", "newest_data", "drift"}
 
 
 def test_the_stages_that_are_tables_have_a_table_name() -> None:

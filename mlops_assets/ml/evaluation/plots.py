@@ -29,21 +29,21 @@ def render(report: EvaluationReport, predictions: Predictions, curve: LearningCu
     residuals and permutation_importance."""
     plots = dict[str, bytes]()
     if curve.points:
-        plots["learning_curve"] = _png(lambda axes: _learning_curve(axes, curve))
+        plots["learning_curve"] = png(lambda axes: _learning_curve(axes, curve))
     if report.task == "regression":
-        plots["residuals"] = _png(lambda axes: _residuals(axes, predictions))
+        plots["residuals"] = png(lambda axes: _residuals(axes, predictions))
     else:
-        plots["roc"] = _png(lambda axes: _roc(axes, report, predictions))
-        plots["precision_recall"] = _png(lambda axes: _precision_recall(axes, report, predictions))
-        plots["calibration"] = _png(lambda axes: _calibration(axes, report, predictions))
-        plots["confusion_matrix"] = _png(lambda axes: _confusion(axes, report, predictions))
-    plots["permutation_importance"] = _png(lambda axes: _importance(axes, report))
+        plots["roc"] = png(lambda axes: _roc(axes, report, predictions))
+        plots["precision_recall"] = png(lambda axes: _precision_recall(axes, report, predictions))
+        plots["calibration"] = png(lambda axes: _calibration(axes, report, predictions))
+        plots["confusion_matrix"] = png(lambda axes: _confusion(axes, report, predictions))
+    plots["permutation_importance"] = png(lambda axes: _importance(axes, report))
     return plots
 
 
 def scores_of_both(pairs: Sequence[tuple[float, float]]) -> bytes:
     """The scores of the champion and of a candidate for the same rows, as a PNG."""
-    return _png(lambda axes: _both(axes, np.array(pairs)))
+    return png(lambda axes: _both(axes, np.array(pairs)))
 
 
 def _both(axes: Any, pairs: NDArray[Any]) -> None:
@@ -53,7 +53,8 @@ def _both(axes: Any, pairs: NDArray[Any]) -> None:
     axes.set(title=f"Scores of {len(pairs)} rows", xlabel="champion", ylabel="this version")
 
 
-def _png(draw: Callable[[Any], None]) -> bytes:
+def png(draw: Callable[[Any], None]) -> bytes:
+    """A plot of the size that Dagster's page of an asset has room for."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -67,6 +67,17 @@ class ModelSignature(Document):
     export_difference: float = 0.0
 
     @property
+    def class_texts(self) -> tuple[str, ...] | None:
+        """The text of each class as the graph answers it: of booleans, 0 and 1. None for a regression."""
+        if self.classes is None:
+            return None
+        has_fractions = any(isinstance(value, float) for value in self.classes)
+        return tuple(
+            value if isinstance(value, str) else str(float(value) if has_fractions else int(value))
+            for value in self.classes
+        )
+
+    @property
     def allowed_difference(self) -> float:
         """How far answers to the golden rows may be from these: relative to the largest prediction for regression."""
         predictions = self.golden.outputs.get("prediction", [])

@@ -305,6 +305,16 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("margin", attributes(gate__beats_champion_by="much"), "gate.beats_champion_by", "valid number"),
     ("slices is text", attributes(gate__slices="place"), "gate.slices", "give a list"),
     ("retrain is text", attributes(retrain="weekly"), "retrain", "give fields"),
+    ("monitor is text", attributes(monitor="daily"), "monitor", "give fields"),
+    ("drift above all", attributes(monitor={"drift_threshold": 1.5}), "monitor.drift_threshold", "less than or equal"),
+    ("part of a day", attributes(monitor={"window": "36h"}), "monitor.window", "a window is whole days"),
+    (
+        "window longer than the log",
+        attributes(monitor={"window": "30d"}, deploy={"inference_log": {"keep_days": 7}}),
+        "monitor.window",
+        "the log is kept for 7 days (deploy.inference_log.keep_days); shorten the window, or keep more",
+    ),
+    ("no rows", attributes(monitor={"min_rows": 0}), "monitor.min_rows", "greater than or equal to 1"),
     ("deploy is text", attributes(deploy="soon"), "deploy", "give fields"),
     ("rollout is text", attributes(deploy={"rollout": "canary"}), "deploy.rollout", "give fields"),
     *(

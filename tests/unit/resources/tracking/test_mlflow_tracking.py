@@ -10,10 +10,13 @@ import pytest
 from mlops_assets.ml.errors import TrackingError, TrackingRefused
 from resources.lake.folder_store import FolderStore
 from resources.tracking.mlflow_tracking import Tracking
+from resources.tracking.model_registry import RegisteredVersion
 from tests.fault_proxy import fault_proxy
 from tests.support import dagster_run, free_port
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow import MlflowClient
 
     from resources.lake.lake import Lake
@@ -110,3 +113,18 @@ def test_what_fails_in_a_run_is_told_and_not_that_mlflow_is_away_too(
         with tracking.run(model, dagster_run()):
             proxy.spoil("POST", "runs/update", "503", times=9)
             raise ValueError("the stage's own")
+
+
+def test_what_is_written_into_the_run_of_a_version_leaves_it_ended_as_it_was(
+    tracking: Tracking, client: MlflowClient, model: str, tmp_path: Path
+) -> None:
+    with tracking.run(model, dagster_run()) as run:
+        pass
+    version = RegisteredVersion(model=model, version=1, sha256="s", run_id=run.run_id)
+    (tmp_path / "drift.png").write_bytes(b"png")
+    again = tracking.run_of(version)
+    again.metrics({"drift_score": 0.5}, step=20261117)
+    again.file(tmp_path / "drift.png", "drift")
+    assert again.url == run.url
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(run.run_id, "drift")] == ["drift/drift.png"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlops_assets.ml.errors import TrackingRefused
-from mlops_assets.ml.inference.artifact import ModelSignature
+from mlops_assets.ml.inference.artifact import MAX_BYTES, ModelSignature
 from resources.tracking.mlflow_tracking import Tracking
 from tests.artifacts import write_artifact
 from tests.fault_proxy import Fault, fault_proxy
@@ -172,3 +172,30 @@ def test_the_models_of_a_space_are_listed_by_their_own_names(
         ann.register(model, run, "model", {"sha256": digest, "snapshot": "m/trained_model/1"}, "")
     assert list(ann.models()) == [model]
     assert model not in tracking.models()
+
+
+def test_a_file_beside_the_artifact_is_logged_once_and_read_back_by_its_digest(
+    tracking: Tracking, model: str, tmp_path: Path
+) -> None:
+    version, file = register(tracking, model, tmp_path), tmp_path / "reference_profile.json"
+    assert tracking.numbered(model, version.version) == version
+    assert tracking.numbered(model, 99) is None
+    assert tracking.file_of(version, file.name, tmp_path / "none") is None
+    for content in ("first", "second"):
+        file.write_text(content)
+        tracking.add_file(version, file)
+    (tmp_path / "found").mkdir()
+    found = tracking.file_of(version, file.name, tmp_path / "found")
+    assert found is not None
+    assert found.read_text() == "first"
+    assert {path.name for path in tracking.download(version, tmp_path / "found").iterdir()} == set(MAX_BYTES)
+
+
+def test_a_file_that_is_not_the_one_that_was_logged_is_refused(tracking: Tracking, model: str, tmp_path: Path) -> None:
+    version, file = register(tracking, model, tmp_path), tmp_path / "reference_profile.json"
+    file.write_text("ours")
+    tracking.add_file(version, file)
+    file.write_text("theirs")
+    tracking.client.log_artifact(version.run_id, str(file), "model")
+    with pytest.raises(TrackingRefused, match=r"not the file that was logged; take the tag reference_profile\.sha256"):
+        tracking.file_of(version, file.name, tmp_path)

@@ -50,6 +50,7 @@ def test_every_call_of_a_run_is_told_when_the_server_goes(
                 lambda: run.tags({"a": "1"}),
                 lambda: run.text("a", "a.txt"),
                 lambda: run.files(tmp_path, "a"),
+                lambda: run.file(tmp_path / "a.txt", "a"),
                 lambda: tracking.by_alias(model, "champion"),
                 lambda: tracking.version_of(model, "a" * 64),
             ]

@@ -1,0 +1,204 @@
+"""Whether a model is to be trained again: one pure function of what is known, what was done, and the time.
+
+Nothing else decides it. Who gathers the facts and keeps the history may ask as often as it likes, and after any crash:
+what was decided once stands in the history under its key, and is not decided again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AwareDatetime, Field, field_validator, model_validator
+
+from mlops_assets.ml.values import Duration, Value, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Cause = Literal["performance", "drift", "new data", "new code", "age"]
+Outcome = Literal["running", "deployed", "not better", "gate failed", "failed"]
+WEEK, RETRY = timedelta(days=7), "#"
+
+
+class QuietHours(Value):
+    """A part of each day in which no retrain begins; it may go past midnight."""
+
+    begin: time
+    end: time
+    time_zone: str = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise problem("time_zone", f"{name} is no time zone; use a name such as Europe/Zurich")
+        return name
+
+    def hold(self, now: datetime) -> bool:
+        """Whether it is quiet now."""
+        local = now.astimezone(ZoneInfo(self.time_zone)).time()
+        if self.begin <= self.end:
+            return self.begin <= local < self.end
+        return local >= self.begin or local < self.end
+
+
+class RetrainPolicy(Value):
+    """What a retrain is begun for, and what holds it back."""
+
+    on_drift: bool = True
+    drifted_windows: int = Field(default=2, ge=1)
+    """Drift is a cause when so many of the last `of_windows` reports that have a score are above the threshold."""
+    of_windows: int = Field(default=3, ge=1)
+    on_performance_loss: float | None = Field(default=None, gt=0)
+    """By how much the gate's metric of labelled rows is worse than on the test part."""
+    on_new_data: bool = False
+    on_new_code: bool = False
+    max_age: Duration | None = None
+    cooldown: Duration = timedelta(days=1)
+    per_week: int = Field(default=3, ge=1)
+    quiet_hours: QuietHours | None = None
+    gate_failure_blocks: Duration = WEEK
+    """After a failed gate nothing but new data or code brings a retrain before this is over."""
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.drifted_windows > self.of_windows:
+            what = (
+                f"{self.drifted_windows} of {self.of_windows} windows there cannot be; give at most {self.of_windows}"
+            )
+            raise problem("drifted_windows", what)
+        return self
+
+
+class WindowFact(Value):
+    """What a drift report of the champion says; `has_drifted` is None where it has no score."""
+
+    day: date
+    has_drifted: bool | None
+    performance_loss: float | None = None
+
+
+class RetrainFacts(Value):
+    """What is known now of a champion and of what it was made from."""
+
+    trained_at: AwareDatetime
+    trained_on: str
+    """The version of the source data it was made from; `data` is that of the source as it is."""
+    data: str
+    trained_by: str
+    """The version of the code that made it; `code` is that of the code as it is."""
+    code: str
+    windows: tuple[WindowFact, ...] = ()
+    """Reports about this champion, the last day last."""
+
+
+class PastRetrain(Value):
+    """An entry of the history: what was begun, why, from what, and what became of it."""
+
+    key: str
+    begun_at: AwareDatetime
+    data: str
+    code: str
+    outcome: Outcome
+
+
+class Decision(Value):
+    """What to do, and why; `key` names the retrain in the history, and `cause` is its tag."""
+
+    retrain: bool
+    reason: str
+    cause: Cause | None = None
+    key: str | None = None
+
+
+def decide(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime) -> Decision:
+    """Whether to begin a retrain now. The same arguments always give the same decision."""
+    found = dict(_causes(policy, facts, now))
+    if not found:
+        return Decision(retrain=False, reason=f"no cause: {_without_cause(policy, facts, now)}")
+    held = _held_back(policy, facts, history, now)
+    for cause, (basis, reason) in found.items():
+        first = f"{cause}/{basis}"
+        tries = [entry for entry in history if entry.key.partition(RETRY)[0] == first]
+        if any(entry.outcome != "failed" for entry in tries):
+            continue
+        if held:
+            return Decision(retrain=False, reason=f"{reason}, but {held}")
+        key = f"{first}{RETRY}{len(tries) + 1}" if tries else first
+        return Decision(retrain=True, reason=reason, cause=cause, key=key)
+    reasons = "; ".join(reason for _, reason in found.values())
+    return Decision(retrain=False, reason=f"{reasons}, for which a retrain was begun already")
+
+
+def _causes(policy: RetrainPolicy, facts: RetrainFacts, now: datetime) -> Iterator[tuple[Cause, tuple[str, str]]]:
+    """The causes there are, the most pressing first, each with what makes it one of its kind, and in words."""
+    loss = _last_loss(facts)
+    if policy.on_performance_loss is not None and loss is not None and loss[1] >= policy.on_performance_loss:
+        words = f"the metric of {loss[0]} is worse by {loss[1]:.4g}, and {policy.on_performance_loss:g} is a cause"
+        yield "performance", (str(loss[0]), words)
+    if policy.on_drift:
+        days = _drifted_days(policy, facts)
+        if len(days) >= policy.drifted_windows:
+            words = f"{len(days)} of the last {policy.of_windows} windows have drifted, the last one of {days[-1]}"
+            yield "drift", (str(days[-1]), words)
+    if policy.on_new_data and facts.data != facts.trained_on:
+        yield "new data", (facts.data, f"the source has changed, to {facts.data}")
+    if policy.on_new_code and facts.code != facts.trained_by:
+        yield "new code", (facts.code, f"the code has changed, to {facts.code}")
+    age = now - facts.trained_at
+    if policy.max_age is not None and age >= policy.max_age:
+        words = f"the champion is {age.days} days old, and {_told(policy.max_age)} is the most"
+        yield "age", (facts.trained_at.astimezone(UTC).isoformat(), words)
+
+
+def _held_back(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime) -> str | None:
+    """What keeps every retrain from beginning now."""
+    running = [entry for entry in history if entry.outcome == "running"]
+    if running:
+        return f"{running[-1].key} is in flight since {_moment(running[-1].begun_at)}"
+    past = sorted(history, key=lambda entry: entry.begun_at)
+    if past and now < (until := past[-1].begun_at + policy.cooldown):
+        return f"{past[-1].key} was begun less than {_told(policy.cooldown)} ago; not before {_moment(until)}"
+    of_week = [entry for entry in past if entry.begun_at > now - WEEK]
+    if len(of_week) >= policy.per_week:
+        until = of_week[-policy.per_week].begun_at + WEEK
+        return f"{len(of_week)} of {policy.per_week} a week are spent; not before {_moment(until)}"
+    finished = [entry for entry in past if entry.outcome != "failed"]
+    if finished and finished[-1].outcome == "gate failed":
+        last, until = finished[-1], finished[-1].begun_at + policy.gate_failure_blocks
+        if (last.data, last.code) == (facts.data, facts.code) and now < until:
+            return f"the gate has failed on the same data and code; not before {_moment(until)}"
+    if policy.quiet_hours is not None and policy.quiet_hours.hold(now):
+        quiet = policy.quiet_hours
+        return f"it is quiet from {quiet.begin:%H:%M} to {quiet.end:%H:%M} ({quiet.time_zone})"
+    return None
+
+
+def _measured(policy: RetrainPolicy, facts: RetrainFacts) -> list[WindowFact]:
+    return [window for window in facts.windows if window.has_drifted is not None][-policy.of_windows :]
+
+
+def _drifted_days(policy: RetrainPolicy, facts: RetrainFacts) -> list[date]:
+    return [window.day for window in _measured(policy, facts) if window.has_drifted]
+
+
+def _last_loss(facts: RetrainFacts) -> tuple[date, float] | None:
+    known = [(window.day, window.performance_loss) for window in facts.windows if window.performance_loss is not None]
+    return known[-1] if known else None
+
+
+def _without_cause(policy: RetrainPolicy, facts: RetrainFacts, now: datetime) -> str:
+    drifted, measured = len(_drifted_days(policy, facts)), len(_measured(policy, facts))
+    said = f"{drifted} of {measured} windows with a score have drifted, and {policy.drifted_windows} are a cause"
+    parts = [said if policy.on_drift else "", f"the champion is {(now - facts.trained_at).days} days old"]
+    return "; ".join(filter(None, parts))
+
+
+def _told(duration: timedelta) -> str:
+    return f"{duration.days}d" if duration % timedelta(days=1) == timedelta(0) else f"{duration.total_seconds():.0f}s"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

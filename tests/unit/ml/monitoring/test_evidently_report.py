@@ -1,0 +1,48 @@
+"""The page that Evidently makes, and the sample that stands for the reference in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mlops_assets.ml.monitoring.column_profile import EXACT_ROWS
+from mlops_assets.ml.monitoring.evidently_report import SAMPLE_ROWS, sample_of, write_evidently_report
+from mlops_assets.ml.monitoring.log_window import open_window
+from tests.log_tables import log_table, weather_reference
+from tests.support import weather
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_sample_of_a_large_reference_is_distributed_as_it_was(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path, rows=20_000), weather(20_000)
+    pressure = sample_of(reference.features["pressure"])
+    assert len(pressure) == SAMPLE_ROWS
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        assert np.quantile(pressure, share) == pytest.approx(rows["pressure"].quantile(share), abs=0.1)
+    place = sample_of(reference.features["place"])
+    assert (place == "Bern").mean() == pytest.approx((rows["place"] == "Bern").mean(), abs=0.001)
+
+
+def test_the_sample_of_a_small_reference_is_all_of_it(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path, rows=EXACT_ROWS), weather(EXACT_ROWS)
+    expected = np.sort(rows["pressure"].to_numpy(np.float32))
+    np.testing.assert_array_equal(sample_of(reference.features["pressure"]).astype(np.float32), expected)
+
+
+def test_the_page_has_each_column_and_needs_nothing_from_a_network(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(800, seed=1)
+    rows["humidity"] = np.nan  # Evidently refuses what has no value
+    with open_window([log_table(tmp_path / "day", rows)]) as window:
+        answerer = window.answerer()
+        assert answerer is not None
+        sample = window.sample(answerer, list(reference.features), reference, SAMPLE_ROWS)
+    profiles = reference.features | {f"output:{name}": column for name, column in reference.predictions.items()}
+    write_evidently_report(profiles, sample, tmp_path / "evidently.html")
+    page = (tmp_path / "evidently.html").read_text()
+    assert all(name in page for name in ("pressure", "place", "output:label", "output:score"))
+    assert '"humidity"' not in page
+    assert '<script src="http' not in page
