@@ -23,7 +23,7 @@ from tests.cluster.waiting import POD_START_S, RUN_STOPS_S, SOON_S, wait_until
 from tests.support import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from tests.cluster.dagster_api import Run
     from tests.cluster.platform import Platform
@@ -88,7 +88,7 @@ def forwarded(service_port: int) -> Iterator[int]:
 
 
 @contextmanager
-def endpoint() -> Iterator[Callable[[], list[float]]]:
+def endpoint() -> Generator[Callable[[], list[float]]]:
     """Predicts with the model's Service, once it answers: the probabilities of fraud of RISKY and HARMLESS."""
     with forwarded(80) as port:
         yield predicting(port)
@@ -170,7 +170,7 @@ def test_the_gpu_node_is_given_back() -> None:
 
 
 @contextmanager
-def unchanged() -> Iterator[None]:
+def unchanged() -> Generator[None]:
     """What happens inside leaves the service as it was: its specification, its answers, and no candidate."""
 
     def specification() -> dict[str, Any]:
@@ -257,7 +257,7 @@ def callers(life_cycle: tuple[Run, dict[str, dict[str, Any]]]) -> Iterator[Calla
 
 
 @contextmanager
-def roll_out(pods: dict[str, dict[str, Any]], version: int, canary_requests: int) -> Iterator[Callable[[], str]]:
+def roll_out(pods: dict[str, dict[str, Any]], version: int, canary_requests: int) -> Generator[Callable[[], str]]:
     """A pod that rolls the served model out as another version; what it has said up to now."""
     name = f"roll-out-{version}"
     arguments = (str(version), str(canary_requests))
@@ -275,7 +275,11 @@ def test_a_candidate_that_is_deleted_as_canary_costs_no_caller_an_answer(
         wait_until(lambda: callers()["versions"].get("8"), POD_START_S, "the candidate answers some")
         kubectl("delete", "inferenceservice", "-n", NAMESPACE, f"{SERVICE}-candidate", "--wait=false")
         wait_until(lambda: "was not rolled out, version 1 keeps answering: canary: " in said(), SOON_S, "it is refused")
-        wait_until(lambda: f"{SERVICE}-candidate" not in names(objects("inferenceservices")), SOON_S, "it has gone")
+        wait_until(
+            lambda: f"{SERVICE}-candidate" not in names(objects("inferenceservices", "-n", NAMESPACE)),
+            SOON_S,
+            "it has gone",
+        )
     assert callers()["failed"] == 0, callers()["failures"]
 
 
@@ -283,13 +287,16 @@ def test_a_version_is_proved_on_live_requests_and_takes_over_without_a_failed_on
     life_cycle: tuple[Run, dict[str, dict[str, Any]]], callers: Callable[[], dict[str, Any]]
 ) -> None:
     with roll_out(life_cycle[1], 9, 100) as said:
-        wait_until(lambda: "reached baked" in said() or "was" in said(), RUN_STOPS_S, "the version has taken over")
+        ended = ("reached baked", "was rolled back", "was not rolled out")
+        wait_until(lambda: any(end in said() for end in ended), RUN_STOPS_S, "the version has taken over")
         states = [line.split()[1].rstrip(":") for line in said().splitlines() if line.startswith("reached ")]
         assert states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"], said()
     before = callers()["versions"].get("1", 0)
     wait_until(lambda: callers()["versions"]["9"] > 100, SOON_S, "the new version answers")
     wait_until(
-        lambda: f"{SERVICE}-candidate" not in names(objects("inferenceservices")), SOON_S, "nothing is left of it"
+        lambda: f"{SERVICE}-candidate" not in names(objects("inferenceservices", "-n", NAMESPACE)),
+        SOON_S,
+        "nothing is left of it",
     )
     assert callers()["versions"].get("1", 0) == before
     assert callers()["failed"] == 0, callers()["failures"]
