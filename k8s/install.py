@@ -177,14 +177,14 @@ def leaves(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
         yield at, "" if node in (None, [], {}) else node
 
 
-def values_of(chart: Chart, of: Environment) -> dict[str, Any]:
-    """The values of a release: those of all environments, and over them this one's.
+def values_of(chart: Chart, of: Environment, place: Account = SHARED) -> dict[str, Any]:
+    """The values of a release: those of all environments, for this one's place, and over them this one's.
 
     Raises:
         ValueError: this one has nothing where all environments have several values, which Helm would take away.
     """
     shared = VALUES / f"{chart.release}.yaml"
-    base = yaml.safe_load(shared.read_text()) if shared.is_file() else {}
+    base = yaml.safe_load(place.filled(shared.read_text())) if shared.is_file() else {}
     return merged(base, of.values.get(chart.release, {}))
 
 
@@ -231,8 +231,8 @@ def commands(chart: Chart, of: Environment, place: Account, folder: Path) -> lis
     if chart.kustomization:
         fill = shlex.quote(f"s~{re.escape(SHARED.registry)}~{place.registry}~g")
         return [f"kubectl kustomize {shlex.quote(str(PROJECT / chart.kustomization))} | sed {fill} | {APPLY} -f -"]
-    values = place.filled(yaml.safe_dump(values_of(chart, of), sort_keys=False))
-    (folder / "values" / f"{chart.release}.yaml").write_text(values)
+    values = values_of(chart, of, place)
+    (folder / "values" / f"{chart.release}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     namespace = of.namespace if chart.namespace == "environment" else chart.namespace
     arguments = "".join(f" {argument}" for argument in chart.arguments)
     return [

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from k8s import install
-from k8s.install import VALUES, Chart, account, charts, commands, environment, render, values_of
+from k8s.install import VALUES, Account, Chart, Environment, account, charts, commands, environment, render, values_of
 from tests.unit.k8s.test_helm_values import CHART_OF, CHARTS, defaults, needs_charts, secrets, superfluous, unknown_keys
 
 ENVIRONMENTS = ["production", "staging"]
@@ -304,3 +304,13 @@ def test_environments_set_the_same_keys():
 
 def test_its_examples_hold():
     assert doctest.testmod(install) == (0, 2)
+
+
+def test_an_account_and_its_region_are_filled_into_what_all_environments_share_alone():
+    place = Account("999900001111", "eu-west-3", "shop.example.com")
+    of = Environment(namespace="dev", add=[], values={"mlflow": {"note": "a bucket in us-east-1"}})
+
+    values = values_of(RELEASES["mlflow"], of, place)
+
+    assert values["image"]["repository"] == "shop.example.com/mlops-platform"
+    assert values["note"] == "a bucket in us-east-1"
