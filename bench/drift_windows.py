@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.drift import columns, logged, preset, profile, report_of
+from bench.drift import TEXTS, columns, logged, profile, report_of
 from bench.measure import Result, result, scratch
 from mlops_assets.ml.monitoring.monitor_policy import MonitorPolicy
 
@@ -51,6 +51,19 @@ def windows(folder: Path, count: int, effect: float, reference_rows: int = REFER
         yield Window(report_of(folder / "log.parquet", reference), train.to_pandas(), pa.table(made).to_pandas())
 
 
+def evidently(window: Window) -> dict[str, bool]:
+    """The verdict by column of the tests that Evidently's preset calls; its page of a window takes a second."""
+    from evidently.legacy.calculations.stattests.registry import get_stattest
+    from evidently.legacy.core import ColumnType
+
+    verdicts = dict[str, bool]()
+    for name in window.before:
+        kind = ColumnType.Categorical if name in TEXTS else ColumnType.Numerical
+        rows = window.before[name], window.now[name]
+        verdicts[name] = bool(get_stattest(*rows, kind, None)(*rows, kind, None).drifted)
+    return verdicts
+
+
 def measure() -> list[Result]:
     """Shares of windows, in percent; Evidently's verdict on a window is that half of its columns have drifted."""
     figures, other = list[float](), 0
@@ -58,20 +71,23 @@ def measure() -> list[Result]:
         mine = theirs = 0
         with scratch() as folder:
             for window in windows(folder, count, effect):
-                verdicts = preset(window.before, window.now)
+                verdicts = evidently(window)
                 mine += window.alarms
                 theirs += sum(verdicts.values()) >= len(verdicts) / 2
-                other += any(column.drifted != verdicts[column.column] for column in window.report.columns)
+                other += any(
+                    column.drifted != verdicts[column.column] and abs(column.value - column.threshold) > column.error
+                    for column in window.report.columns
+                )
         figures += [100 * mine / count, 100 * theirs / count]
-    anchor = "Evidently, half of the columns"
     alarm, detected = f"false alarms in {UNDRIFTED} windows", f"windows with a shift of {EFFECT} deviations, detected"
+    theirs_too = "Evidently's (half of the columns)"
     return [
-        result(alarm, figures[0], "%", anchor, None, goal=("<=", 2, "%")),
-        result(f"{alarm}, Evidently", figures[1], "%", "", None, goal=("<=", 2, "%")),
-        result(detected, figures[2], "%", anchor, None, goal=(">=", 99, "%")),
-        result(f"{detected}, Evidently", figures[3], "%", "", None, goal=(">=", 0, "%")),
+        result(alarm, figures[0], "%", "", None, goal=("<=", 2, "%")),
+        result(f"{alarm}, {theirs_too}", figures[1], "%", "", None, goal=("<=", 2, "%")),
+        result(detected, figures[2], "%", "", None, goal=(">=", 99, "%")),
+        result(f"{detected}, {theirs_too}", figures[3], "%", "", None, goal=(">=", 0, "%")),
         result(
-            "windows with another verdict on a column than Evidently's",
+            "windows with a verdict other than Evidently's, beyond its stated error",
             other,
             "windows",
             "",

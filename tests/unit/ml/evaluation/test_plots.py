@@ -80,7 +80,7 @@ def test_the_names_on_the_confusion_matrix_do_not_overlap(classes: Classes) -> N
         boxes = [[t.get_window_extent() for t in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
         drawn.append((boxes[0], boxes[1]))
 
-    plots._png(draw)
+    plots.png(draw)
     for boxes in drawn[0]:
         assert boxes
         assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
