@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PREDICTOR, NODE = "default", "predictor"
 LONGEST = 63
+UNUSED = 6000  # the port `metrics` as the webhook adds it; a container cannot have the number of `http` twice
 POD_INFORMATION = "seldon-podinfo"
 
 
@@ -76,14 +77,18 @@ def seldon_deployment(
         is_candidate=is_candidate,
     )
     [container] = pod["containers"]
-    container["ports"].append({"name": "metrics", "containerPort": HTTP, "protocol": "TCP"})
+    container["ports"].append({"name": "metrics", "containerPort": UNUSED, "protocol": "TCP"})
     container["volumeMounts"].append({"name": POD_INFORMATION, "mountPath": "/etc/podinfo"})
     annotations = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}
     pod["volumes"].append({"name": POD_INFORMATION, "downwardAPI": {"items": [annotations]}})
     cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
     predictor: dict[str, Any] = {
         "name": PREDICTOR,
-        "annotations": {"seldon.io/no-engine": "true", "prometheus.io/path": "/metrics"},
+        "annotations": {
+            "seldon.io/no-engine": "true",
+            "prometheus.io/path": "/metrics",
+            "prometheus.io/port": str(HTTP),
+        },
         "labels": {MODEL: model, STAGE: "serving"},
         "graph": {"name": NODE, "type": "MODEL"},
         "componentSpecs": [

@@ -66,7 +66,7 @@ def test_its_pods_are_those_of_kserve_but_for_what_the_operator_adds() -> None:
     [ours], [theirs] = pod["containers"], service["containers"]
     own = {"name", "ports", "volumeMounts"}
     assert {key: ours[key] for key in ours.keys() - own} == {key: theirs[key] for key in theirs.keys() - own}
-    assert [port["containerPort"] for port in ours["ports"]] == [HTTP, GRPC, HTTP]
+    assert [port["containerPort"] for port in ours["ports"]] == [HTTP, GRPC, 6000]
     assert [port["name"] for port in ours["ports"]] == ["http", "grpc", "metrics"]
     own = {"containers", "volumes", "topologySpreadConstraints"}
     assert {key: pod[key] for key in pod.keys() - own} == {key: service[key] for key in pod.keys() - own}
