@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from resources.serving.serving_steps import ServingSteps
 
 LOOK_S = 2.0
-FOLLOWED_S, HONOURED_S = 10.0, 60.0  # until when servers must have begun with what they are told, and keep to it
+FOLLOWED_S, HONOURED_S = 20.0, 60.0  # until when servers must have begun with what they are told, and keep to it
 RECENT = timedelta(hours=1)
 HOLD = timedelta(hours=1)
 

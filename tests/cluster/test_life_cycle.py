@@ -268,6 +268,7 @@ def roll_out(pods: dict[str, dict[str, Any]], version: int, canary_requests: int
         kubectl("delete", "pod", "-n", NAMESPACE, name, "--wait=false")
 
 
+@pytest.mark.long
 def test_a_candidate_that_is_deleted_as_canary_costs_no_caller_an_answer(
     life_cycle: tuple[Run, dict[str, dict[str, Any]]], callers: Callable[[], dict[str, Any]]
 ) -> None:

@@ -73,9 +73,10 @@ class Clients:
 def test_a_new_version_takes_over_without_a_failed_request(deployed: Platform) -> None:
     with Clients(deployed) as clients:
         deployed.put(weather(900, seed=3), "b.csv")
-        assert deployed.run(
-            deployed.spec(train=TORCH | {"epochs": 8}, gate={"metric": "accuracy", "at_least": 0.5})
-        ).success
+        # All callers ask about one row, whose answer may be another one
+        proofs = {"shadow_requests": 20, "canary_requests": 20, "max_changed": 1, "bake": None}
+        changed = {"train": TORCH | {"epochs": 8}, "deploy": {"rollout": proofs}}
+        assert deployed.run(deployed.spec(**changed, gate={"metric": "accuracy", "at_least": 0.5})).success
         versions = {answer[1] for answer in clients.answers}
     assert {code for code, _ in clients.answers} == {200}
     assert versions <= {"1", "2"}
