@@ -21,7 +21,7 @@ Classes = tuple[bool | int | float | str, ...]
 MODEL_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 LONGEST_MODEL_NAME = 41  # with the longest space before it, a label of Kubernetes
 SPACE_SEPARATOR = "--"  # after the name of a space, before that of a model
-SERVED_NAME = rf"^([a-z][a-z0-9-]*{SPACE_SEPARATOR})?{MODEL_NAME[1:]}"
+SERVED_NAME = rf"^(?=.{{1,63}}$)([a-z][a-z0-9-]*{SPACE_SEPARATOR})?{MODEL_NAME[1:]}"
 DURATION = r"^([1-9][0-9]{0,5})([smhd])$"
 EXPONENT = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
 

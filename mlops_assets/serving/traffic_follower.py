@@ -67,13 +67,14 @@ class TrafficFollower:
                 log.warning("%s: its traffic cannot be read now: %s", model, error)
             wanted = self._still_in_force(model)
         running = self._splits.get(model)
-        if running is not None:
-            await self._write(model, running)
+        if running is not None and wanted is not None and wanted.id == running.traffic.id:
+            await self._write(model, running)  # else whoever would read it has gone
         if running is not None and (wanted is None or wanted.id != running.traffic.id):
             self._splits.pop(model).end()
             log.warning("%s: version %s answers all requests again", model, running.traffic.champion)
         if wanted is not None and (running is None or wanted.id != running.traffic.id):
             self._splits[model] = TrafficSplit(wanted, session)
+            await self._write(model, self._splits[model])  # that it follows
             share = wanted.candidate
             log.warning(
                 "%s: version %s gets copies of %g and answers %g of the requests",

@@ -48,7 +48,7 @@ class Copy(NamedTuple):
     answer: Answer
 
 
-class Failure(Exception):
+class _CandidateFailed(Exception):
     """Why the candidate did not answer."""
 
 
@@ -81,7 +81,7 @@ class TrafficSplit:
         if lies_within(self.candidate.handed, key, "canary"):
             try:
                 return await self._handed_over(path, body, headers)
-            except Failure as error:
+            except _CandidateFailed as error:
                 failure = str(error)
         start = time.perf_counter()
         try:
@@ -108,7 +108,7 @@ class TrafficSplit:
     async def _handed_over(self, path: str, body: bytes, headers: Headers) -> Answer:
         code, content, received = await self._asked(path, body, self._headers(headers, CANARY))
         if code != 200:
-            raise Failure(f"it answers {code}: {_reason(content)}")
+            raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
         self._counts["handed"] += 1
         self._candidate_time(received)
         kept = (VERSION, REQUEST_ID, PASSED_ON[1])
@@ -119,16 +119,16 @@ class TrafficSplit:
         """What the candidate answers: status, body and headers.
 
         Raises:
-            Failure: nothing, in time.
+            _CandidateFailed: nothing, in time.
         """
         try:
             url = f"{self.candidate.url}{path}"
             async with self._session.post(url, data=body, headers=headers, timeout=self._timeout) as response:
                 return response.status, await response.read(), response.headers
         except TimeoutError:
-            raise Failure(f"it does not answer within {self.traffic.deadline_s:g} s") from None
+            raise _CandidateFailed(f"it does not answer within {self.traffic.deadline_s:g} s") from None
         except aiohttp.ClientError as error:
-            raise Failure(f"it does not answer: {type(error).__name__}") from None
+            raise _CandidateFailed(f"it does not answer: {type(error).__name__}") from None
 
     async def _send_copies(self) -> None:
         while True:
@@ -136,10 +136,10 @@ class TrafficSplit:
             try:
                 code, content, received = await self._asked(copy.path, copy.body, copy.headers)
                 if code != 200:
-                    raise Failure(f"it answers {code}: {_reason(content)}")
+                    raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
                 self._candidate_time(received)
                 self._compare(copy.answer, content)
-            except Failure as failure:
+            except _CandidateFailed as failure:
                 self._counts["mirrored_failed"] += 1
                 self._note(str(failure))
             self._counts["mirrored"] += 1
@@ -150,7 +150,7 @@ class TrafficSplit:
         try:
             rows = compare(answer.body, content)
         except ValueError as error:
-            raise Failure(str(error)) from error
+            raise _CandidateFailed(str(error)) from error
         for row in rows:
             self._counts["rows"] += 1
             self._counts["changed"] += row.changed

@@ -253,7 +253,7 @@ def callers(life_cycle: tuple[Run, dict[str, dict[str, Any]]]) -> Iterator[Calla
 
     wait_until(lambda: got()["versions"], POD_START_S, "callers get answers")
     yield got
-    kubectl("delete", "pod", "-n", NAMESPACE, name, "--wait=false")
+    kubectl("delete", "pod", "-n", NAMESPACE, name, "--grace-period=1")
 
 
 @contextmanager
