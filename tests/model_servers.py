@@ -41,7 +41,9 @@ def model_server(folder: Path, *options: str, lines: str = "") -> Generator[Mode
     Declaration(champion=version).write(folder / "models/m")
     port, grpc_port = free_port(), free_port()
     arguments = ["--models", str(folder / "models"), "--port", str(port), "--grpc-port", str(grpc_port), *options]
-    program = f"{lines}\nfrom mlops_assets.serving.model_server import main\nmain({arguments!r})"
+    # Whoever runs these tests may ignore the signal, and what is ignored is inherited
+    heard = "import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL)"
+    program = f"{heard}\n{lines}\nfrom mlops_assets.serving.model_server import main\nmain({arguments!r})"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stderr=log)
     try:
