@@ -81,12 +81,12 @@ class Rollout:
                 self._reached("ready", candidate.url)
                 golden = self._verified(candidate)
                 self._reached("golden", f"{golden.rows} rows, largest difference {golden.difference:.2g}")
-                traffic = self._proved(candidate, before) if self.live and before else None
+                has_traffic = self._proved(candidate, before) if self.live and before else False
             with self._undone_by(lambda: self._back_to(before), f"{name} was rolled back"):
                 proof = self._verified(target.make_champion(model, new))
                 self._reached("promoted", f"{proof.rows} golden rows, largest difference {proof.difference:.2g}")
-                if traffic is not None and before:
-                    self._baked(before, traffic)
+                if has_traffic and before:
+                    self._baked(before)
         target.delete_all_but(model, [new, before or new])
         return proof.model_copy(update={"steps": tuple(self.steps), "pairs": self.compared.pairs})
 
@@ -97,27 +97,25 @@ class Rollout:
     def _verified(self, endpoint: Endpoint) -> Proof:
         return verify_golden_rows(endpoint, self.signature, self.target.post)
 
-    def _proved(self, candidate: Endpoint, before: ServedVersion) -> Observed | None:
-        """Prove a candidate on requests, logged and live; what was seen of the champion, None without traffic."""
+    def _proved(self, candidate: Endpoint, before: ServedVersion) -> bool:
+        """Prove a candidate on requests, logged and live; whether there were enough of these."""
         assert self.live
         policy = self.live.policy
         last = self._replayed(candidate, before) if policy.replay_requests else None
         quiet = before.log and before.log.rate and (last is None or datetime.now(UTC) - last > RECENT)
         if quiet and policy.replay_requests and policy.too_little_traffic == "promote":
             self._reached("shadowed", "no: nobody has asked for an hour")
-            return None
+            return False
         share = Candidate(version=self.version.version, url=candidate.url)
         phases = (
             ("shadowed", policy.shadow_requests, {"mirrored": policy.shadow_percent / 100}),
             ("canary", policy.canary_requests, {"handed": policy.canary_percent / 100}),
         )
-        seen = None
-        for state, requests, shares in phases:
-            if requests:
-                seen = self._watched(state, requests, share.model_copy(update=shares), before)
-                if seen is None:
-                    return None
-        return seen
+        wanted = [phase for phase in phases if phase[1]]
+        return bool(wanted) and all(
+            self._watched(state, requests, share.model_copy(update=shares), before)
+            for state, requests, shares in wanted
+        )
 
     def _replayed(self, candidate: Endpoint, before: ServedVersion) -> datetime | None:
         """Replay logged requests; when the last request came."""
@@ -138,8 +136,8 @@ class Rollout:
             self.compared += seen
         return logged.last
 
-    def _watched(self, state: str, requests: int, share: Candidate, before: ServedVersion) -> Observed | None:
-        """Watch a candidate until it has had so many requests; None where too few came, and that is allowed."""
+    def _watched(self, state: str, requests: int, share: Candidate, before: ServedVersion) -> bool:
+        """Watch a candidate until it has had so many requests; not where too few came, and that is allowed."""
         assert self.live
         policy, begin = self.live.policy, time.monotonic()
         patience = (HOLD if policy.too_little_traffic == "hold" else policy.patience).total_seconds()
@@ -155,7 +153,7 @@ class Rollout:
                 if count >= requests:
                     self._judged(state, seen, final=True)
                     self.compared += seen
-                    return seen
+                    return True
                 nobody = waited > FOLLOWED_S and not (seen.asked or seen.handed)
                 if waited > patience or (nobody and policy.too_little_traffic == "promote"):
                     break
@@ -164,26 +162,26 @@ class Rollout:
         if policy.too_little_traffic != "promote":
             raise DeploymentError(f"{state}: {found}", remedy="lower deploy.rollout's requests, or raise its shares")
         self._judged(state, seen, final=True, note=found)
-        return None
+        return False
 
-    def _baked(self, before: ServedVersion, then: Observed) -> None:
+    def _baked(self, before: ServedVersion) -> None:
         """Keep the version before running for a while; when the new one fails, it answers at once."""
         assert self.live
         bake = self.live.policy.bake
         if bake is None:
             return
         warm, begin = self.target.start_candidate(self.model, before), time.monotonic()
-        back = Candidate(version=before.version, url=warm.url)
+        back = Candidate(version=before.version, url=warm.url, mirrored=self.live.policy.shadow_percent / 100)
         judgement = Judgement(measured="", failed=())
         with self.live.shared(self.version.version, back) as traffic:
             while time.monotonic() - begin < bake.total_seconds() and not judgement.failed:
                 time.sleep(LOOK_S)
-                judgement = judge_champion(self.live.observed(traffic)[0], then, self.live.policy)
+                judgement = judge_champion(self.live.observed(traffic)[0], self.live.policy)
         if not judgement.failed:
             self.target.retire_candidate(self.model)
             self._reached("baked", judgement.measured)
             return
-        with self.live.shared(self.version.version, back.model_copy(update={"handed": 1.0})):
+        with self.live.shared(self.version.version, back.model_copy(update={"handed": 1.0, "mirrored": 0.0})):
             time.sleep(2 * LOOK_S)  # until each server hands over all
             self.target.rollback(self.model, before)
         raise DeploymentError(f"baked: {'; '.join(judgement.failed)}")

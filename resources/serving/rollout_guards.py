@@ -54,15 +54,18 @@ def judge(observed: Observed, policy: RolloutPolicy, task: Task, *, final: bool)
     return Judgement(measured="; ".join(measured), failed=tuple(failed))
 
 
-def judge_champion(observed: Observed, before: Observed, policy: RolloutPolicy) -> Judgement:
-    """Judge a version that has taken over by its own faults, and by its time beside that of the version before."""
+def judge_champion(observed: Observed, policy: RolloutPolicy) -> Judgement:
+    """Judge a version that has taken over by its own faults, and by its time beside that of the version before.
+
+    That one gets copies, so that both times are of the same moments and machines.
+    """
     measured, failed = [f"{observed.failed} of {observed.asked:,} requests failed"], list[str]()
     if observed.failed > policy.max_error_rate * observed.asked and observed.failed >= BLIPS:
         failed.append(f"{measured[-1]}, at most {100 * policy.max_error_rate:g} % may")
-    now, then = (percentile_ms(seen.champion_ms, 0.99) for seen in (observed, before))
+    now, then = (percentile_ms(ms, 0.99) for ms in (observed.champion_ms, observed.candidate_ms))
     if now and then:
-        measured.append(f"99 % within {now:.2g} ms, before within {then:.2g} ms")
-        few = min(sum(observed.champion_ms), sum(before.champion_ms)) < FEW_TIMES
+        measured.append(f"99 % within {now:.2g} ms, the version before within {then:.2g} ms")
+        few = min(sum(observed.champion_ms), sum(observed.candidate_ms)) < FEW_TIMES
         if now > policy.max_latency_ratio * then and now - then > NOISE_MS and not few:
             failed.append(f"{measured[-1]}; {policy.max_latency_ratio:g} times that are allowed")
     return Judgement(measured="; ".join(measured), failed=tuple(failed))
