@@ -164,9 +164,7 @@ def ledger_evidence(registered: RegisteredModel, verdict: Verdict, proof: Proof)
         "champion_metrics": verdict.comparison.champion_metrics,
         "data_until": evaluation.lineage.until.isoformat() if evaluation.lineage.until else None,
         "overridden": evaluation.lineage.overridden | here,
-        "max_abs_difference": proof.difference,
-        "rows": proof.rows,
-        "rollout": [step.model_dump(mode="json") for step in proof.steps],
+        **proof.evidence,
     }
 
 

@@ -7,7 +7,6 @@ refused before anything is changed.
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -64,9 +63,7 @@ def roll_back(
         proof = serving.deploy(name, artifact, version.sha256, number, policy)
         held.check()
         before = f"version {champion.version}" if champion else "no version"
-        evidence: dict[str, Any] = {"decision": f"rolled back from {before}"}
-        evidence |= {"max_abs_difference": proof.difference, "rows": proof.rows}
-        evidence |= {"rollout": [step.model_dump(mode="json") for step in proof.steps]}
+        evidence = {"decision": f"rolled back from {before}", **proof.evidence}
         tracking.move_alias(version, CHAMPION, reason, by, evidence)
     return [
         f"{model}: version {number} answers at {proof.link or proof.url}, where {before} was champion",

@@ -65,6 +65,12 @@ class Proof(Value):
     steps: tuple[RolloutStep, ...] = ()
     pairs: tuple[tuple[float, float], ...] = ()
 
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the ledger keeps of it."""
+        steps = [step.model_dump(mode="json") for step in self.steps]
+        return {"max_abs_difference": self.difference, "rows": self.rows, "rollout": steps}
+
 
 def verify_golden_rows(
     endpoint: Endpoint, signature: ModelSignature, post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from resources.kubernetes.labels import MODEL, STAGE
-from resources.serving.predictor_pod import KindOfService, predictor_pod, version_annotations
+from resources.serving.predictor_pod import KindOfService, PodSettings, predictor_pod, version_annotations
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -26,19 +26,12 @@ def inference_service(
     uri: str,
     image: str,
     *,
-    size: int,
     replicas: int,
-    prefix: str = "",
-    max_body_mib: int = 8,
-    max_rows: int = 100_000,
-    lake_uri: str = "",
-    is_candidate: bool = False,
+    **settings: Unpack[PodSettings],
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
-    `size` are the artifact's bytes, by which it has memory; of the `replicas` each is in another zone where it can be.
-    `prefix` is that of the cluster's priority classes. In the lake at `lake_uri` it finds how requests are shared with
-    a candidate, unless it is that itself, and writes the inference log.
+    `settings` are those of `predictor_pod`. Of the `replicas` each is in another zone where it can be.
     """
     pod = predictor_pod(
         "kserve-container",
@@ -48,12 +41,7 @@ def inference_service(
         version,
         uri,
         image,
-        size=size,
-        prefix=prefix,
-        max_body_mib=max_body_mib,
-        max_rows=max_rows,
-        lake_uri=lake_uri,
-        is_candidate=is_candidate,
+        **settings,
     )
     predictor = pod | {
         "minReplicas": replicas,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from mlops_assets.serving.declaration import CANDIDATE
 from resources.kubernetes.labels import ARTIFACT, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
@@ -47,6 +47,17 @@ class KindOfService(NamedTuple):
     """The Deployment of a service."""
 
 
+class PodSettings(TypedDict):
+    """What `predictor_pod` is given by name, whatever the operator."""
+
+    size: int
+    prefix: NotRequired[str]
+    max_body_mib: NotRequired[int]
+    max_rows: NotRequired[int]
+    lake_uri: NotRequired[str]
+    is_candidate: NotRequired[bool]
+
+
 def covers(present: Any, wanted: Any) -> bool:
     """Whether an object is as wanted, beside what admission has added to it.
 
@@ -84,10 +95,10 @@ def predictor_pod(
     image: str,
     *,
     size: int,
-    prefix: str,
-    max_body_mib: int,
-    max_rows: int,
-    lake_uri: str,
+    prefix: str = "",
+    max_body_mib: int = 8,
+    max_rows: int = 100_000,
+    lake_uri: str = "",
     is_candidate: bool = False,
 ) -> dict[str, Any]:
     """The specification of a pod that serves the artifact at `uri`, s3://bucket/prefix.

@@ -8,10 +8,10 @@ webhook adds to a container by name stands here already, so that an object that 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from resources.kubernetes.labels import MODEL, SPEC_SHA256, STAGE
-from resources.serving.predictor_pod import HTTP, KindOfService, predictor_pod, version_annotations
+from resources.serving.predictor_pod import HTTP, KindOfService, PodSettings, predictor_pod, version_annotations
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -52,13 +52,8 @@ def seldon_deployment(
     uri: str,
     image: str,
     *,
-    size: int,
     replicas: int,
-    prefix: str = "",
-    max_body_mib: int = 8,
-    max_rows: int = 100_000,
-    lake_uri: str = "",
-    is_candidate: bool = False,
+    **settings: Unpack[PodSettings],
 ) -> dict[str, Any]:
     """The SeldonDeployment `name`; what it is given is what `inference_service` is."""
     pod = predictor_pod(
@@ -69,12 +64,7 @@ def seldon_deployment(
         version,
         uri,
         image,
-        size=size,
-        prefix=prefix,
-        max_body_mib=max_body_mib,
-        max_rows=max_rows,
-        lake_uri=lake_uri,
-        is_candidate=is_candidate,
+        **settings,
     )
     [container] = pod["containers"]
     container["ports"].append({"name": "metrics", "containerPort": UNUSED, "protocol": "TCP"})
