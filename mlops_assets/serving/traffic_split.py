@@ -26,6 +26,7 @@ from mlops_assets.serving.http_answers import (
     VERSION,
     Answer,
 )
+from mlops_assets.serving.inference_protocol import request_id_of
 from mlops_assets.serving.traffic import BOUNDS_MS, PAIRS, Observed, bound_of, lies_within
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ class TrafficSplit:
         """The answer to a request, by the candidate where it belongs to its share, else by `own`, the champion's.
 
         Raises:
-            BadRequest: the champion refuses it.
+            BadRequest: the champion refuses it, or its id is none.
         """
-        request_id = _id_in(body) or headers.get(REQUEST_ID, b"").decode("latin-1") or uuid.uuid4().hex
-        headers = {**headers, REQUEST_ID: request_id.encode("latin-1", "replace")}
+        given = headers.get(REQUEST_ID, b"").decode("latin-1")
+        request_id = request_id_of(_id_in(body)) or request_id_of(given) or uuid.uuid4().hex
+        headers = {**headers, REQUEST_ID: request_id.encode()}
         key = request_id
-        if self._header and (given := headers.get(self._header)):
-            key = given.decode("latin-1")
+        if self._header and (user := headers.get(self._header)):
+            key = user.decode("latin-1")
         failure = None
         if lies_within(self.candidate.handed, key, "canary"):
             try:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class LiveTraffic:
-    """The live requests of one model. `check` raises when another process may steer them by now."""
+    """The live requests of one model. `check` raises a LakeError when another process may steer them by now."""
 
     def __init__(self, store: ObjectStore, model: str, policy: RolloutPolicy, check: Callable[[], None]) -> None:
-        self.store, self.model, self.policy, self._check = store, model, policy, check
+        self.store, self.model, self.policy, self.check = store, model, policy, check
 
     @contextmanager
     def shared(self, champion: str, candidate: Candidate) -> Generator[Traffic]:
@@ -42,7 +42,7 @@ class LiveTraffic:
         ended = threading.Event()
 
         def write(beat: int) -> None:
-            self._check()
+            self.check()
             content = traffic.model_copy(update={"beat": beat}).model_dump_json().encode()
             self.store.replace(traffic_key(self.model), content)
 
@@ -64,7 +64,12 @@ class LiveTraffic:
             self.end()
 
     def end(self) -> None:
-        """Have the champion answer all requests, and forget what was seen."""
+        """Have the champion answer all requests, and forget what was seen.
+
+        Raises:
+            LakeError: another process steers them by now, or the lake is away; then a split ends by itself.
+        """
+        self.check()
         self.store.delete(traffic_key(self.model))
         self.store.delete_many([item.key for item in self.store.stored(f"observed/{self.model}")])
 

@@ -157,7 +157,7 @@ class LocalServing(ServingTarget):
 
     def post(self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """As every target, and a server that does not answer is started again."""
-        server = self.server if url.startswith(self.server.url) else self.candidates
+        server = self.server if url.startswith(f"{self.server.url}/") else self.candidates
         try:
             return post_json(url, body, before_retry=server.ensure_running, headers=headers)
         except OSError as error:

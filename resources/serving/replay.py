@@ -45,8 +45,8 @@ def logged_requests(store: ObjectStore, model: str, version: str, limit: int) ->
     now, requests, last, files = datetime.now(UTC), list[Logged](), None, 0
     for hours in range(HOURS):
         hour = hour_of(now - timedelta(hours=hours))
-        # Servers number their files
-        for item in sorted(store.list(f"inference/{model}/{hour}/*.parquet"), key=lambda item: item.key, reverse=True):
+        stored = (item for item in store.stored(f"inference/{model}/{hour}") if item.key.endswith(".parquet"))
+        for item in sorted(stored, key=lambda item: item.modified, reverse=True):
             if len(requests) >= limit or files >= FILES:
                 return LoggedRequests(requests[:limit], last)
             files += 1

@@ -12,11 +12,11 @@ its figures. A roll-out that was killed begins again from `prepared`; the server
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import DeploymentError, MlopsError
+from mlops_assets.ml.errors import DeploymentError, LakeError, MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.serving.traffic import Candidate, Observed
 from resources.serving.golden_rows import Proof, RolloutStep, verify_golden_rows
@@ -82,6 +82,8 @@ class Rollout:
                 golden = self._verified(candidate)
                 self._reached("golden", f"{golden.rows} rows, largest difference {golden.difference:.2g}")
                 has_traffic = self._proved(candidate, before) if self.live and before else False
+                if self.live:
+                    self.live.check()  # proofs take minutes, in which another process may have taken over
             with self._undone_by(lambda: self._back_to(before), f"{name} was rolled back"):
                 proof = self._verified(target.make_champion(model, new))
                 self._reached("promoted", f"{proof.rows} golden rows, largest difference {proof.difference:.2g}")
@@ -102,8 +104,10 @@ class Rollout:
         assert self.live
         policy = self.live.policy
         last = self._replayed(candidate, before) if policy.replay_requests else None
-        quiet = before.log and before.log.rate and (last is None or datetime.now(UTC) - last > RECENT)
-        if quiet and policy.replay_requests and policy.too_little_traffic == "promote":
+        # A log that keeps a share of the requests does not tell whether there were any
+        keeps_all = policy.replay_requests and before.log and before.log.rate == 1
+        quiet = keeps_all and (last is None or datetime.now(UTC) - last > RECENT)
+        if quiet and policy.too_little_traffic == "promote":
             self._reached("shadowed", "no: nobody has asked for an hour")
             return False
         share = Candidate(version=self.version.version, url=candidate.url)
@@ -208,7 +212,8 @@ class Rollout:
             yield
         except BaseException as error:
             undo()
-            self._reached("rolled_back", str(error) or type(error).__name__)
+            with suppress(LakeError, OSError):  # the reason must be told also where it cannot be written down
+                self._reached("rolled_back", str(error) or type(error).__name__)
             if isinstance(error, MlopsError):
                 raise DeploymentError(f"{outcome}: {error}") from error
             raise

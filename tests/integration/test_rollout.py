@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.errors import DeploymentError, LakeError
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
 from mlops_assets.serving.traffic import traffic_key
@@ -48,11 +49,13 @@ QUICK: dict[str, Any] = {
 class Place:
     """A target with its lake, where version 1 of `m` doubles its number."""
 
+    is_away = is_taken_over = False
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lake = Lake(uri=str(folder / "lake"), cache=str(folder / "cache"))
         self.serving = LocalServing(state=str(folder / "serving"), port=free_port(), lake_uri=str(folder / "lake"))
-        self.steps = list[Any]()
+        self.steps, self.log = list[Any](), InferenceLogPolicy()
         self.deploy(1)
 
     def deploy(self, version: int, factor: float = 2.0, **policy: Any) -> Proof:
@@ -60,9 +63,19 @@ class Place:
         self.steps.clear()
         artifact = self.folder / f"{version}-{factor}"
         sha256 = write_artifact(artifact, factor).sha256 if not artifact.exists() else _digest(artifact)
-        live = LiveTraffic(self.lake.store, MODEL, RolloutPolicy.model_validate(QUICK | policy), lambda: None)
-        log = InferenceLogPolicy()
-        return self.serving.deploy(MODEL, artifact, sha256, version, log, live, self.steps.append)
+        live = LiveTraffic(self.lake.store, MODEL, RolloutPolicy.model_validate(QUICK | policy), self.check)
+        return self.serving.deploy(MODEL, artifact, sha256, version, self.log, live, self.record)
+
+    def record(self, step: Any) -> None:
+        """Keep a step; a lake that is away does not."""
+        self.steps.append(step)
+        if self.is_away:
+            raise LakeError("the lake is away")
+
+    def check(self) -> None:
+        """Whether another process has taken over."""
+        if self.is_taken_over:
+            raise LakeError("the lock was taken over")
 
     @property
     def states(self) -> list[str]:
@@ -297,9 +310,10 @@ def test_without_requests_a_version_is_refused_where_the_policy_says_so(place: P
 KILLED = """
 import sys
 from pathlib import Path
+from mlops_assets.serving.log_policy import InferenceLogPolicy
 from tests.integration.test_rollout import Place
 place = Place.__new__(Place)
-place.folder, place.steps = Path({folder!r}), []
+place.folder, place.steps, place.log = Path({folder!r}), [], InferenceLogPolicy()
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
 place.lake = Lake(uri=str(place.folder / "lake"), cache=str(place.folder / "cache"))
@@ -321,3 +335,101 @@ def test_a_roll_out_that_is_killed_ends_by_itself_and_can_be_repeated(place: Pla
         wait_until(lambda: callers.answers[-1][1] == "2")
     assert {code for code, _, _ in callers.answers} == {200}
     assert place.traffic() is None
+
+
+def test_who_has_lost_the_lock_makes_no_champion(place: Place) -> None:
+    def late(step: Any) -> None:
+        place.is_taken_over |= step.state == "golden"
+
+    place.record = late
+    with pytest.raises(DeploymentError, match="version 1 keeps answering: the lock was taken over"):
+        place.deploy(2)
+    assert place.version == "1"
+
+
+def test_the_reason_is_told_also_where_it_cannot_be_written_down(place: Place) -> None:
+    place.is_away = True
+    with pytest.raises(LakeError, match="the lake is away"):  # before anything was begun
+        place.deploy(2)
+    fails_late = iter([False, False, True, True, True])
+    real = Place.record
+
+    def record(step: Any) -> None:
+        place.is_away = next(fails_late)
+        real(place, step)
+
+    place.record = record
+    with pytest.raises(DeploymentError, match="Version 2 of m was not rolled out, version 1 keeps answering"):
+        place.deploy(2)
+    assert place.version == "1"
+
+
+def test_a_log_that_keeps_a_share_does_not_say_that_nobody_asks(place: Place) -> None:
+    place.log = InferenceLogPolicy(rate=0.0001)
+    place.deploy(2)
+    with Callers(place) as callers:
+        place.deploy(3, 2.02, bake=None)
+    assert "canary" in place.states
+    assert {code for code, _, _ in callers.answers} == {200}
+
+
+def v2(*values: float, **more: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": [len(values), 1], "datatype": "FP32", "data": list(values)}], **more}
+
+
+V1_PATH, V2_PATH = f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer"
+BINARY = json.dumps({"inputs": [{**v2(1.0)["inputs"][0], "parameters": {"binary_data_size": 4}}]})
+BINARY = BINARY.replace(', "data": [1.0]', "")
+REQUESTS: dict[str, tuple[str, bytes, dict[str, str], int]] = {
+    "V1": (V1_PATH, b'{"instances": [{"x": 1}]}', {}, 200),
+    "V1 of many rows": (V1_PATH, json.dumps({"instances": [{"x": x} for x in range(300)]}).encode(), {}, 200),
+    "V2": (V2_PATH, json.dumps(v2(1, 2)).encode(), {}, 200),
+    "V2 with an id": (V2_PATH, json.dumps(v2(1, id="mine")).encode(), {}, 200),
+    "V2 of a version": (f"/v2/models/{MODEL}/versions/1/infer", json.dumps(v2(1)).encode(), {}, 200),
+    "binary outputs": (V2_PATH, json.dumps(v2(1, parameters={"binary_data_output": True})).encode(), {}, 200),
+    "binary inputs": (
+        V2_PATH,
+        BINARY.encode() + np.float32(1).tobytes(),
+        {"inference-header-content-length": str(len(BINARY))},
+        200,
+    ),
+    "gzip": (V1_PATH, gzip.compress(b'{"instances": [{"x": 1}]}'), {"content-encoding": "gzip"}, 200),
+    "large": (V1_PATH, json.dumps({"instances": [{"x": 1.25}] * 9_000}).encode(), {}, 200),
+    "an id with a line's end": (V1_PATH, b'{"id": "a\\nb", "instances": [{"x": 1}]}', {}, 400),
+    "an id that is a number": (V1_PATH, b'{"id": 3, "instances": [{"x": 1}]}', {}, 400),
+    "another column": (V1_PATH, b'{"instances": [{"y": 1}]}', {}, 400),
+    "no JSON": (V1_PATH, b"{", {}, 400),
+    "nothing": (V1_PATH, b"", {}, 400),
+    "a version that is not served": (f"/v2/models/{MODEL}/versions/7/infer", json.dumps(v2(1)).encode(), {}, 404),
+}
+
+
+def test_whatever_is_asked_gets_the_status_it_has_without_a_candidate(place: Place) -> None:
+    def status(name: str) -> int:
+        path, body, headers, _ = REQUESTS[name]
+        request = urllib.request.Request(f"{place.serving.server.url}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                response.read()
+                return response.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    wanted = {name: code for name, (*_, code) in REQUESTS.items()}
+    assert {name: status(name) for name in REQUESTS} == wanted
+    policy = {"replay_requests": 0, "shadow_requests": 0, "canary_requests": 10**6, "canary_percent": 50}
+    ended = list[BaseException]()
+
+    def deploy() -> None:
+        try:
+            place.deploy(2, 2.02, **policy, patience="20s", too_little_traffic="refuse")
+        except DeploymentError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=deploy)
+    thread.start()
+    wait_until(lambda: list(place.lake.store.stored(f"observed/{MODEL}")))
+    for _ in range(10):
+        assert {name: status(name) for name in REQUESTS} == wanted
+    thread.join()
+    assert "too little traffic" in str(ended[0]), "and none of it is held against the candidate"

@@ -65,6 +65,8 @@ def sent(
 ) -> tuple[list[Any], Observed]:
     """Send requests through a split to a candidate that responds so, None for one that is away."""
 
+    body = traffic.pop("body", BODY)
+
     async def run() -> tuple[list[Any], Observed]:
         application = web.Application()
         application.router.add_post(PATH, respond or sound)
@@ -79,7 +81,7 @@ def sent(
         candidate = Candidate(version="2", url=f"http://127.0.0.1:{port}", **shares)
         async with aiohttp.ClientSession() as session:
             split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate, **traffic), session)
-            body, headers = traffic.get("body", BODY), {b"content-type": b"application/json"}
+            headers = {b"content-type": b"application/json"}
             asked = (split.answered(PATH, body, headers, own) for _ in range(requests))
             answers = await asyncio.gather(*asked, return_exceptions=True)
             async with asyncio.timeout(20):
@@ -192,3 +194,10 @@ def test_a_body_without_an_id_that_can_be_read_gets_one(body: bytes) -> None:
             return answer
 
     assert len(dict(asyncio.run(run()).headers)[REQUEST_ID]) == 32
+
+
+@pytest.mark.parametrize("request_id", ["a\nb", "a\r\nx-model-version: 9", "a\x00", "é", "😀", "x" * 129, " "])
+def test_an_id_that_is_none_is_the_callers_mistake_and_is_sent_to_nobody(request_id: str) -> None:
+    answers, observed = sent(sound, body=json.dumps({"id": request_id, "instances": [{"x": 1}]}).encode(), handed=1.0)
+    assert isinstance(answers[0], BadRequest)
+    assert (observed.handed, observed.asked, observed.reasons) == (0, 0, {})

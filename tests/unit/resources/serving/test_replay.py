@@ -111,3 +111,11 @@ def test_what_the_log_does_not_keep_cannot_be_asked_again(world: World) -> None:
     assert not_replayable(requests, columns, ("x",)) == "the inference log does not keep x"
     more = (*columns, columns[0].model_copy(update={"name": "y"}))
     assert not_replayable(requests, more, ()) == "the inference log does not keep y"
+
+
+def test_of_several_servers_the_newest_requests_count_and_not_one_servers(world: World) -> None:
+    asked = [f"r{number}" for number in range(6)]
+    for request_id in asked:  # each by a server of its own, whose name is any
+        world.asked("1", (request_id, [1.0]))
+    found = logged_requests(world.store, "m", "1", 3).requests
+    assert [request.request_id for request in found] == asked[:2:-1]
