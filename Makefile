@@ -64,7 +64,7 @@ test-pages: setup ## what README, tutorial and operations say, done in a fresh c
 
 test-cluster: setup ## tests on the Kubernetes cluster of KUBECONFIG; they deploy and delete namespace mlops-test
 	@echo "== Cluster tests: about half an hour"
-	@$(BIN)/python -m pytest -m "cluster and not long"
+	@$(BIN)/python -m pytest -m "cluster and not long" --durations=15
 
 test-cluster-long: setup ## of those what takes longer than CI has: a silent node, a long shortage, queues
 	@$(BIN)/python -m pytest -m "cluster and long"

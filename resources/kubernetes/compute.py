@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mlops_assets.ml.values import Duration, Value
+from mlops_assets.ml.values import Duration, Value, problem
 
 Image = Literal["platform", "trainer"]
+MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$", examples=["512Mi", "16Gi"])]
 
 
@@ -46,6 +47,17 @@ class TrainingCompute(Compute):
     shared_memory: Quantity = Field(default="1Gi", description="Size of /dev/shm, part of the memory")
     spot: bool = Field(default=True, description="Spot nodes are taken where there are any; the last try is on demand")
     grace: Duration = Field(default=timedelta(minutes=2), description="Time to write a checkpoint when a node goes")
+
+    @model_validator(mode="after")
+    def _shared_memory_fits(self) -> Self:
+        if "shared_memory" in self.model_fields_set and _mebibytes(self.shared_memory) > _mebibytes(self.memory):
+            what = f"{self.shared_memory} is more than the pod's memory, {self.memory}, of which it is a part"
+            raise problem("shared_memory", f"{what}; ask for less, or raise memory")
+        return self
+
+
+def _mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * MEBIBYTES[quantity[-2:]]
 
 
 class PodPolicy(Value):

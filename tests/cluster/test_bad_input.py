@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cluster.kubectl import NAMESPACE, create, kubectl, names, objects
 from tests.cluster.nodes import gpu_claims
 from tests.cluster.platform import INPUTS, override
-from tests.cluster.waiting import QUIET_S, stays
+from tests.cluster.waiting import QUIET_S, SOON_S, stays, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.cluster.platform import Platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -88,21 +90,64 @@ def test_a_node_that_cannot_be_had_fails_with_cause_and_remedy(platform: Platfor
     stays(lambda: names(gpu_claims()) <= before, QUIET_S, "no node is bought that does not help")
 
 
-def test_a_full_quota_is_logged_while_the_step_waits(platform: Platform) -> None:
-    quota = {
+def pod_that_takes_gpus(count: int) -> dict[str, Any]:
+    """A pod that stands in the quota and that no node can have."""
+    rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
         "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "no-gpus", "namespace": NAMESPACE},
-        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
+        "kind": "Pod",
+        "metadata": {"name": "takes-gpus", "namespace": NAMESPACE},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "takes",
+                    "image": "localhost/not-there:1",
+                    "securityContext": rights,
+                    "resources": {"limits": {"nvidia.com/gpu": str(count)}},
+                }
+            ],
+        },
     }
-    create(quota)
+
+
+@pytest.fixture
+def quota_of_gpus() -> Iterator[Callable[[int], None]]:
+    """Called with a number of GPUs it makes the namespace's quota."""
+
+    def make(count: int) -> None:
+        spec = {"hard": {"requests.nvidia.com/gpu": str(count)}}
+        metadata = {"name": "gpus", "namespace": NAMESPACE}
+        create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": spec})
+        wait_until(
+            lambda: kubectl("get", "resourcequota", "gpus", "-n", NAMESPACE, "-o", "jsonpath={.status.hard}"),
+            SOON_S,
+            "the quota is known",
+        )
+
+    yield make
+    kubectl("delete", "resourcequota", "gpus", "-n", NAMESPACE)
+
+
+def test_a_full_quota_is_logged_while_the_step_waits(platform: Platform, quota_of_gpus: Callable[[int], None]) -> None:
+    quota_of_gpus(16)
+    create(pod_that_takes_gpus(16))
     try:
         run_id = platform.launch("too_many_gpus/trained_model")
         run = platform.run_logs(run_id, "waiting for quota")
     finally:
-        kubectl("delete", "resourcequota", "no-gpus", "-n", NAMESPACE)
+        kubectl("delete", "pod", "takes-gpus", "-n", NAMESPACE)
     assert "raise the ResourceQuota" in run.text
     platform.terminate(run_id)
     platform.run_is_cancelled(run_id)
     platform.no_pod_is_left(run_id)
     platform.pool_is_free("gpu")
+
+
+def test_a_step_that_is_larger_than_the_quota_fails_at_once(
+    platform: Platform, quota_of_gpus: Callable[[int], None]
+) -> None:
+    quota_of_gpus(0)
+    run = platform.run_fails(platform.launch("too_many_gpus/trained_model"))
+    assert "asks for more requests.nvidia.com/gpu than the whole quota has" in run.text
+    assert "Ask for less in the YAML's compute, or raise the ResourceQuota" in run.text

@@ -298,6 +298,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("instance family", attributes(train__compute={"instance_family": "G5!"}), "train.compute.instance_family", "a-z"),
     ("no label", attributes(train__compute={"instance_family": "g5-"}), "train.compute.instance_family", "pattern"),
     ("long family", attributes(train__compute={"instance_family": "g" * 64}), "train.compute.instance_family", "63"),
+    (
+        "more shared memory than memory",
+        attributes(train__compute={"shared_memory": "2Gi", "memory": "512Mi"}),
+        "train.compute.shared_memory",
+        "2Gi is more than the pod's memory, 512Mi",
+    ),
     ("shared memory", attributes(train__compute={"shared_memory": "1GB"}), "train.compute.shared_memory", "(Mi|Gi|Ti)"),
     ("spot", attributes(train__compute={"spot": "often"}), "train.compute.spot", "valid boolean"),
     ("gate is a number", attributes(gate=0.8), "gate", "give fields"),
