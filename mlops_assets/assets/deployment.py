@@ -98,6 +98,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                     spec.deploy.inference_log,
                     LiveTraffic(lake.store, name, spec.deploy.rollout, held.check),
                     partial(record_step, context, lake, version),
+                    explain=spec.deploy.explain,
                 )
             held.check()
             evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason

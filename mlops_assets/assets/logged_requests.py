@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.assets.inference_log import STAGE, log_objects
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.monitoring.compact_log import TABLE
-from mlops_assets.ml.monitoring.find_request import LoggedAnswer, find_request
+from mlops_assets.ml.monitoring.find_request import LoggedAnswer, find_request, rows_of_request
 from mlops_assets.ml.values import Value
 from resources.serving.golden_rows import PROOF_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from resources.lake.lake import Lake
+
+Found = TypeVar("Found")
+Read = Callable[[Sequence["Path"], str], list[Found]]
 
 
 class LoggedRequest(Value):
@@ -56,14 +60,29 @@ def find(lake: Lake, request_id: str, models: Sequence[str], days: Sequence[date
             tables = list(_tables(lake, model, day))
             if tables:
                 with_tables.append((model, day))
-            found = _in_tables(lake, tables, request_id) if tables else _in_files(lake, model, day, request_id)
+            found = (
+                _in_tables(lake, tables, request_id, find_request)
+                if tables
+                else _in_files(lake, model, day, request_id, find_request)
+            )
             if found:
                 return LoggedRequest(request_id=request_id, model=model, day=day, answers=tuple(found))
     for model, day in with_tables:
-        found = _in_files(lake, model, day, request_id)
+        found = _in_files(lake, model, day, request_id, find_request)
         if found:
             return LoggedRequest(request_id=request_id, model=model, day=day, answers=tuple(found))
     return None
+
+
+def logged_rows(lake: Lake, request: LoggedRequest) -> list[dict[str, Any]]:
+    """The rows of a request that was found, as the log has them.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    tables = _tables(lake, request.model, request.day)
+    rows = _in_tables(lake, list(tables), request.request_id, rows_of_request)
+    return rows or _in_files(lake, request.model, request.day, request.request_id, rows_of_request)
 
 
 def _tables(lake: Lake, model: str, day: date) -> Iterable[str]:
@@ -74,18 +93,18 @@ def _tables(lake: Lake, model: str, day: date) -> Iterable[str]:
         yield item.key.removesuffix("/manifest.json")
 
 
-def _in_tables(lake: Lake, tables: Sequence[str], request_id: str) -> list[LoggedAnswer]:
+def _in_tables(lake: Lake, tables: Sequence[str], request_id: str, read: Read[Found]) -> list[Found]:
     """What the newest table that is whole has of it."""
     for table in tables:
         manifest = lake.find(*table.rsplit("/", 1))
         if manifest is not None:
-            return find_request([lake.local_folder(manifest) / TABLE], request_id)
+            return read([lake.local_folder(manifest) / TABLE], request_id)
     return []
 
 
-def _in_files(lake: Lake, model: str, day: date, request_id: str) -> list[LoggedAnswer]:
+def _in_files(lake: Lake, model: str, day: date, request_id: str, read: Read[Found]) -> list[Found]:
     objects = log_objects(lake, lake.name_of(model), day)
     if not objects:
         return []
     with lake.sources("inference", objects) as files:
-        return find_request(files, request_id)
+        return read(files, request_id)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pydantic import BaseModel
 
+Command = TypeVar("Command", bound="Callable[..., Any]")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 REASON = click.option("--reason", required=True, metavar="TEXT", help="Why; it goes to the ledger.")
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -98,18 +99,24 @@ def served(name: str, moment: datetime | None, as_json: bool) -> None:
     _print_value(found) if as_json else _print(provenance.told_served(found))
 
 
+def _of_a_request(command: Command) -> Command:
+    """The options of commands that look for a request in the inference log."""
+    days = click.option(
+        "--days",
+        type=click.IntRange(min=1),
+        default=90,
+        show_default=True,
+        metavar="N",
+        help="How many days are looked through where --day is not given, from today backwards.",
+    )
+    day = click.option("--day", type=DAY, metavar="YYYY-MM-DD", help="When it was asked (UTC); it is found sooner.")
+    whose = "Whose request it was; all models are looked through when not given."
+    model = click.option("--model", metavar="NAME", help=whose)
+    return click.argument("request_id")(model(day(days(command))))
+
+
 @click.command()
-@click.argument("request_id")
-@click.option("--model", metavar="NAME", help="Whose request it was; all models are looked through when not given.")
-@click.option("--day", type=DAY, metavar="YYYY-MM-DD", help="When it was asked (UTC); it is found sooner.")
-@click.option(
-    "--days",
-    type=click.IntRange(min=1),
-    default=90,
-    show_default=True,
-    metavar="N",
-    help="How many days are looked through where --day is not given, from today backwards.",
-)
+@_of_a_request
 @AS_JSON
 def lineage(request_id: str, model: str | None, day: datetime | None, days: int, as_json: bool) -> None:
     """Say what the answer to REQUEST_ID was made from.
@@ -122,6 +129,25 @@ def lineage(request_id: str, model: str | None, day: datetime | None, days: int,
 
     found = provenance.lineage(request_id, model, day.date() if day else None, days)
     _print_value(found) if as_json else _print(provenance.told_lineage(found))
+
+
+@click.command()
+@_of_a_request
+@click.option("--row", type=click.IntRange(min=0), default=0, help="Which row of the request; the first one is 0.")
+@click.option("--label", metavar="CLASS", help="Whose probability; that of the answer when not given.")
+@AS_JSON
+def explain(
+    request_id: str, model: str | None, day: datetime | None, days: int, row: int, label: str | None, as_json: bool
+) -> None:
+    """Say what each column contributed to the answer to REQUEST_ID.
+
+    The row is that of the inference log, and the version that which answered: it comes from MLflow and need not be
+    served any more. Columns that the log leaves out, or of which it keeps a digest, cannot be explained.
+    """
+    from mlops_assets.cli import explain as explaining
+
+    found = explaining.explain(request_id, row, label, model, day.date() if day else None, days)
+    _print_value(found) if as_json else _print(explaining.told(found))
 
 
 @click.command()
@@ -139,7 +165,7 @@ def feedback(name: str, file: Path) -> None:
     _print(lines(name, file))
 
 
-MODEL_COMMANDS = (feedback, lineage, models, retire, rollback, served)
+MODEL_COMMANDS = (explain, feedback, lineage, models, retire, rollback, served)
 
 
 def _print(lines: Iterable[str]) -> None:

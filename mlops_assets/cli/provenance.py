@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resources.lake.lake import Lake
+    from resources.tracking.mlflow_tracking import Tracking
 
 SHOWN_OBJECTS = 20  # in text; JSON has all
 
@@ -126,16 +127,7 @@ def lineage(request_id: str, model: str | None, day: date | None, days: int) -> 
         SpecError: it is not in the log.
     """
     _, tracking, lake = outside_world()
-    models = [model] if model else sorted({*defined_models(), *tracking.models()})
-    looked = [day] if day else days_back(datetime.now(UTC).date(), days)
-    request = find(lake, request_id, models, looked)
-    if request is None:
-        when = f"on {day}" if day else f"in the last {days} days"
-        whose = model or f"all {len(models)} models"
-        what = f"The inference log of {whose} has no request {request_id} {when}"
-        remedy = "a server stores what it was asked within half a minute, and deploy.inference_log says what it keeps; "
-        remedy += "give --model and --day of it, or more --days" if not day else "give another --day"
-        raise SpecError(what, remedy=remedy)
+    request = logged_request(lake, tracking, request_id, model, day, days)
     ledger, first = AliasLedger(lake, request.model), dict[str, datetime]()
     for answer in request.answers:
         first.setdefault(answer.version, answer.time)
@@ -147,6 +139,27 @@ def lineage(request_id: str, model: str | None, day: date | None, days: int) -> 
         for version, time in first.items()
     ]
     return Lineage(request=request, versions=tuple(versions))
+
+
+def logged_request(
+    lake: Lake, tracking: Tracking, request_id: str, model: str | None, day: date | None, days: int
+) -> LoggedRequest:
+    """A request in the logs of a model, or of all; of a day, or of so many.
+
+    Raises:
+        SpecError: it is not there.
+    """
+    models = [model] if model else sorted({*defined_models(), *tracking.models()})
+    looked = [day] if day else days_back(datetime.now(UTC).date(), days)
+    request = find(lake, request_id, models, looked)
+    if request is None:
+        when = f"on {day}" if day else f"in the last {days} days"
+        whose = model or f"all {len(models)} models"
+        what = f"The inference log of {whose} has no request {request_id} {when}"
+        remedy = "a server stores what it was asked within half a minute, and deploy.inference_log says what it keeps; "
+        remedy += "give --model and --day of it, or more --days" if not day else "give another --day"
+        raise SpecError(what, remedy=remedy)
+    return request
 
 
 def told_lineage(found: Lineage) -> Iterator[str]:

@@ -88,8 +88,8 @@ def rollback(name: str, version: int, reason: str) -> Iterator[str]:
     from resources.environment import user_name
 
     spec = defined_spec(name)
-    log = spec.deploy.inference_log if spec else None
-    yield from roll_back(name, version, reason, f"user {user_name()}", *outside_world(), log)
+    deploy = spec.deploy if spec else None
+    yield from roll_back(name, version, reason, f"user {user_name()}", *outside_world(), deploy)
 
 
 def outside_world() -> tuple[ServingTarget, Tracking, Lake]:

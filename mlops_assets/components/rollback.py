@@ -16,8 +16,7 @@ from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.ml.errors import ArtifactError, SpecError
 from mlops_assets.ml.inference.artifact import load_artifact
-from mlops_assets.serving.log_policy import InferenceLogPolicy
-from mlops_assets.spec.model_spec import ROLLBACK_SUFFIX, ModelSpec
+from mlops_assets.spec.model_spec import ROLLBACK_SUFFIX, Deploy, ModelSpec
 from resources.kubernetes.labels import MODEL
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
@@ -34,12 +33,12 @@ def roll_back(
     serving: ServingTarget,
     tracking: Tracking,
     lake: Lake,
-    log: InferenceLogPolicy | None = None,
+    deploy: Deploy | None = None,
 ) -> list[str]:
     """Make a registered version champion again; what was done, a line each.
 
-    `log` is what is kept of its requests, as of those of the version before where it is None. What was killed half way
-    is completed by calling it again.
+    `deploy` is how its YAML has it served; without one it is as the version before. What was killed half way is
+    completed by calling it again.
 
     Raises:
         SpecError: there is no such version, it is the champion, or no reason is given.
@@ -59,8 +58,9 @@ def roll_back(
             raise SpecError(what, remedy="name another one of those that MLflow lists")
         artifact = _artifact(version, tracking, Path(draft))
         held.check()
-        policy = log if log is not None or served is None else served.log
-        proof = serving.deploy(name, artifact, version.sha256, number, policy)
+        like = deploy or Deploy()
+        log, explain = (like.inference_log, like.explain) if deploy or not served else (served.log, served.explain)
+        proof = serving.deploy(name, artifact, version.sha256, number, log, explain=explain)
         held.check()
         before = f"version {champion.version}" if champion else "no version"
         evidence = {"decision": f"rolled back from {before}", **proof.evidence}
@@ -113,9 +113,9 @@ def rollback_job(spec: ModelSpec) -> dg.JobDefinition:
     def make_champion(
         context: dg.OpExecutionContext, config: RollbackConfig, serving: ServingTarget, tracking: Tracking, lake: Lake
     ) -> None:
-        by, log = actor(context.run), spec.deploy.inference_log
+        by = actor(context.run)
         with as_dagster_failure():
-            done = roll_back(spec.model, config.version, config.reason, by, serving, tracking, lake, log)
+            done = roll_back(spec.model, config.version, config.reason, by, serving, tracking, lake, spec.deploy)
         for line in done:
             context.log.info(line)
         context.add_output_metadata({"done": dg.MetadataValue.json(done)})

@@ -22,6 +22,20 @@ ERROR = {
         }
     },
 }
+EXPLANATIONS = {
+    "explanations": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "label": {},
+                "value": {"type": "number"},
+                "base_value": {"type": "number"},
+                "attributions": {"type": "object", "additionalProperties": {"type": "number"}},
+            },
+        },
+    }
+}
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Models of this server</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse}}td,th{{border:1px solid #ccc;padding:.2rem .6rem;text-align:left}}
@@ -106,7 +120,10 @@ def _paths(model: Predictor) -> dict[str, Any]:
     request_v2 = {"type": "object", "properties": {"id": named["id"], "inputs": {"type": "array", "items": tensor}}}
     answer_v2 = named | {"outputs": {"type": "array", "items": {"type": "object"}}}
     example = {"instances": [_example(model)]}
-    return {
+    explain = f"/v1/models/{model.name}:explain"
+    request_explain = request_v1 | {"properties": request_v1["properties"] | {"label": labels}}
+    explained = {explain: _post(request_explain | {"required": ["instances"]}, named | EXPLANATIONS, example)}
+    return (explained if model.served.explain else {}) | {
         f"/v1/models/{model.name}:predict": _post(request_v1 | {"required": ["instances"]}, answer_v1, example),
         f"/v2/models/{model.name}/infer": _post(request_v2 | {"required": ["inputs"]}, answer_v2, _tensors(model)),
     }

@@ -16,19 +16,23 @@ EXIT_REFUSED = 65  # of a server whose one model can never be served; EX_DATAERR
 
 
 class ServedVersion(Value):
-    """A version that is served or is to be: the folder it is stored in, the digest of its graph, and what is kept of
-    its requests.
+    """A version that is served or is to be: the folder it is stored in, the digest of its graph, what is kept of its
+    requests, and whether its answers are explained.
     """
 
     folder: str
     sha256: str
     version: str
     log: InferenceLogPolicy | None = None
+    explain: bool = False
 
     @classmethod
-    def of(cls, version: int | str, sha256: str, log: InferenceLogPolicy | None = None) -> ServedVersion:
+    def of(
+        cls, version: int | str, sha256: str, log: InferenceLogPolicy | None = None, *, explain: bool = False
+    ) -> ServedVersion:
         """A version, in the folder that is its own."""
-        return cls(folder=f"{version}-{sha256[:12]}", sha256=sha256, version=str(version), log=log)
+        folder = f"{version}-{sha256[:12]}"
+        return cls(folder=folder, sha256=sha256, version=str(version), log=log, explain=explain)
 
 
 class Declaration(Document):

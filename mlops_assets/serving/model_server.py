@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--lake-uri", help="s3://bucket/prefix or folder, for the inference log and shared traffic")
     parser.add_argument("--candidates", action="store_true", help="serve the candidates, and not the champions")
     parser.add_argument("--log-policy", help="what is fetched: what of its requests is kept, as JSON")
+    parser.add_argument("--explain", action="store_true", help="what is fetched: explain its answers, too")
     parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
     for name in ("--model", "--model-version", "--sha256"):
         parser.add_argument(name, help="what is fetched")
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
     if options.fetch:
         try:
             policy = InferenceLogPolicy.model_validate_json(options.log_policy) if options.log_policy else None
-            version = ServedVersion.of(options.model_version, options.sha256, policy)
+            version = ServedVersion.of(options.model_version, options.sha256, policy, explain=options.explain)
             download_artifact(options.fetch, options.models, options.model, version, is_candidate=options.candidates)
             repository.load(options.model)
         except MlopsError as error:

@@ -95,6 +95,11 @@ class Predictor:
                 f"by {difference:.3g}, allowed {allowed:.3g}; refused"
             )
 
+    @cached_property
+    def background(self) -> dict[str, NDArray[Any]]:
+        """What explanations begin from, as the graph takes it."""
+        return self.reader.v1({"instances": [dict(row) for row in self.signature.explained_from]})
+
     def predict_v1(self, body: bytes, request_id: str | None, role: bytes | None = None) -> Prediction:
         """Answer a V1 request; its id is that of its header, or one of ours. `role` is why a candidate is asked.
 

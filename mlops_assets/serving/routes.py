@@ -1,4 +1,4 @@
-"""What the model server answers over HTTP: predictions and labels first, then the table of all other routes.
+"""What the model server answers over HTTP: predictions, labels and explanations, then the table of all other routes.
 
 What is in neither does not exist. Each request that is answered by an error has one line in the log, the others have
 none.
@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from mlops_assets.ml.errors import BadRequest, MlopsError, ModelNotServed, RequestRefused
 from mlops_assets.serving.api_description import api_description, api_page
+from mlops_assets.serving.explanations import explained
 from mlops_assets.serving.feedback import MAX_LABEL_BYTES, read_labels, store_labels
 from mlops_assets.serving.http_answers import HTML, Answer, answer_json, refusal
 from mlops_assets.serving.log_lines import LONGEST_LINE
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 FEEDBACK = re.compile(r"/v1/models/([^/:]+)/feedback")
+EXPLAIN = re.compile(r"/v1/models/([^/:]+):explain")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 log = logging.getLogger("mlops_assets.serving")
 
@@ -89,6 +91,9 @@ class Routes:
         if match := FEEDBACK.fullmatch(path):
             _check_method(method, "POST")
             return await self.take_labels(match[1], body)
+        if match := EXPLAIN.fullmatch(path):
+            _check_method(method, "POST")
+            return await explained(self.state, match[1], headers, body)
         for allowed, pattern, respond in ROUTES:
             if match := pattern.fullmatch(path):
                 _check_method(method, allowed)

@@ -178,6 +178,9 @@ class Deploy(Value):
     rollout: RolloutPolicy = Field(
         default=RolloutPolicy(), description="What a version must show beside the champion before it takes over"
     )
+    explain: bool = Field(
+        default=False, description="Whether /v1/models/MODEL:explain tells what each column contributed to an answer"
+    )
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"

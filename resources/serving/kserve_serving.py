@@ -9,7 +9,7 @@ from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.api import in_cluster
-from resources.kubernetes.labels import LOG_POLICY, MODEL, SHA256, VERSION
+from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SHA256, VERSION
 from resources.lake.lake import Lake
 from resources.serving.cluster_services import ClusterServices
 from resources.serving.golden_rows import Endpoint
@@ -60,7 +60,7 @@ class KServe(ServingTarget):
         metadata = {key: service["metadata"][key] for key in ("name", "labels", "annotations")}
         about = metadata["annotations"]
         log = InferenceLogPolicy.model_validate_json(about[LOG_POLICY]) if LOG_POLICY in about else None
-        version = ServedVersion.of(about[VERSION], about[SHA256], log)
+        version = ServedVersion.of(about[VERSION], about[SHA256], log, explain=EXPLAIN in about)
         manifest = {key: service[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
         return RunningVersion(**version.model_dump(), manifest=manifest)
 

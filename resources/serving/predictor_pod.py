@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from mlops_assets.serving.declaration import CANDIDATE
-from resources.kubernetes.labels import ARTIFACT, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
+from resources.kubernetes.labels import ARTIFACT, EXPLAIN, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +112,8 @@ def predictor_pod(
     arguments += ["--lake-uri", lake_uri]
     if version.log:
         arguments += ["--log-policy", version.log.model_dump_json()]
+    if version.explain:
+        arguments.append("--explain")
     if is_candidate:
         arguments.append("--candidates")
     return {
@@ -175,7 +177,8 @@ def version_annotations(version: ServedVersion, uri: str, spec: Mapping[str, Any
     """What an object says of the version that it serves, and of its own specification, by which pods are known."""
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     about = {VERSION: version.version, SHA256: version.sha256, ARTIFACT: uri, SPEC_SHA256: digest}
-    return about | ({LOG_POLICY: version.log.model_dump_json()} if version.log else {})
+    about |= {LOG_POLICY: version.log.model_dump_json()} if version.log else {}
+    return about | ({EXPLAIN: "true"} if version.explain else {})
 
 
 def disruption_budget(kind: KindOfService, service: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,16 +66,19 @@ class ServingTarget(dg.ConfigurableResource[Any], ServingSteps):
         log: InferenceLogPolicy | None = None,
         live: LiveTraffic | None = None,
         record: Callable[[RolloutStep], object] = nothing_recorded,
+        *,
+        explain: bool = False,
     ) -> Proof:
         """Serve a version, by the way that `Rollout` describes.
 
-        `log` is what is kept of its requests, `live` are those of the model, if it is proved on them too.
+        `log` is what is kept of its requests, `live` are those of the model, if it is proved on them too, and
+        `explain` says whether its answers are explained.
 
         Raises:
             DeploymentError: it was refused or answered wrongly; the version that answered before goes on.
         """
         with self.exclusive(model):
-            new = ServedVersion.of(version, sha256, log)
+            new = ServedVersion.of(version, sha256, log, explain=explain)
             return Rollout(self, model, artifact, new, live, record).run()
 
     def retire(self, model: str) -> ServedVersion | None:

@@ -63,8 +63,15 @@ class ModelSignature(Document):
     classes: Classes | None
     sha256: str
     golden: GoldenRows
+    background: tuple[dict[str, float | str | None], ...] = ()
+    """Raw rows of the train part, whose mean answer is what explanations begin from."""
     tolerance: float = 1e-5
     export_difference: float = 0.0
+
+    @property
+    def explained_from(self) -> tuple[dict[str, float | str | None], ...]:
+        """The background, and of versions that have none their golden rows."""
+        return self.background or self.golden.rows
 
     @property
     def class_texts(self) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ import glob
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.machine import cores, memory_limit_mib
 from mlops_assets.ml.data.sources import cause_of, quoted, session
@@ -33,6 +33,29 @@ def find_request(files: Sequence[Path], request_id: str) -> list[LoggedAnswer]:
     Raises:
         DataError: a file cannot be read.
     """
+    found = _selected(
+        "SELECT version, role, epoch_us(time) AS moment, count(*) AS rows, any_value(latency_ms) AS latency_ms "
+        "FROM {files} WHERE request_id = ? GROUP BY version, role, time ORDER BY time, role",
+        files,
+        request_id,
+    )
+    return [LoggedAnswer(time=datetime.fromtimestamp(row.pop("moment") / 1e6, UTC), **row) for row in found]
+
+
+def rows_of_request(files: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
+    """The rows of the request as the log has them, in the order of time and of their numbers.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return _selected(
+        "SELECT * EXCLUDE (time), epoch_us(time) AS time FROM {files} WHERE request_id = ? ORDER BY time, role, row",
+        files,
+        request_id,
+    )
+
+
+def _selected(query: str, files: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     import duckdb
 
     if not files:
@@ -41,18 +64,10 @@ def find_request(files: Sequence[Path], request_id: str) -> list[LoggedAnswer]:
     with tempfile.TemporaryDirectory() as scratch:
         connection = session({path.parent for path in files}, Path(scratch), memory_limit_mib(), cores())
         try:
-            found = connection.execute(
-                "SELECT version, role, epoch_us(time), count(*), any_value(latency_ms) "
-                f"FROM read_parquet([{named}], union_by_name = true) WHERE request_id = ? "
-                "GROUP BY version, role, time ORDER BY time, role",
-                [request_id],
-            ).fetchall()
+            query = query.format(files=f"read_parquet([{named}], union_by_name = true)")
+            found = connection.execute(query, [request_id])
+            names = [column[0] for column in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
         except duckdb.Error as error:
             remedy = "delete the file that is damaged, or restore its older version in the bucket"
             raise DataError(f"The inference log cannot be read ({cause_of(error)})", remedy=remedy) from error
-    return [
-        LoggedAnswer(
-            version=version, role=role, time=datetime.fromtimestamp(moment / 1e6, UTC), rows=rows, latency_ms=latency_ms
-        )
-        for version, role, moment, rows, latency_ms in found
-    ]

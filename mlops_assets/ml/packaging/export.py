@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 IR_VERSION = 10
 GOLDEN_ROWS = 16
 COMPARED_ROWS = 2_048
+BACKGROUND_ROWS, BACKGROUND_BYTES = 64, 512 << 10  # a column may hold whole documents
 ROW_ALONE = 1e-3  # float32 adds up otherwise in another size of batch; what mixes rows is further off
 
 
@@ -55,6 +57,7 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
         classes=features.classes,
         sha256=hashlib.sha256(content).hexdigest(),
         golden=_golden_rows(rows, outputs, inputs),
+        background=_background(rows, inputs),
         export_difference=largest_difference(answers, learner.predict(np.array(x[: len(rows)])), features),
     )
     signature.write(out)
@@ -127,11 +130,22 @@ def _check_rows_alone(
 
 def _golden_rows(rows: Any, outputs: dict[str, NDArray[Any]], inputs: tuple[InputColumn, ...]) -> GoldenRows:
     chosen = rows.head(GOLDEN_ROWS)
-    records = [
-        {column.name: _as_json(row[column.name], column) for column in inputs} for row in chosen.to_dict("records")
-    ]
     return GoldenRows(
-        rows=tuple(records), outputs={name: values[: len(chosen)].tolist() for name, values in outputs.items()}
+        rows=_raw_rows(chosen, inputs),
+        outputs={name: values[: len(chosen)].tolist() for name, values in outputs.items()},
+    )
+
+
+def _background(rows: Any, inputs: tuple[InputColumn, ...]) -> tuple[dict[str, float | str | None], ...]:
+    """Some of the rows, from all over them, and fewer where these are long."""
+    chosen = _raw_rows(rows.iloc[:: max(1, len(rows) // BACKGROUND_ROWS)].head(BACKGROUND_ROWS), inputs)
+    fit = BACKGROUND_BYTES * len(chosen) // max(1, len(json.dumps(chosen)))
+    return chosen[: max(1, fit)]
+
+
+def _raw_rows(rows: Any, inputs: tuple[InputColumn, ...]) -> tuple[dict[str, float | str | None], ...]:
+    return tuple(
+        {column.name: _as_json(row[column.name], column) for column in inputs} for row in rows.to_dict("records")
     )
 
 

@@ -11,6 +11,7 @@ from mlops_assets.components.rollback import roll_back
 from mlops_assets.ml.errors import ArtifactError, DeploymentError, SpecError, TrackingRefused
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.spec.model_spec import Deploy
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, failure, messages, weather
 
@@ -85,16 +86,16 @@ def test_endpoint_alias_and_ledger_go_back_together_and_forth_again(two: Platfor
     assert state(two) == ("2", 2, before + 2)
 
 
-def test_what_is_kept_of_requests_is_what_one_says_or_stays_as_it_was(two: Platform) -> None:
+def test_how_it_is_served_is_what_one_says_or_stays_as_it_was(two: Platform) -> None:
     policy = InferenceLogPolicy(rate=0.5)
-    back(two, 1, log=policy)
+    back(two, 1, deploy=Deploy(inference_log=policy, explain=True))
     served = two.serving.current(two.model)
     assert served is not None
-    assert served.log == policy
+    assert (served.log, served.explain) == (policy, True)
     back(two, 2)
     served = two.serving.current(two.model)
     assert served is not None
-    assert served.log == policy
+    assert (served.log, served.explain) == (policy, True)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ def test_the_example_of_a_route_fits_its_schema_and_is_answered(model: Predictor
     jsonschema.validate(answer, schema["schema"])
 
 
+def test_the_route_that_explains_is_there_where_the_model_is_explained(model: Predictor) -> None:
+    path = "/v1/models/m:explain"
+    assert path not in api_description([model])["paths"]
+    model.served = model.served.model_copy(update={"explain": True})
+    found = content(model, path)
+    jsonschema.validate(found["example"], found["schema"])  # pyright: ignore
+
+
 @pytest.mark.parametrize("wrong", [{}, {"instances": []}, {"instances": [{}]}, {"instances": [{"x": "a"}]}])
 def test_what_the_route_refuses_does_not_fit_its_schema(model: Predictor, wrong: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):

@@ -304,6 +304,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "train.compute.shared_memory",
         "2Gi is more than the pod's memory, 512Mi",
     ),
+    ("neither yes nor no", attributes(deploy={"explain": "sometimes"}), "deploy.explain", "valid boolean"),
     ("shared memory", attributes(train__compute={"shared_memory": "1GB"}), "train.compute.shared_memory", "(Mi|Gi|Ti)"),
     ("spot", attributes(train__compute={"spot": "often"}), "train.compute.spot", "valid boolean"),
     ("gate is a number", attributes(gate=0.8), "gate", "give fields"),

@@ -51,3 +51,20 @@ def test_the_exported_graph_equals_what_was_trained(tmp_path: Path, task: Task, 
         assert signature.classes is not None
         labels = np.array([signature.classes[index] for index in given["probabilities"].argmax(axis=1)])
         assert (labels.astype(given["label"].dtype) == given["label"]).all()
+
+
+def test_explanations_begin_from_rows_from_all_over_the_train_part_and_fewer_where_they_are_long(
+    tmp_path: Path,
+) -> None:
+    frame = weather(600).drop(columns="rain")
+    frame["place"] = [f"{'x' * 20_000}{row}" for row in range(600)]
+    for name, rows, number in (("short", frame.assign(place="Bern"), 64), ("long", frame, 26)):
+        folder = tmp_path / name
+        folder.mkdir()
+        prepare_and_build_features(folder, rows, "regression", TARGETS["regression"])
+        features, out = folder / "features", folder / "out"
+        config = TrainingConfig.model_validate({"network": "sklearn.linear_model.Ridge"})
+        signature = export("weather", features, out, fit(features, out, config))
+        assert len(signature.background) == number
+        assert signature.explained_from == signature.background
+        assert len({row["pressure"] for row in signature.background}) > 0.8 * number

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlops_assets.serving.declaration import ServedVersion
+from resources.kubernetes.labels import EXPLAIN
 from resources.lake.space import name_in
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, disruption_budget, service_name
@@ -125,3 +126,11 @@ def test_what_admission_adds_is_no_change_and_what_somebody_changed_is() -> None
     present = copy.deepcopy(wanted)
     present["predictor"]["containers"].append({"name": "sidecar"})
     assert not covers(present, wanted)
+
+
+def test_a_model_that_is_explained_says_so_to_its_server_and_to_who_reads_its_object() -> None:
+    plain, explained = (made(ServedVersion.of(3, "0" * 64, explain=explain)) for explain in (False, True))
+    for manifest, is_there in ((plain, False), (explained, True)):
+        [container] = manifest["spec"]["predictor"]["containers"]
+        assert ("--explain" in container["args"]) == is_there
+        assert (EXPLAIN in manifest["metadata"]["annotations"]) == is_there
