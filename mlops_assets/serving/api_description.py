@@ -115,13 +115,14 @@ def _paths(model: Predictor) -> dict[str, Any]:
         "model_version": {"const": model.served.version},
         "id": {"type": "string"},
     }
-    request_v1 = {"type": "object", "properties": {"instances": {"type": "array", "items": row, "minItems": 1}}}
+    rows = {"instances": {"type": "array", "items": row, "minItems": 1}}
+    request_v1 = {"type": "object", "properties": rows}
     answer_v1 = named | {"predictions": {"type": "array", "items": prediction}}
     request_v2 = {"type": "object", "properties": {"id": named["id"], "inputs": {"type": "array", "items": tensor}}}
     answer_v2 = named | {"outputs": {"type": "array", "items": {"type": "object"}}}
     example = {"instances": [_example(model)]}
     explain = f"/v1/models/{model.name}:explain"
-    request_explain = request_v1 | {"properties": request_v1["properties"] | {"label": labels}}
+    request_explain = {"type": "object", "properties": rows | {"label": labels}}
     explained = {explain: _post(request_explain | {"required": ["instances"]}, named | EXPLANATIONS, example)}
     return (explained if model.served.explain else {}) | {
         f"/v1/models/{model.name}:predict": _post(request_v1 | {"required": ["instances"]}, answer_v1, example),
