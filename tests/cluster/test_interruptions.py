@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.kubectl import NAMESPACE, kubectl, objects, run_script
 from tests.cluster.nodes import delete_node, gpu_claims
 from tests.cluster.platform import INPUTS, of_run, step
-from tests.cluster.results import compute_logs, mlflow_runs, weights_sha256
+from tests.cluster.results import compute_logs, mlflow_runs, training_keys, weights_sha256
 from tests.cluster.waiting import POD_START_S, QUIET_S, SOON_S, stays, wait_until
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_weigh
     platform.materialize("disturbed", *INPUTS)
     platform.materialize("undisturbed", "trained_model")
 
+    run_script("delete_keys", *training_keys("disturbed"))  # what other tests have trained
     run_id = platform.launch("disturbed/trained_model")
     seen: set[str] = set()
     for interrupt in INTERRUPTIONS:
