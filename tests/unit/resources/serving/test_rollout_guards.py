@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +121,26 @@ def test_shares_that_servers_do_not_keep_are_noticed(wanted: Any, observed: Obse
     found = share_not_honoured(observed, traffic(**wanted))
     assert (found is None) == (reason is None)
     assert reason is None or (found is not None and reason in found)
+
+
+def drawn(generator: np.random.Generator, count: int, median_ms: float) -> tuple[int, ...]:
+    """Times as a busy machine has them: one in a hundred takes ten times as long as usual, or longer."""
+    ms = generator.lognormal(np.log(median_ms), 1.0, count)
+    buckets = np.searchsorted(BOUNDS_MS, ms).clip(max=len(BOUNDS_MS) - 1)
+    return tuple(np.bincount(buckets, minlength=len(BOUNDS_MS)).tolist())
+
+
+@pytest.mark.parametrize("count", [100, 200, 1_000, 10_000])
+def test_chance_makes_no_version_slow_and_saves_none_that_is(count: int) -> None:
+    generator, policy = np.random.default_rng(count), RolloutPolicy()
+    found = {"same": 0, "slow": 0}
+    for _ in range(300):
+        champion = drawn(generator, count, 10)
+        for name, median_ms in (("same", 10), ("slow", 80)):
+            times = drawn(generator, count, median_ms)
+            observed = Observed(mirrored=count, champion_ms=champion, candidate_ms=times)
+            found[name] += bool(judge(observed, policy, "regression", final=False).failed)
+            after = Observed(asked=count, champion_ms=times, candidate_ms=champion)
+            found[name] += bool(judge_champion(after, policy).failed)
+    assert found["same"] <= 3
+    assert found["slow"] >= 597
