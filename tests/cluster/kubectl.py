@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 NAMESPACE = "mlops-test"
+LOST = ("TLS handshake timeout", "client connection lost", "i/o timeout")
 SCRIPTS = Path(__file__).parent / "scripts"
 
 
 def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
-    """The output of kubectl."""
-    done = subprocess.run(["kubectl", *arguments], input=stdin, text=True, capture_output=True, check=False)
+    """The output of kubectl; what only reads is tried again where the connection was lost, as on a busy machine."""
+    for left in (2, 1, 0):
+        done = subprocess.run(["kubectl", *arguments], input=stdin, text=True, capture_output=True, check=False)
+        if not (left and arguments[0] == "get" and any(sign in done.stderr for sign in LOST)):
+            break
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

@@ -76,6 +76,7 @@ def test_an_api_server_that_is_away_for_a_minute_ends_nothing(platform: Platform
         assert len(started) == len(set(started)), "each step once"
 
 
+@pytest.mark.long
 def test_an_api_server_that_is_away_now_and_then_ends_nothing(platform: Platform) -> None:
     need_this_machine()
     run_id, pod = training(platform)
@@ -97,6 +98,7 @@ def test_a_training_goes_on_when_its_runs_pod_is_evicted(platform: Platform) -> 
     assert "Resuming run" in undisturbed(platform, run_id, pod).text
 
 
+@pytest.mark.long
 def test_a_training_goes_on_when_its_runs_pod_is_preempted(platform: Platform) -> None:
     run_id, pod = training(platform)
     [worker] = platform.pods(of_run(run_id, "run_worker"))

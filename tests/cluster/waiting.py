@@ -21,9 +21,9 @@ RUN_STOPS_S = 300
 # A run has ended, a training on new nodes among its steps
 RUN_S = 900
 
-# A shortage of nodes: longer than it takes to call a node type unknown (pod_waits.UNKNOWN_NODE_S), and, for the
-# tests that may take long, longer than Karpenter keeps in mind that a cloud has none of it
-SHORTAGE_S, LONG_SHORTAGE_S = 75, 240
+# A shortage of nodes: longer than it takes to call a node type unknown (pod_waits.UNKNOWN_NODE_S), and than Karpenter
+# keeps in mind that a cloud has none of it
+SHORTAGE_S = 240
 # The step of a node that falls silent is on another one: 40 s until Kubernetes says so, 120 s that pods tolerate, their
 # grace period, and 30 s more
 SILENT_NODE_S = 360
