@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
+PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105}
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -36,6 +38,7 @@ class Environment(Value):
     mlflow_uri: str | None
     mlflow_port: int
     serving_port: int
+    exporter_port: int
     predictor_image: str | None = None
     trainer_image: str | None = None
     predictor_replicas: int = 2
@@ -65,9 +68,10 @@ class Environment(Value):
             if missing:
                 raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too")
         home = Path(variables.get("MLOPS_HOME") or PROJECT / ".mlops").absolute()
-        mlflow_port, serving_port = _port(variables, "MLFLOW_PORT", 5005), _port(variables, "SERVING_PORT", 8085)
-        if mlflow_port == serving_port:
-            raise SpecError(f"MLFLOW_PORT and SERVING_PORT are both {mlflow_port}", remedy="give each its own")
+        ports = {variable: _port(variables, variable, default) for variable, default in PORTS.items()}
+        for one, other in combinations(ports, 2):
+            if ports[one] == ports[other]:
+                raise SpecError(f"{one} and {other} are both {ports[one]}", remedy="give each its own")
         embedded = str(home / "lake")
         lake_uri, mlflow_uri = variables.get("LAKE_URI") or embedded, variables.get("MLFLOW_TRACKING_URI") or None
         is_shared = name == "local" and (lake_uri != embedded or mlflow_uri is not None)
@@ -79,8 +83,9 @@ class Environment(Value):
             s3_endpoint_url=_web_address(variables, "AWS_ENDPOINT_URL_S3"),
             mlflow_uri=_web_address(variables, "MLFLOW_TRACKING_URI"),
             mlflow_ui_url=_web_address(variables, "MLFLOW_UI_URL"),
-            mlflow_port=mlflow_port,
-            serving_port=serving_port,
+            mlflow_port=ports["MLFLOW_PORT"],
+            serving_port=ports["SERVING_PORT"],
+            exporter_port=ports["EXPORTER_PORT"],
             predictor_image=_image(variables, "MLOPS_PREDICTOR_IMAGE") if name == "production" else None,
             trainer_image=_image(variables, "MLOPS_TRAINER_IMAGE") if name == "production" else None,
             serving_operator=_serving_operator(variables),
@@ -172,7 +177,7 @@ def git_commit(variables: Mapping[str, str] = os.environ) -> str:
 
 def _refuse_spaces(variables: Mapping[str, str]) -> None:
     """Secrets and files that `echo` made end with a line's end, which no address and no password means."""
-    ours = re.compile("(MLOPS|MLFLOW|SERVING)_.*|LAKE_URI|AWS_ENDPOINT_URL_S3")
+    ours = re.compile("(MLOPS|MLFLOW|SERVING|EXPORTER)_.*|LAKE_URI|AWS_ENDPOINT_URL_S3")
     if wrong := sorted(name for name, text in variables.items() if ours.fullmatch(name) and text != text.strip()):
         what = f"{', '.join(wrong)} begins or ends with a space or a line's end"
         raise SpecError(what, remedy="take it away; a Secret that is made with echo wants echo -n")

@@ -31,6 +31,7 @@ PRODUCTION = {
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),
         ({"MLFLOW_TRACKING_URI": "http://me:secret@mlflow"}, r"^MLFLOW_TRACKING_URI holds a login, [^@]*PASSWORD\.$"),
         ({"MLFLOW_UI_URL": "https://me:secret@mlflow"}, r"^MLFLOW_UI_URL holds a login, [^@]*PASSWORD\.$"),
+        ({"EXPORTER_PORT": "8085"}, "SERVING_PORT and EXPORTER_PORT are both 8085; give each its own"),
         ({"MLFLOW_PORT": "70000"}, "MLFLOW_PORT is '70000'"),
         ({"MLFLOW_PORT": "\u0663\u0663\u0663"}, "MLFLOW_PORT is '\u0663"),
         ({"LAKE_URI": "s3://lake\n"}, "^LAKE_URI begins or ends with .* a line's end; .* echo -n"),
