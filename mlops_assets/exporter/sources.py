@@ -65,7 +65,7 @@ def registry_figures(spec: ModelSpec, registry: ModelRegistry) -> Iterator[Figur
     name, versions = registry.lake.name_of(spec.model), registry.versions(spec.model)
     ours = [version for version in versions if "snapshot" in version.tags]
     if ours:
-        yield Figure("model_last_trained_timestamp_seconds", (name,), ours[0].created_at.timestamp())
+        yield Figure("model_last_trained_timestamp_seconds", (name,), ours[0].registered_at.timestamp())
     for champion in (version for version in ours if CHAMPION in version.aliases):
         yield from _champion_figures(spec, name, champion)
 

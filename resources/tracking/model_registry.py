@@ -53,7 +53,7 @@ class VersionTags(Value):
     version: int
     tags: dict[str, str]
     aliases: tuple[str, ...]
-    created_at: datetime
+    registered_at: datetime
 
 
 class ModelRegistry(dg.ConfigurableResource[Any]):
@@ -156,9 +156,9 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             for version in page:
                 number = int(version.version)
                 named = tuple(alias for alias, of in aliases.items() if int(of) == number)
-                created_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+                registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
                 tags = dict(version.tags)
-                found.append(VersionTags(version=number, tags=tags, aliases=named, created_at=created_at))
+                found.append(VersionTags(version=number, tags=tags, aliases=named, registered_at=registered_at))
             token = page.token or ""
         return sorted(found, key=lambda version: -version.version)
 
