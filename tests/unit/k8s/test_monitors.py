@@ -15,7 +15,7 @@ from resources.environment import PORTS
 from resources.kubernetes import labels
 from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.network_policies import selects
-from tests.unit.k8s.test_alerts import rules
+from tests.promtool import rules
 from tests.unit.k8s.test_network_policies import predictor
 
 CRDS = Path(os.environ.get("MLOPS_CRDS", PROJECT.parent / "shared" / "crds")) / "prometheus-operator"
