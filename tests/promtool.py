@@ -27,7 +27,8 @@ def fires(folder: Path, alert: str, series: Mapping[str, str], at: str) -> bool:
     """Whether an alert fires at a time, given series in promtool's notation, a value a minute."""
     # With no alert expected, promtool fails when one fires
     expectation = {"eval_time": at, "alertname": alert, "exp_alerts": []}
-    answer = _test(folder, series, {"alert_rule_test": [expectation]})
+    groups = [group for group in rules() if alert in [rule.get("alert") for rule in group["rules"]]]
+    answer = _test(folder, groups, series, {"alert_rule_test": [expectation]})
     quiet = answer.returncode == 0
     said = answer.stdout + answer.stderr
     assert quiet or "got:[" in said.replace("\n", "").replace(" ", ""), said
@@ -42,7 +43,7 @@ def queries_without_data(folder: Path, queries: Sequence[str], series: Mapping[s
     """
     # With no samples expected, promtool fails and names each query that gives some
     expectations = [{"expr": query, "eval_time": at, "exp_samples": []} for query in queries]
-    answer = _test(folder, series, {"promql_expr_test": expectations})
+    answer = _test(folder, rules(), series, {"promql_expr_test": expectations})
     said = answer.stdout + answer.stderr
     assert "error" not in said and "parse" not in said, said
     return [query for query in queries if f'expr: "{_quoted(query)}"' not in said]
@@ -53,10 +54,12 @@ def _quoted(query: str) -> str:
     return query.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _test(folder: Path, series: Mapping[str, str], tests: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+def _test(
+    folder: Path, groups: Sequence[Mapping[str, Any]], series: Mapping[str, str], tests: Mapping[str, Any]
+) -> subprocess.CompletedProcess[str]:
     if PROMTOOL is None:
         pytest.skip("promtool is not on PATH")
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rules()}))
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": list(groups)}))
     inputs = [{"series": name, "values": values} for name, values in series.items()]
     content = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m"}
     content |= {"tests": [{"interval": "1m", "input_series": inputs, **tests}]}

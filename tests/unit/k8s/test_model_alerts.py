@@ -18,7 +18,7 @@ OF = 'namespace="mlops-production",model="iris"'
 INFO = {f'model_info{{{OF},task="regression",owner="team:risk"}}': "1x3000"}
 THRESHOLD = {f"model_drift_threshold{{{OF}}}": "0.3x3000"}
 SCORE, REPORTED = f"model_drift_score{{{OF}}}", f"model_drift_report_timestamp_seconds{{{OF}}}"
-DRIFT = INFO | THRESHOLD | {REPORTED: "0x9000"}
+DRIFT = INFO | THRESHOLD | {REPORTED: "0x30"}
 TRAINED, AGE = f"model_last_trained_timestamp_seconds{{{OF}}}", {f"model_stale_after_seconds{{{OF}}}": "36000x3000"}
 FAILURES = f"model_retrain_failures{{{OF}}}"
 SKEW = f'model_check_passed{{{OF},stage="deployment",check="no_skew"}}'
@@ -43,11 +43,12 @@ EXPORTER = 'kube_deployment_status_replicas_available{namespace="mlops-productio
         # Its own threshold counts
         ("ModelDriftDetected", DRIFT | {SCORE: "0.4x30", **dict.fromkeys(THRESHOLD, "0.5x30")}, "20m", False),
         # A report of long ago is no news
-        ("ModelDriftDetected", DRIFT | {SCORE: "0.9x9000"}, "80h", False),
+        ("ModelDriftDetected", DRIFT | {SCORE: "0.9x30", REPORTED: "-300000x30"}, "20m", False),
         ("ModelDriftDetected", {**INFO, **THRESHOLD, SCORE: "0.9x30"}, "20m", False),
-        ("ModelStale", INFO | AGE | {TRAINED: "0x3000"}, "10h59m", False),
-        ("ModelStale", INFO | AGE | {TRAINED: "0x3000"}, "11h2m", True),
-        ("ModelStale", INFO | {TRAINED: "0x3000"}, "40h", False),
+        ("ModelStale", INFO | AGE | {TRAINED: "-36000x90"}, "59m", False),
+        ("ModelStale", INFO | AGE | {TRAINED: "-36000x90"}, "62m", True),
+        ("ModelStale", INFO | AGE | {TRAINED: "0x90"}, "80m", False),
+        ("ModelStale", INFO | {TRAINED: "-36000x90"}, "80m", False),
         ("RetrainFailing", INFO | {FAILURES: "1x10"}, "10m", False),
         ("RetrainFailing", INFO | {FAILURES: "1x5 2x5"}, "8m", True),
         ("RetrainFailing", INFO | {FAILURES: "2x5 0x5"}, "10m", False),
