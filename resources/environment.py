@@ -53,6 +53,7 @@ class Environment(Value):
     prefix: str = ""
     queue: str | None = None
     alert_webhook: SecretStr | None = None
+    alert_mail: SecretStr | None = None
     mlflow_ui_url: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
@@ -100,6 +101,7 @@ class Environment(Value):
             prefix=cluster_prefix(variables),
             queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
+            alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
@@ -233,6 +235,15 @@ def _webhook(url: str | None) -> SecretStr | None:
     # Whoever knows the address can write there, so no message shows it
     if url and not re.match(r"https?://[\w.-]+(:\d+)?(/\S*)?$", url):
         raise SpecError("MLOPS_ALERT_WEBHOOK is no address of HTTP", remedy="give all of it, as in https://host/path")
+    return SecretStr(url) if url else None
+
+
+def _mail(url: str | None) -> SecretStr | None:
+    # It has a password, so no message shows it
+    wanted = r"smtps?://([^\s/?#@]+@)?[\w.-]+(:\d+)?/?\?from=[^\s&@]+@[^\s&]+&to=[^\s&@]+@[^\s&]+"
+    if url and not re.fullmatch(wanted, url):
+        remedy = "give smtps://user:password@host:465/?from=mlops@example.com&to=team@example.com"
+        raise SpecError("MLOPS_ALERT_MAIL is no address of a mail server", remedy=remedy)
     return SecretStr(url) if url else None
 
 

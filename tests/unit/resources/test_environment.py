@@ -56,6 +56,7 @@ PRODUCTION = {
         ({"SERVING_OPERATOR": "knative"}, r"SERVING_OPERATOR is 'knative'; set it to kserve .* or seldon"),
         ({"MLOPS_PREDICTOR_REPLICAS": "0"}, "MLOPS_PREDICTOR_REPLICAS is '0'"),
         ({"MLOPS_ALERT_WEBHOOK": "hooks.slack.com/services/kept"}, r"^MLOPS_ALERT_WEBHOOK is no[^k]*; give[^k]*\.$"),
+        ({"MLOPS_ALERT_MAIL": "smtps://me:kept@mail.example.com"}, r"^MLOPS_ALERT_MAIL is no[^k]*; give smtps:[^k]*$"),
         ({"MLOPS_SPACE": "Ann"}, "MLOPS_SPACE is 'Ann'; give a letter, .*, such as ann"),
         ({"MLOPS_SPACE": "ann--lee"}, "MLOPS_SPACE is 'ann--lee'"),
         ({"MLOPS_SPACE": "../ledger"}, r"MLOPS_SPACE is '\.\./ledger'"),
