@@ -47,7 +47,7 @@ dev: setup ## the Dagster UI on http://127.0.0.1:3000
 	@echo "== Dagster UI on http://127.0.0.1:3000 (Ctrl+C ends it)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-stop: ## end the model server and MLflow
+stop: ## end the model server, MLflow and the exporter
 	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.cli servers stop; fi
 
 test: setup ## all tests that need no cluster
