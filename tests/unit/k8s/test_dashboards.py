@@ -20,8 +20,9 @@ NAMESPACE = 'namespace="mlops-production"'
 VALUES = {"model": "iris", "state": "promoted", "check": "gate", "stage": "evaluation", "metric": "accuracy"}
 POD = f'{NAMESPACE},pod="a",node="n1"'
 OF_MODEL = 'label_mlops_dev_model="iris",label_mlops_dev_stage="trained_model",label_mlops_dev_owner="risk"'
-PLACE = 'label_node_kubernetes_io_instance_type="g5",label_karpenter_sh_capacity_type="spot"'
-PLACE += ',label_topology_kubernetes_io_zone="z",label_karpenter_sh_nodepool="gpu",label_mlops_dev_pool="gpu"'
+POOL = 'label_karpenter_sh_nodepool="gpu",label_mlops_dev_pool="gpu"'
+TYPE = 'label_node_kubernetes_io_instance_type="g5",label_karpenter_sh_capacity_type="spot"'
+PLACE = f'{POOL},{TYPE},label_topology_kubernetes_io_zone="z"'
 OFFERING = 'instance_type="g5",capacity_type="spot",zone="z"'
 OTHERS = {
     f'model_requests_total{{{NAMESPACE},model="iris",code="200"}}': "0+60x90",
