@@ -47,7 +47,7 @@ dev: setup ## the Dagster UI on http://127.0.0.1:3000
 	@echo "== Dagster UI on http://127.0.0.1:3000 (Ctrl+C ends it)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-stop: ## end the model server and MLflow
+stop: ## end the model server, MLflow and the exporter
 	@if test -x $(BIN)/python; then $(BIN)/python -m mlops_assets.cli servers stop; fi
 
 test: setup ## all tests that need no cluster
@@ -134,10 +134,11 @@ lock: setup ## resolve the dependencies again
 	@$(COMPILE) --no-annotate \
 	  -c requirements.lock --group stand-ins -o tests/cluster/images/stand-ins.lock
 
-schema: setup ## write docs/model.schema.json for editors, docs/reference.md and docs/cli.md
+schema: setup ## write docs/model.schema.json for editors, docs/reference.md, docs/cli.md and the dashboards
 	@$(BIN)/python -m mlops_assets.cli schema docs/model.schema.json
 	@$(BIN)/python -m mlops_assets.spec.reference docs/reference.md
 	@$(BIN)/python -m mlops_assets.cli.page docs/cli.md
+	@$(BIN)/python -m k8s.dashboards
 
 clean: stop ## remove everything that was made here
 	@rm -rf $(VENV) $(MLOPS_HOME) .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,9 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.handles import HandleIOManager
+from mlops_assets.components.drift_alerts import tell_of_drift
 from mlops_assets.components.load_models import load_models
+from mlops_assets.components.notifications import People
 from mlops_assets.components.retention import lake_retention, weekly_retention
 from mlops_assets.components.retirement import retire_model
 from mlops_assets.components.run_failures import tell_of_failed_runs
@@ -37,8 +39,8 @@ def _resources(environment: Environment) -> dict[str, object]:
 
 def _platform(environment: Environment) -> dg.Definitions:
     """What the models run on, and what keeps it clean."""
-    webhook = environment.alert_webhook
-    alerts = [tell_of_failed_runs(webhook, environment.namespace)] if webhook else []
+    people = People(environment.alert_webhook, environment.alert_mail)
+    alerts = [tell(people, environment.namespace) for tell in (tell_of_failed_runs, tell_of_drift)] if people else []
     upkeep = dg.Definitions(jobs=[lake_retention, retire_model], schedules=[weekly_retention], sensors=alerts)
     return dg.Definitions.merge(upkeep, _outside_world(environment))
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
+PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105}
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -36,6 +38,7 @@ class Environment(Value):
     mlflow_uri: str | None
     mlflow_port: int
     serving_port: int
+    exporter_port: int
     predictor_image: str | None = None
     trainer_image: str | None = None
     predictor_replicas: int = 2
@@ -50,6 +53,7 @@ class Environment(Value):
     prefix: str = ""
     queue: str | None = None
     alert_webhook: SecretStr | None = None
+    alert_mail: SecretStr | None = None
     mlflow_ui_url: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
@@ -65,9 +69,10 @@ class Environment(Value):
             if missing:
                 raise SpecError(f"MLOPS_ENV is production, which needs {', '.join(missing)} in the environment too")
         home = Path(variables.get("MLOPS_HOME") or PROJECT / ".mlops").absolute()
-        mlflow_port, serving_port = _port(variables, "MLFLOW_PORT", 5005), _port(variables, "SERVING_PORT", 8085)
-        if mlflow_port == serving_port:
-            raise SpecError(f"MLFLOW_PORT and SERVING_PORT are both {mlflow_port}", remedy="give each its own")
+        ports = {variable: _port(variables, variable, default) for variable, default in PORTS.items()}
+        for one, other in combinations(ports, 2):
+            if ports[one] == ports[other]:
+                raise SpecError(f"{one} and {other} are both {ports[one]}", remedy="give each its own")
         embedded = str(home / "lake")
         lake_uri, mlflow_uri = variables.get("LAKE_URI") or embedded, variables.get("MLFLOW_TRACKING_URI") or None
         is_shared = name == "local" and (lake_uri != embedded or mlflow_uri is not None)
@@ -79,8 +84,9 @@ class Environment(Value):
             s3_endpoint_url=_web_address(variables, "AWS_ENDPOINT_URL_S3"),
             mlflow_uri=_web_address(variables, "MLFLOW_TRACKING_URI"),
             mlflow_ui_url=_web_address(variables, "MLFLOW_UI_URL"),
-            mlflow_port=mlflow_port,
-            serving_port=serving_port,
+            mlflow_port=ports["MLFLOW_PORT"],
+            serving_port=ports["SERVING_PORT"],
+            exporter_port=ports["EXPORTER_PORT"],
             predictor_image=_image(variables, "MLOPS_PREDICTOR_IMAGE") if name == "production" else None,
             trainer_image=_image(variables, "MLOPS_TRAINER_IMAGE") if name == "production" else None,
             serving_operator=_serving_operator(variables),
@@ -95,6 +101,7 @@ class Environment(Value):
             prefix=cluster_prefix(variables),
             queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
+            alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
@@ -172,7 +179,7 @@ def git_commit(variables: Mapping[str, str] = os.environ) -> str:
 
 def _refuse_spaces(variables: Mapping[str, str]) -> None:
     """Secrets and files that `echo` made end with a line's end, which no address and no password means."""
-    ours = re.compile("(MLOPS|MLFLOW|SERVING)_.*|LAKE_URI|AWS_ENDPOINT_URL_S3")
+    ours = re.compile("(MLOPS|MLFLOW|SERVING|EXPORTER)_.*|LAKE_URI|AWS_ENDPOINT_URL_S3")
     if wrong := sorted(name for name, text in variables.items() if ours.fullmatch(name) and text != text.strip()):
         what = f"{', '.join(wrong)} begins or ends with a space or a line's end"
         raise SpecError(what, remedy="take it away; a Secret that is made with echo wants echo -n")
@@ -228,6 +235,15 @@ def _webhook(url: str | None) -> SecretStr | None:
     # Whoever knows the address can write there, so no message shows it
     if url and not re.match(r"https?://[\w.-]+(:\d+)?(/\S*)?$", url):
         raise SpecError("MLOPS_ALERT_WEBHOOK is no address of HTTP", remedy="give all of it, as in https://host/path")
+    return SecretStr(url) if url else None
+
+
+def _mail(url: str | None) -> SecretStr | None:
+    # It has a password, so no message shows it
+    wanted = r"smtps?://([^\s/?#@]+@)?[\w.-]+(:\d+)?/?\?from=[^\s&@]+@[^\s&]+&to=[^\s&@]+@[^\s&]+"
+    if url and not re.fullmatch(wanted, url):
+        remedy = "give smtps://user:password@host:465/?from=mlops@example.com&to=team@example.com"
+        raise SpecError("MLOPS_ALERT_MAIL is no address of a mail server", remedy=remedy)
     return SecretStr(url) if url else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tests.support import weather
 if TYPE_CHECKING:
     from pathlib import Path
 
+LABEL_DELAY = timedelta(hours=2)
 NOON = datetime(2026, 11, 17, 12, tzinfo=UTC)
 IMPORTANCE = {"place": 0.0, "pressure": 0.3, "humidity": 0.1}
 WEATHER = ModelSignature(
@@ -62,6 +63,7 @@ def log_table(folder: Path, rows: pd.DataFrame, labels: int = 0, **changed: Any)
         "input:humidity": pa.array(rows["humidity"], pa.float32(), from_pandas=True),
         "output:label": [str(label) for label in answers.argmax(axis=1)],
         "output:probabilities": pa.array(list(answers), pa.list_(pa.float32())),
+        "label_time": pa.array(pd.Series([NOON + LABEL_DELAY] * count) + pd.to_timedelta(np.arange(count), unit="s")),
         "label": pa.array([str(int(rain)) if i < labels else None for i, rain in enumerate(rows["rain"])], pa.string()),
     }
     folder.mkdir(parents=True, exist_ok=True)

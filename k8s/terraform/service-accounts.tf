@@ -9,6 +9,7 @@ locals {
     # Run pods, step pods and workers
     pipeline         = [for account in ["dagster-run", "dagster-step", "dagster-trainer"] : "${local.name}:${account}"]
     deployer         = ["${local.name}:dagster-deployer"]
+    exporter         = ["${local.name}:exporter"]
     mlflow           = ["${local.name}:mlflow"]
     predictor        = ["${local.name}:predictor"]
     external-secrets = ["${local.name}:external-secrets"]
@@ -28,6 +29,8 @@ locals {
     # the deployment alone.
     pipeline = { write = ["lake", "mlflow", "compute-logs"], read = [], never = ["lake/served", "lake/traffic"], add = [] }
     deployer = { write = ["lake", "mlflow", "compute-logs"], read = [], never = [], add = [] }
+    # Figures of ledgers and drift reports
+    exporter = { write = [], read = ["lake"], never = [], add = [] }
     # The server shows artifacts in its UI
     mlflow = { write = [], read = ["mlflow"], never = [], add = [] }
     # Outsiders call them, so of the lake they see the models that are served, and no data

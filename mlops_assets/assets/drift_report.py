@@ -31,7 +31,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 STAGE = "drift_report"
 PLOT, PAGE = "drift.png", "evidently.html"
 NO_REFERENCE = "version {} has no reference profile; materialize the model's group, which adds it, or train again"
@@ -81,9 +81,9 @@ def drift_report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     return drift_report
 
 
-def drift_summaries(lake: Lake, model: str) -> list[DriftSummary]:
-    """The newest report about each day that has one, the last day last; for sensors and exporters."""
-    keys = sorted(lake.store.sizes(f"{lake.name_of(model)}/{STAGE}/*/latest.json"))
+def drift_summaries(lake: Lake, model: str, last: int = 0) -> list[DriftSummary]:
+    """The newest report about each day that has one, the last day last; only the `last` ones where that is given."""
+    keys = sorted(lake.store.sizes(f"{lake.name_of(model)}/{STAGE}/*/latest.json"))[-last:]
     contents = filter(None, map(lake.store.read, keys))
     return [DriftSummary.model_validate_json(content) for content in contents]
 
@@ -172,6 +172,7 @@ def summary_of(report: DriftReport, prefix: str, version: str, threshold: float)
         drifted={column.column: column.drifted for column in report.columns},
         values={column.column: column.value for column in report.columns},
         metrics=performance.metrics if performance else {},
+        label_delay_s=report.label_delay_s,
     )
 
 

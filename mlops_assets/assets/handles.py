@@ -141,6 +141,8 @@ class DriftSummary(Value):
     """By column, as its method gives them."""
     metrics: dict[str, float]
     """Of the rows with a label."""
+    label_delay_s: float | None = None
+    """From answer to label, about the median."""
 
     @property
     def has_drifted(self) -> bool:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.tracked_run import TrackedRun
 
 CODE_VERSION = "3"
+SPEED = "training_rows_per_second"  # of a network that was trained now, in this process
 
 
 def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -59,10 +60,12 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         checkpoints = LakeCheckpoints.of(lake.store, prefix, version)
         arrays = lake.fetch(features.prefix, features.version)
 
+        speed = dict[str, float]()
+
         def work(folder: Path) -> None:
             if spec.train.compute.workers > 1 and training_jobs.available:
                 train_in_parallel(spec, features, arrays, checkpoints, context, training_jobs)
-            train(spec, arrays, folder, checkpoints, context.log.info)
+            train(spec, arrays, folder, checkpoints, context.log.info, lambda rows: speed.update({SPEED: rows}))
 
         with snapshot(lake, context.log.info, prefix, version, work) as (folder, is_new):
             signature, curve = ModelSignature.read(folder), LearningCurve.read(folder)
@@ -71,18 +74,24 @@ def trained_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         handle = TrainedModel(prefix=prefix, version=version, sha256=signature.sha256)
         with tracking.run(spec.model, context) as run:
             track(run, spec.train, handle, features, curve)
-        return report(handle, signature, curve, is_new=is_new, mlflow_run=run.url)
+            run.metrics(speed)
+        return report(handle, signature, curve, is_new=is_new, mlflow_run=run.url, speed=speed)
 
     return trained_model
 
 
 def train(
-    spec: ModelSpec, arrays: Path, folder: Path, checkpoints: LakeCheckpoints, log: Callable[[str], None]
+    spec: ModelSpec,
+    arrays: Path,
+    folder: Path,
+    checkpoints: LakeCheckpoints,
+    log: Callable[[str], None],
+    tell_speed: Callable[[float], None],
 ) -> None:
     """Fill the snapshot's folder: train in this process, from a checkpoint where one lies, and export."""
     learner = learner_for(spec.train.config, FeatureSet.read(arrays))
     with stop_signal() as stop_requested:
-        run = TrainingRun(checkpoints, spec.train.checkpoint_every, stop_requested, log)
+        run = TrainingRun(checkpoints, spec.train.checkpoint_every, stop_requested, log, tell_speed)
         learner.fit(arrays, folder, run).write(folder)
     export(spec.model, arrays, folder, learner)
 
@@ -148,7 +157,13 @@ def track(run: TrackedRun, train: Train, handle: TrainedModel, features: Feature
 
 
 def report(
-    handle: TrainedModel, signature: ModelSignature, curve: LearningCurve, *, is_new: bool, mlflow_run: str
+    handle: TrainedModel,
+    signature: ModelSignature,
+    curve: LearningCurve,
+    *,
+    is_new: bool,
+    mlflow_run: str,
+    speed: Mapping[str, float],
 ) -> StageReport:
     """Where the model is, and whether its graph answers as the trained model does."""
     difference = signature.export_difference
@@ -161,6 +176,7 @@ def report(
             "trained": "now" if is_new else "skipped: this version exists already",
             "sha256": signature.sha256,
             "snapshot": f"{handle.prefix}/{handle.version}",
+            **speed,
         },
         checks=[
             dg.AssetCheckResult(

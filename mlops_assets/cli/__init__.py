@@ -8,7 +8,7 @@ labels.py         labels from a table
 check.py          all models' YAMLs, every problem with file and line
 check_classes.py  what `train` and `source.example` name, imported
 doctor.py         whether this machine and what it talks to can be used
-servers.py        MLflow and the model server of this machine
+servers.py        MLflow, the model server and the exporter of this machine
 draft.py          a YAML that fits a file
 page.py           docs/cli.md
 """

@@ -84,9 +84,9 @@ def doctor() -> None:
 
 @main.group()
 def servers() -> None:
-    """Start, stop or look at MLflow and the model server of this machine.
+    """Start, stop or look at MLflow, the model server and the exporter of this machine.
 
-    Runs start them when they need them, and they outlive the runs. What they keep on disk stays.
+    Runs start the first two when they need them, and all outlive the runs. What they keep on disk stays.
     """
 
 
@@ -182,6 +182,20 @@ def retention(delete: bool, days: float, keep_versions: int | None) -> None:
 
     for line in lines(dry_run=not delete, older_than_days=days, keep_versions=keep_versions):
         click.echo(line)
+
+
+@main.command()
+@click.option("--address", default="127.0.0.1", show_default=True, metavar="IP", help="Where it listens.")
+def exporter(address: str) -> None:
+    """Show Prometheus the metrics of models, drift, retrains and runs, at EXPORTER_PORT/metrics.
+
+    They are read of YAMLs, registry, ledgers, drift reports and Dagster's storage (DAGSTER_HOME), each every half
+    minute. A source that is away leaves the others alone, and `model_exporter_up` says so.
+    """
+    from mlops_assets.exporter.server import serve
+    from resources.environment import Environment
+
+    serve(Environment.read(), address)
 
 
 for command in MODEL_COMMANDS:

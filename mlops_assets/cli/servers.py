@@ -1,24 +1,33 @@
-"""MLflow and the model server of this machine: started, stopped and asked. What they keep on disk stays."""
+"""MLflow, the model server and the exporter of this machine: started, stopped and asked. What they keep stays."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from resources.environment import PROJECT
+from resources.local.background_server import BackgroundServer
 from resources.serving.choose_target import local_serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resources.environment import Environment
-    from resources.local.background_server import BackgroundServer
 
 
 def local_servers(environment: Environment) -> list[BackgroundServer]:
     """Those that this environment runs here: a shared MLflow server and KServe run elsewhere."""
     servers = [] if environment.mlflow_uri else [environment.mlflow_server()]
     if not environment.production:
-        servers.append(local_serving(environment).server)
+        servers += [local_serving(environment).server, exporter(environment)]
     return servers
+
+
+def exporter(environment: Environment) -> BackgroundServer:
+    """The metrics of models and of Dagster, for a Prometheus of this machine."""
+    command = [sys.executable, "-m", "mlops_assets.cli", "exporter"]
+    paths = {"PYTHONPATH": str(PROJECT)}
+    return BackgroundServer(environment.state, "exporter", environment.exporter_port, "/metrics", command, paths)
 
 
 def start(environment: Environment) -> Iterator[str]:

@@ -52,6 +52,22 @@ def defined_spec(model: str, root: Path = DEFS) -> ModelSpec | None:
     return None
 
 
+def defined_specs(root: Path = DEFS) -> tuple[dict[str, ModelSpec], list[str]]:
+    """The specs of all models whose YAML is right, and the files of those whose is not."""
+    found: dict[str, ModelSpec] = {}
+    broken: list[str] = []
+    for file in model_files(root):
+        try:
+            for document in _documents(file):
+                attributes = document.value.get("attributes") if isinstance(document.value, dict) else None
+                if isinstance(attributes, dict) and "model" in attributes:
+                    spec = load_spec(attributes, document.source_position_tree, str(file))
+                    found.setdefault(spec.model, spec)
+        except SpecError:
+            broken.append(str(file))
+    return found, broken
+
+
 def _documents(file: Path) -> list[Any]:
     try:
         return read_yaml(file.read_text(), str(file))

@@ -51,6 +51,7 @@ class Lake(dg.ConfigurableResource[Any]):
     owns_space: bool = True
 
     _stores: dict[str, ObjectStore] = PrivateAttr(default_factory=dict)
+    _entries: dict[tuple[str, str, int], dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -200,8 +201,12 @@ class Lake(dg.ConfigurableResource[Any]):
         Raises:
             DataError: an entry is damaged.
         """
-        found = [(key, self.store.read(key)) for key in self.store.sizes(f"{self.own(prefix)}/*.json")]
-        return [self._entry(key, content) for key, content in found if content is not None]
+        listed = [(self.uri, key, size) for key, size in self.store.sizes(f"{self.own(prefix)}/*.json").items()]
+        # They are created once, so each is read once
+        for entry in listed:
+            if entry not in self._entries and (content := self.store.read(entry[1])) is not None:
+                self._entries[entry] = self._entry(entry[1], content)
+        return [self._entries[entry] for entry in listed if entry in self._entries]
 
     def _entry(self, key: str, content: bytes) -> dict[str, Any]:
         try:

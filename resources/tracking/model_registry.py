@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +53,7 @@ class VersionTags(Value):
     version: int
     tags: dict[str, str]
     aliases: tuple[str, ...]
+    registered_at: datetime
 
 
 class ModelRegistry(dg.ConfigurableResource[Any]):
@@ -154,7 +156,9 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             for version in page:
                 number = int(version.version)
                 named = tuple(alias for alias, of in aliases.items() if int(of) == number)
-                found.append(VersionTags(version=number, tags=dict(version.tags), aliases=named))
+                registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+                tags = dict(version.tags)
+                found.append(VersionTags(version=number, tags=tags, aliases=named, registered_at=registered_at))
             token = page.token or ""
         return sorted(found, key=lambda version: -version.version)
 

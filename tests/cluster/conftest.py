@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEEDED = ("nodepools.karpenter.sh", "inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org")
 DEPLOYMENTS = (
-    *("moto", "mlflow", "dagster-code", "dagster-daemon"),
+    *("moto", "mlflow", "dagster-code", "dagster-daemon", "exporter"),
     *("dagster-webserver", "dagster-webserver-read-only"),
 )
 

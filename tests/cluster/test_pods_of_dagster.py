@@ -110,7 +110,7 @@ def from_secret(name: str) -> list[dict[str, Any]]:
     ]
 
 
-KEPT = ("mlflow-database", "mlflow-auth", "postgres", "dagster-login", "alert-webhook")
+KEPT = ("mlflow-database", "mlflow-auth", "postgres", "dagster-login", "alert-webhook", "alert-mail")
 DATA = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data-postgres-0"}}]}
 MAKERS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "dagster": ("dagster-run", job, ("inference-log",)),

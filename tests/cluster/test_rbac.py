@@ -44,6 +44,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "pods/log": "get",
         "events": "list",
     },
+    "exporter": {},
     "mlflow": {},
     "postgres": {},
     "predictor": {},

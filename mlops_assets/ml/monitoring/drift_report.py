@@ -45,6 +45,8 @@ class DriftReport(Document):
     skipped: dict[str, str] = Field(default_factory=dict)
     """Why a column is not compared."""
     performance: LivePerformance | None = None
+    label_delay_s: float | None = None
+    """From answer to label, about the median."""
     test_metrics: dict[str, float] = Field(default_factory=dict)
     """What the version was worth on the test part, beside the performance."""
 
@@ -99,6 +101,7 @@ def drift_report(
         predictions=tuple(compare(name, reference.predictions[name], found) for name, found in predictions.items()),
         skipped=skipped,
         performance=live_performance(truths, reference.labels, answerer.rows, labelled),
+        label_delay_s=window.label_delay_s(answerer.version),
         test_metrics=reference.metrics,
         **facts,
     )

@@ -93,6 +93,12 @@ class LogWindow:
         found = f"SELECT label, {answer} AS answer FROM {rows} WHERE label IS NOT NULL AND {chosen}"
         return labelled, self.connection.execute(f"{found} ORDER BY time, request_id, row").to_arrow_table()
 
+    def label_delay_s(self, version: str) -> float | None:
+        """From answer to label, about the median of a version's labels; None where none has come."""
+        delays = "approx_quantile(epoch(label_time) - epoch(time), 0.5)"
+        (delay,) = self.connection.execute(f"SELECT {delays} FROM {_rows(version)} WHERE label IS NOT NULL").fetchone()
+        return delay
+
     def _skip(self, name: str, column: ColumnProfile) -> str | None:
         found = self.types.get(f"input:{name}")
         if found is None:

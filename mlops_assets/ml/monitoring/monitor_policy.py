@@ -20,6 +20,10 @@ class MonitorPolicy(Value):
     )
     window: Duration = Field(default=7 * DAY, description="Whole days that a report is about, its own being the last")
     min_rows: int = Field(default=500, ge=1, description="Rows below which a report has no figures")
+    stale_after: Duration | None = Field(
+        default=30 * DAY,
+        description="Age of the newest version above which the alert ModelStale tells it; null is never",
+    )
 
     @model_validator(mode="after")
     def _whole_days(self) -> Self:

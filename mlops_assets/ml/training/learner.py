@@ -48,6 +48,8 @@ class TrainingRun:
     checkpoint_every: timedelta
     stop_requested: Callable[[], bool] = lambda: False
     log: Callable[[str], None] = lambda _: None
+    tell_speed: Callable[[float], None] = lambda _: None
+    """Called at the end of a training in epochs, with rows a second."""
 
 
 class Learner(Protocol):

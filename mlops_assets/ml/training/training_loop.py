@@ -105,6 +105,7 @@ def _to_the_end(training: TrainingState, run: TrainingRun) -> None:
         metrics = training.end_epoch()
         losses = f"loss {metrics.train_loss:.5f}, validation {metrics.validation_loss:.5f}"
         run.log(f"epoch {metrics.epoch}: {losses}, {clock.rows_per_second:,.0f} rows/s")
+    run.tell_speed(clock.rows_per_second)
     by = "" if workers.alone else f" by {workers.count} workers"
     speed = f"{clock.rows_per_second:,.0f} rows/s{by} on {training.device.type}"
     run.log(f"best epoch {training.best_epoch} of {len(training.curve)}, {speed}")

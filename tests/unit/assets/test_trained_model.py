@@ -52,5 +52,5 @@ def test_a_graph_that_answers_differently_than_the_trained_model_fails(
 ) -> None:
     signature = write_artifact(tmp_path / "model").model_copy(update={"export_difference": difference})
     handle = TrainedModel(prefix="w/trained_model", version="v", sha256=signature.sha256)
-    [check] = report(handle, signature, LearningCurve(), is_new=True, mlflow_run="http://mlflow/run").checks
+    [check] = report(handle, signature, LearningCurve(), is_new=True, mlflow_run="http://mlflow/run", speed={}).checks
     assert (check.check_name, check.passed) == ("export_equals_training", passed)

@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 
 
 def environment(home: Path, **more: str) -> Environment:
-    ports = {"MLFLOW_PORT": str(free_port()), "SERVING_PORT": str(free_port())}
+    ports = {name: str(free_port()) for name in ("MLFLOW_PORT", "SERVING_PORT", "EXPORTER_PORT")}
     return Environment.read({"MLOPS_HOME": str(home), **ports, **more})
 
 
 def test_asking_and_stopping_start_nothing(tmp_path: Path) -> None:
     here = environment(tmp_path)
-    assert list(status(here)) == ["mlflow: does not run", "serving: does not run"]
-    assert list(stop(here)) == ["serving: was not running", "mlflow: was not running"]
+    names = ["mlflow", "serving", "exporter"]
+    assert list(status(here)) == [f"{name}: does not run" for name in names]
+    assert list(stop(here)) == [f"{name}: was not running" for name in reversed(names)]
 
 
 def test_a_shared_mlflow_server_is_not_run_here(tmp_path: Path) -> None:
     here = environment(tmp_path, MLFLOW_TRACKING_URI="http://mlflow.example.com")
-    assert [server.name for server in local_servers(here)] == ["serving"]
-    lines = ["serving: not started, nothing is deployed yet"]
+    assert [server.name for server in local_servers(here)] == ["serving", "exporter"]
+    lines = ["serving: not started, nothing is deployed yet", f"exporter: http://127.0.0.1:{here.exporter_port}"]
     lines += ["mlflow: http://mlflow.example.com, which MLFLOW_TRACKING_URI names, is not run here"]
-    assert list(start(here)) == lines
+    try:
+        assert list(start(here)) == lines
+    finally:
+        assert "exporter: stopped" in list(stop(here))
 
 
 def test_in_production_kserve_serves(tmp_path: Path) -> None:

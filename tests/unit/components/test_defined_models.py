@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.components.defined_models import defined_models, defined_spec, defines_others, model_files
+from mlops_assets.components.defined_models import (
+    defined_models,
+    defined_spec,
+    defined_specs,
+    defines_others,
+    model_files,
+)
 from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
@@ -46,6 +52,16 @@ def test_the_spec_of_a_model_is_read_from_its_yaml(tmp_path: Path) -> None:
     (tmp_path / "defs.yaml").write_text("type: x\nattributes:\n  model: broken\n  task: singing\n")
     with pytest.raises(SpecError, match=r"defs.yaml:4: task: "):
         defined_spec("broken", tmp_path)
+
+
+def test_the_specs_of_all_models_come_beside_the_files_that_have_none(tmp_path: Path) -> None:
+    found, broken = defined_specs()
+    assert {"iris", "flight_delay", "fraud_detection"} <= found.keys()
+    assert broken == []
+    for folder, text in {"a": "attributes: [", "b": "attributes: {model: snow, task: singing}", "c": "[]"}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "defs.yaml").write_text(text)
+    assert defined_specs(tmp_path) == ({}, [str(tmp_path / folder / "defs.yaml") for folder in "ab"])
 
 
 @pytest.mark.parametrize(

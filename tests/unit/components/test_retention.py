@@ -319,7 +319,10 @@ def test_retentions_of_two_spaces_are_not_at_work_at_once(once: Platform, monkey
 
 
 def test_versions_with_an_alias_and_the_newest_keep_their_data() -> None:
-    versions = [VersionTags(version=n, tags={}, aliases=("champion",) if n == 1 else ()) for n in (4, 3, 2, 1)]
+    versions = [
+        VersionTags(version=n, tags={}, aliases=("champion",) if n == 1 else (), registered_at=datetime.now(UTC))
+        for n in (4, 3, 2, 1)
+    ]
     assert [version.version for version in kept_versions(versions, None)] == [4, 3, 2, 1]
     assert [version.version for version in kept_versions(versions, 2)] == [4, 3, 1]
 

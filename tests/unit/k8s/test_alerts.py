@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests import promtool
+from tests.promtool import rules
 
 PROJECT = Path(__file__).parents[3]
-RULES = PROJECT / "k8s" / "components" / "alerts"
-PROMTOOL = shutil.which("promtool")
 NAMESPACE = 'namespace="mlops-production"'
 DAEMON = f'kube_deployment_status_replicas_available{{{NAMESPACE},deployment="dagster-daemon"}}'
 RESTARTS = f'kube_pod_container_status_restarts_total{{{NAMESPACE},pod="dagster-daemon-7f",container="daemon"}}'
@@ -54,35 +48,6 @@ def candidate(series: str) -> str:
     return series.replace("iris-predictor", "iris-candidate-predictor")
 
 
-def rules() -> list[dict[str, Any]]:
-    """All groups of rules of the component."""
-    objects = [item for file in RULES.glob("*.yaml") for item in yaml.safe_load_all(file.read_text())]
-    return [group for item in objects if item["kind"] == "PrometheusRule" for group in item["spec"]["groups"]]
-
-
-@pytest.fixture
-def firing(tmp_path: Path) -> Callable[[str, dict[str, str], str], bool]:
-    """Whether an alert fires at a time, given series in promtool's notation, a value a minute."""
-    if PROMTOOL is None:
-        pytest.skip("promtool is not on PATH")
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": rules()}))
-
-    def ask(alert: str, series: dict[str, str], at: str) -> bool:
-        inputs = [{"series": name, "values": values} for name, values in series.items()]
-        # With no alert expected, promtool fails when one fires
-        expectation = {"eval_time": at, "alertname": alert, "exp_alerts": []}
-        test = {"interval": "1m", "input_series": inputs, "alert_rule_test": [expectation]}
-        content = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
-        (tmp_path / "test.yaml").write_text(yaml.safe_dump(content))
-        command = [str(PROMTOOL), "test", "rules", str(tmp_path / "test.yaml")]
-        answer = subprocess.run(command, text=True, capture_output=True, check=False)
-        quiet = answer.returncode == 0
-        assert quiet or "got:[" in (answer.stdout + answer.stderr).replace("\n", "").replace(" ", ""), answer.stderr
-        return not quiet
-
-    return ask
-
-
 @pytest.mark.parametrize(
     ("alert", "series", "at", "fires"),
     [
@@ -106,8 +71,8 @@ def firing(tmp_path: Path) -> Callable[[str, dict[str, str], str], bool]:
         ("CodeLocationDown", {CODE: "1x2 0x10"}, "9m", True),
         ("CodeLocationDown", {CODE_OF_CHART: "0x10"}, "6m", True),
         ("CodeLocationDown", {CODE: "1x20"}, "20m", False),
-        ("MLflowDown", {MLFLOW: "0x10"}, "6m", True),
-        ("MLflowDown", {MLFLOW: "1x20"}, "20m", False),
+        ("MLflowServerDown", {MLFLOW: "0x10"}, "6m", True),
+        ("MLflowServerDown", {MLFLOW: "1x20"}, "20m", False),
         ("PartMissing", {ENVIRONMENT: "1x30", **PARTS}, "20m", False),
         ("PartMissing", {ENVIRONMENT: "1x30", **PARTS, PART.format("mlflow"): "2x5 stale"}, "19m", False),
         ("PartMissing", {ENVIRONMENT: "1x30", **PARTS, PART.format("mlflow"): "2x5 stale"}, "22m", True),
@@ -159,9 +124,9 @@ def firing(tmp_path: Path) -> Callable[[str, dict[str, str], str], bool]:
     ],
 )
 def test_an_alert_fires_when_it_should(
-    firing: Callable[[str, dict[str, str], str], bool], alert: str, series: dict[str, str], at: str, fires: bool
+    tmp_path: Path, alert: str, series: dict[str, str], at: str, fires: bool
 ) -> None:
-    assert firing(alert, series, at) is fires
+    assert promtool.fires(tmp_path, alert, series, at) is fires
 
 
 def test_every_alert_has_its_place_in_the_runbook() -> None:

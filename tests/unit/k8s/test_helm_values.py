@@ -32,7 +32,6 @@ CHART_OF = {
     "mlflow": "mlflow-official",
     "nvidia-device-plugin": "nvidia-device-plugin",
     "oauth2-proxy": "oauth2-proxy",
-    "prometheus-pushgateway": "prometheus-pushgateway",
 }
 
 # Keys that a chart reads although its values.yaml does not write them, and where they come from

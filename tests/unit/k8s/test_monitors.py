@@ -11,10 +11,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from resources.environment import PORTS
 from resources.kubernetes import labels
-from tests.manifests import PROJECT, needs_kubectl, of_kind, rendered
+from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.network_policies import selects
-from tests.unit.k8s.test_alerts import rules
+from tests.promtool import rules
 from tests.unit.k8s.test_network_policies import predictor
 
 CRDS = Path(os.environ.get("MLOPS_CRDS", PROJECT.parent / "shared" / "crds")) / "prometheus-operator"
@@ -65,9 +66,36 @@ def test_a_chart_that_has_a_monitor_brings_it(chart: str) -> None:
 
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_monitor_of_the_exporter_finds_its_service_and_that_its_pod(overlay: str) -> None:
+    [monitor] = of_kind(rendered(overlay), "ServiceMonitor")
+    services = [item for item in of_kind(rendered(overlay), "Service") if item["metadata"].get("labels")]
+    [service] = [item for item in services if selects(monitor["spec"]["selector"], item["metadata"]["labels"])]
+    pod = named(rendered(overlay), "Deployment", service["metadata"]["name"])["spec"]["template"]
+    assert selects({"matchLabels": service["spec"]["selector"]}, pod["metadata"]["labels"])
+    [endpoint], [port] = monitor["spec"]["endpoints"], service["spec"]["ports"]
+    [container] = pod["spec"]["containers"]
+    assert endpoint["port"] == port["name"]
+    assert {"name": port["targetPort"], "containerPort": PORTS["EXPORTER_PORT"]} in container["ports"]
+
+
+@needs_kubectl
+def test_the_exporter_has_no_right_and_no_secret_that_it_does_not_need() -> None:
+    objects = rendered("production")
+    account = named(objects, "ServiceAccount", "exporter")
+    bound = [subject for item in of_kind(objects, "RoleBinding", "ClusterRoleBinding") for subject in item["subjects"]]
+    assert account["automountServiceAccountToken"] is False
+    assert not [subject for subject in bound if subject["name"] == "exporter"]
+    [container] = named(objects, "Deployment", "exporter")["spec"]["template"]["spec"]["containers"]
+    secrets = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
+    assert secrets == {"lake-credentials", "mlflow-client"}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_operator_takes_every_monitor_and_every_rule(overlay: str) -> None:
-    found = of_kind(rendered(overlay), "PodMonitor", "PrometheusRule")
-    assert {item["kind"] for item in found} == {"PodMonitor", "PrometheusRule"}
+    kinds = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
+    found = of_kind(rendered(overlay), *kinds)
+    assert {item["kind"] for item in found} == kinds
     for item in found:
         assert [error.message for error in schema(item["kind"]).iter_errors(item["spec"])] == [], item["metadata"]
 

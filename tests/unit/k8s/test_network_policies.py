@@ -32,13 +32,14 @@ ADDRESSES: dict[str, tuple[Address, ...]] = {
     "instance metadata": (Address("169.254.169.254"), Address("fd00:ec2::254")),
 }
 # Wherever the table says nothing
-TCP_PORTS = (22, 53, 80, 443, 3000, 3001, 3030, 4180, 5000, 5432, 8080, 8081, 29500)
+TCP_PORTS = (22, 53, 80, 443, 3000, 3001, 3030, 4180, 5000, 5432, 8080, 8081, 9105, 29500)
 PORTS = ((53, "UDP"), *((port, "TCP") for port in TCP_PORTS))
 WORKLOADS = {
     "dagster-webserver": "webserver",
     "dagster-webserver-read-only": "read-only webserver",
     "dagster-daemon": "daemon",
     "dagster-code": "code location",
+    "exporter": "exporter",
     "mlflow": "MLflow",
     "postgres": "PostgreSQL",
     "moto": "moto",

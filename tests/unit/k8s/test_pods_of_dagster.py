@@ -18,7 +18,7 @@ from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.support import TORCH, spec
 
 pytestmark = needs_kubectl
-WEBHOOK = ("components:\n", "components:\n  - ../../components/alert-webhook\n")
+PEOPLE = ("components:\n", "components:\n  - ../../components/alert-webhook\n  - ../../components/alert-mail\n")
 DAGSTERS_CHART = (
     ("  - ../../base/dagster\n", ""),
     ("components:\n", "components:\n  - ../../components/dagster-chart\n"),
@@ -113,7 +113,7 @@ def test_no_secret_of_the_platform_is_forgotten() -> None:
     made = {
         item["spec"].get("target", {}).get("name", item["metadata"]["name"])
         for overlay in ("staging", "production")
-        for item in of_kind(rendered(overlay, WEBHOOK), "ExternalSecret")
+        for item in of_kind(rendered(overlay, PEOPLE), "ExternalSecret")
     }
     assert made - kept == {"dagster-postgresql", "mlflow-client"}
-    assert "alert-webhook" in made
+    assert {"alert-webhook", "alert-mail"} <= made

@@ -21,7 +21,16 @@ SPOT_STEPS = ("components:\n", "components:\n  - ../../components/spot-steps\n")
 POLICIES = ("ValidatingAdmissionPolicy", "MutatingAdmissionPolicy")
 # Kinds that a namespace holds, as far as the overlays have them
 NAMESPACED = {
-    *("ConfigMap", "Deployment", "ExternalSecret", "LimitRange", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor"),
+    *(
+        "ConfigMap",
+        "Deployment",
+        "ExternalSecret",
+        "LimitRange",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "PodMonitor",
+        "ServiceMonitor",
+    ),
     *("PrometheusRule", "ResourceQuota", "Role", "RoleBinding", "SecretStore", "Service", "ServiceAccount"),
     "StatefulSet",
 }

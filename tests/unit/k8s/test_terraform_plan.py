@@ -111,6 +111,7 @@ LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED}
                 DELETE: {*LAKE, LOG, ARTIFACT} - {LEDGER},
             },
         ),
+        ("exporter", {READ: LAKE, WRITE: set(), DELETE: set()}),
         ("mlflow", {READ: {ARTIFACT}, WRITE: set(), DELETE: set()}),
         ("predictor", {READ: {SERVED, TRAFFIC}, WRITE: {LOGGED, OBSERVED}, DELETE: set()}),
         ("workflows", {READ: {"argo/a"}, WRITE: {"argo/a"}, DELETE: {"argo/a"}}),
@@ -131,7 +132,7 @@ def test_a_pod_may_do_what_it_does_and_no_more(plan: Plan, kind: str, rights: di
 def test_every_kind_of_pod_that_uses_the_bucket_is_judged_above(plan: Plan):
     kinds = {address.split('"')[1] for address in plan.resources if ".bucket_access[" in address}
 
-    assert kinds == {"control", "webserver", "pipeline", "deployer", "mlflow", "predictor", "workflows"}
+    assert kinds == {"control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows"}
 
 
 @pytest.mark.parametrize("kind", ["pipeline", "deployer"])
@@ -153,7 +154,7 @@ def test_nobody_deletes_for_good_or_speaks_without_tls(plan: Plan, kind: str):
     assert not is_allowed(policies, READ, bucket(SERVED), aws_SecureTransport="false")
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "deployer", "control"])
+@pytest.mark.parametrize("kind", ["pipeline", "deployer", "control", "exporter"])
 def test_what_is_not_in_the_lake_yet_is_missing_and_not_forbidden(plan: Plan, kind: str):
     """S3 answers 404 only to those who may list the bucket without a condition."""
     assert is_allowed(plan.policies(kind), "s3:ListBucket", bucket())
@@ -170,7 +171,7 @@ def test_others_list_their_own_prefixes_alone(plan: Plan):
 def test_sources_elsewhere_are_read_by_steps_alone(plan: Plan):
     readers = {
         kind
-        for kind in ("control", "webserver", "pipeline", "deployer", "mlflow", "predictor", "workflows")
+        for kind in ("control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows")
         if is_allowed(plan.policies(kind), READ, "arn:aws:s3:::flights/2015.parquet")
     }
 

@@ -321,6 +321,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "monitor.window",
         "the log is kept for 7 days (deploy.inference_log.keep_days); shorten the window, or keep more",
     ),
+    ("stale at once", attributes(monitor={"stale_after": "0d"}), "monitor.stale_after", "a number above 0"),
     ("no rows", attributes(monitor={"min_rows": 0}), "monitor.min_rows", "greater than or equal to 1"),
     ("deploy is text", attributes(deploy="soon"), "deploy", "give fields"),
     ("rollout is text", attributes(deploy={"rollout": "canary"}), "deploy.rollout", "give fields"),

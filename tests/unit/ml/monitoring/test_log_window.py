@@ -9,7 +9,7 @@ import pytest
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.monitoring.column_profile import CategoryProfile, NumberProfile
 from mlops_assets.ml.monitoring.log_window import Answerer, open_window
-from tests.log_tables import log_table, weather_reference
+from tests.log_tables import LABEL_DELAY, log_table, weather_reference
 from tests.support import weather
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ def test_labels_come_with_their_answers(tmp_path: Path) -> None:
     assert labelled == 40
     assert truths["label"].to_pylist() == [str(int(rain)) for rain in rows["rain"][:40]]
     assert len(truths["answer"][0].as_py()) == 2
+
+
+def test_the_time_from_answer_to_label_is_that_of_the_labels_that_have_come(tmp_path: Path) -> None:
+    with open_window([log_table(tmp_path / "a", weather(300), labels=40)]) as window:
+        assert window.label_delay_s("1") == pytest.approx(LABEL_DELAY.total_seconds(), abs=1)
+        assert window.label_delay_s("2") is None
+    with open_window([log_table(tmp_path / "b", weather(300))]) as window:
+        assert window.label_delay_s("1") is None
 
 
 def test_a_sample_is_as_large_as_is_wanted_and_spread_over_the_window(tmp_path: Path) -> None:

@@ -160,6 +160,21 @@ def test_a_ledger_only_grows(lake: Lake) -> None:
     assert not lake.store.create("m/ledger/00000001.json", b"another past")
 
 
+def test_an_entry_of_a_ledger_is_fetched_once(s3_endpoint: str, tmp_path: Path) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="eu-central-1")
+    bucket = f"ledger-{time.time_ns()}"
+    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    with fault_proxy(s3_endpoint) as proxy:
+        lake = Lake(uri=f"s3://{bucket}", cache=str(tmp_path / "cache"), endpoint_url=proxy.url)
+        for number in (1, 2, 3):
+            lake.append("m/ledger", {"what": number})
+            assert [entry["what"] for entry in lake.entries("m/ledger")] == list(range(1, number + 1))
+    fetched = [path for method, path in proxy.seen if method == "GET" and ".json" in path]
+    assert len(fetched) == len(set(fetched)) == 3
+
+
 def test_an_entry_whose_answer_was_lost_is_in_the_ledger_once(s3_endpoint: str, tmp_path: Path) -> None:
     import boto3
 
