@@ -17,6 +17,7 @@ def test_every_command_has_its_part() -> None:
     wanted = [
         "check",
         "doctor",
+        "explain",
         "exporter",
         "feedback",
         "init",
