@@ -94,11 +94,17 @@ def job(model: str, *, gate: bool = True, better: bool = True, breaks: bool = Fa
     return dg.Definitions(assets=[evaluation, deployment], jobs=[made]).resolve_job_def(model)
 
 
-def made_run(instance: dg.DagsterInstance, request: dg.RunRequest, status: str = "STARTED") -> dg.DagsterRun:
+def made_run(
+    instance: dg.DagsterInstance,
+    request: dg.RunRequest,
+    status: str = "STARTED",
+    prepared: dg.JobDefinition | None = None,
+) -> dg.DagsterRun:
     """The run that Dagster makes of a request, which goes on."""
     assert request.job_name is not None
     tags = {MODEL: request.job_name, **request.tags, "dagster/run_key": request.run_key or ""}
-    return instance.create_run_for_job(job(request.job_name), tags=tags, status=dg.DagsterRunStatus(status))
+    definition = prepared or job(request.job_name)
+    return instance.create_run_for_job(definition, tags=tags, status=dg.DagsterRunStatus(status))
 
 
 @dataclass

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from resources.tracking.mlflow_tracking import Tracking
 
 READS_AT_ONCE = 16
-LOCK_WAIT_S = 2.0
 
 
 class Cursor(Value):
@@ -149,7 +148,7 @@ class RetrainWatch:
         """Decide again where nobody else does so meanwhile, and write the entry."""
         ledger, (_, retrain) = RetrainLedger(moment.lake, self._known), self._specs[model]
         try:
-            with moment.lake.lock(f"{model}/retrain", wait_s=LOCK_WAIT_S) as held:
+            with ledger.lock(model) as held:
                 recorded = {model: ledger.retrains(ledger.places(model).get(model, []))}
                 seen = RetrainRuns(self._ended).seen(moment.instance, recorded, moment.now)[model]
                 decision = decide(retrain, facts, [one.past for one in seen], moment.now)

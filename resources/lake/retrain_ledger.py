@@ -1,6 +1,6 @@
 """The ledger of retrains: what was decided, once for each cause, and which run it became.
 
-An entry is `retrains/<model>/<key>.json` of the space, created once, before any run is asked for. By it a retrain is
+An entry is `retrains/<model>/<key>.json`, created once, before any run is asked for. By it a retrain is
 neither lost nor doubled, whatever happens to who decides:
 
 - One who dies before the entry has decided nothing. One who dies after it leaves an entry without a run, and whoever
@@ -17,6 +17,7 @@ A cursor decides none of this, and may be lost.
 from __future__ import annotations
 
 import uuid
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -26,16 +27,18 @@ from pydantic import AwareDatetime, Field, ValidationError
 from mlops_assets.ml.automation.retrain_policy import Cause, RetrainFacts
 from mlops_assets.ml.errors import DataError, SpecError
 from mlops_assets.ml.values import Value
+from resources.lake.lake_lock import HeldLock, lake_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     import dagster as dg
 
     from resources.lake.lake import Lake
 
 Kind = TypeVar("Kind", bound=Value)
-FOLDER = "retrains"
+FOLDER, LOCK = "retrains", "lock"
+LOCK_WAIT_S = 2.0
 PATIENCE = timedelta(minutes=5)
 """Longer than Dagster takes to make a run of what a tick has asked for."""
 RETRAIN, REASON, WINDOW, BECAUSE = (
@@ -122,10 +125,22 @@ class RetrainLedger:
     def places(self, model: str = "*") -> dict[str, list[str]]:
         """What the ledger holds, by model, for `retrains`."""
         found = dict[str, list[str]]()
-        root = self.lake.own(FOLDER)
-        for place in self.lake.store.sizes(f"{root}/{model}/**/*"):
-            found.setdefault(place.removeprefix(f"{root}/").partition("/")[0], []).append(place)
+        name = self.lake.name_of(model) if model != "*" else model
+        for place in self.lake.store.sizes(f"{FOLDER}/{name}/**/*"):
+            for mine in self.lake.models_of([place.split("/")[1]]):
+                found.setdefault(mine, []).append(place)
         return found
+
+    @contextmanager
+    def lock(self, model: str) -> Generator[HeldLock]:
+        """Run the block while nobody else decides about the model.
+
+        Raises:
+            LakeError: others do for `LOCK_WAIT_S`; or this process was asleep for so long that another has taken over.
+        """
+        # Not the lake's, which lies beside: who decides may write below this folder alone
+        with lake_lock(self.lake.store, f"{FOLDER}/{self.lake.name_of(model)}", wait_s=LOCK_WAIT_S) as held:
+            yield held
 
     def retrains(self, places: Sequence[str]) -> list[RecordedRetrain]:
         """The retrains of a model, the oldest first.
@@ -139,7 +154,7 @@ class RetrainLedger:
         found = [
             RecordedRetrain(entry=self._read(place, RetrainEntry), begun=runs.get(stem), again=asked.get(stem, 0))
             for place in places
-            if place.endswith(".json")
+            if place.endswith(".json") and place.split("/")[2] != LOCK
             for stem in [place.removesuffix(".json")]
         ]
         return sorted(found, key=lambda retrain: retrain.entry.decided_at)
@@ -157,7 +172,7 @@ class RetrainLedger:
         return found
 
     def _place(self, model: str, key: str) -> str:
-        return self.lake.own(f"{FOLDER}/{model}/{quote(key)}")
+        return f"{FOLDER}/{self.lake.name_of(model)}/{quote(key)}"
 
 
 def retrain_tags(run: dg.DagsterRun) -> dict[str, str]:

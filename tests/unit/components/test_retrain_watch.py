@@ -12,6 +12,7 @@ import pytest
 from mlops_assets.components.retrain_watch import Cursor, RetrainWatch
 from mlops_assets.ml.errors import SpecError
 from resources.lake.lake import Lake
+from resources.lake.retrain_ledger import RetrainLedger
 from tests.retraining import Loop, entry, made_run
 from tests.support import spec
 
@@ -190,7 +191,7 @@ def test_of_daemons_that_look_at_once_one_begins(loop: Loop) -> None:
     with ThreadPoolExecutor(4) as pool:
         looked = list(pool.map(lambda watch: loop.look(loop.spec(), watch), watches))
     assert len([request for one in looked for request in one.requests]) == 1
-    assert len(loop.ledger.places()[loop.model]) == 1
+    assert len(loop.lake.store.sizes(f"retrains/{loop.model}/drift/*")) == 1
 
 
 @pytest.mark.parametrize("wiped", [False, True])
@@ -258,5 +259,6 @@ def test_spaces_have_ledgers_of_their_own(loop: Loop) -> None:
     loop.drift(1, 2)
     found: Any = loop.look(loop.spec()).requests
     assert [request.job_name for request in found] == [loop.model]
-    [place] = loop.lake.store.sizes("**/retrains/**/*.json")
-    assert place == f"spaces/ann/retrains/{loop.model}/drift/2026-11-17.json"
+    [place] = loop.lake.store.sizes("retrains/*/drift/*.json")
+    assert place == f"retrains/ann--{loop.model}/drift/2026-11-17.json"
+    assert RetrainLedger(Lake(uri=loop.lake.uri, cache=loop.lake.cache)).places() == {}

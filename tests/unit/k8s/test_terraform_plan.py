@@ -87,13 +87,14 @@ LOGGED = "lake/inference/iris/2026/11/17/09/server-1.parquet"
 TRAFFIC, OBSERVED = "lake/traffic/iris/traffic.json", "lake/observed/iris/a/server.json"
 HANDLE, SERVED = "lake/iris/features/handles/latest.json", "lake/served/iris/3/model.onnx"
 LOG, ARTIFACT, LEDGER = "compute-logs/storage/run/step.out", "mlflow/1/model.onnx", "lake/iris/ledger/00000001.json"
-LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED}
+RETRAIN = "lake/retrains/iris/drift/2026-11-17.json"
+LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED, RETRAIN}
 
 
 @pytest.mark.parametrize(
     ("kind", "rights"),
     [
-        ("control", {READ: {*LAKE, LOG}, WRITE: {LOG}, DELETE: {LOG}}),
+        ("control", {READ: {*LAKE, LOG}, WRITE: {LOG, RETRAIN}, DELETE: {LOG, RETRAIN}}),
         ("webserver", {READ: {LOG}, WRITE: set(), DELETE: set()}),
         (
             "pipeline",

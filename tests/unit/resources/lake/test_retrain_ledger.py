@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
-from mlops_assets.ml.errors import DataError, SpecError
+from mlops_assets.ml.errors import DataError, LakeError, SpecError
 from resources.lake.lake import Lake
 from resources.lake.retrain_ledger import PATIENCE, RecordedRetrain, RetrainLedger, retrain_tags
 from tests.retraining import NOON, entry
@@ -91,6 +92,14 @@ def test_a_damaged_object_is_named(ledger: RetrainLedger, place: str) -> None:
     ledger.lake.store.create(f"retrains/weather/{place}", b"{}")
     with pytest.raises(DataError, match=rf"retrains/weather/{place} in .* is damaged: .* or move it away"):
         all_of(ledger)
+
+
+def test_a_lock_is_held_by_one_and_is_no_entry(ledger: RetrainLedger) -> None:
+    with ledger.lock("weather"), ledger.lock("weather_b"), ThreadPoolExecutor(1) as pool:
+        second = pool.submit(lambda: ledger.lock("weather").__enter__())
+        with pytest.raises(LakeError, match="was held by others"):
+            second.result()
+        assert all_of(ledger) == []
 
 
 def test_what_never_changes_is_read_once(ledger: RetrainLedger) -> None:
