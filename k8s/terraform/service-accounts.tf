@@ -139,12 +139,21 @@ data "aws_iam_policy_document" "bucket_access" {
   }
 
   dynamic "statement" {
-    # Also who looks whether there is new data
-    for_each = contains(concat(each.value.write, each.value.read), "lake") && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    for_each = contains(each.value.write, "lake") && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
     content {
       sid       = "ReadSources"
       actions   = ["s3:ListBucket", "s3:GetObject", "s3:GetObjectVersion"]
       resources = flatten([for arn in statement.value : [arn, "${arn}/*"]])
+    }
+  }
+
+  # The sensor `retrain` looks whether there is new data
+  dynamic "statement" {
+    for_each = contains(each.value.read, "lake") && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    content {
+      sid       = "ListSources"
+      actions   = ["s3:ListBucket"]
+      resources = statement.value
     }
   }
 }

@@ -170,13 +170,13 @@ def test_others_list_their_own_prefixes_alone(plan: Plan):
 
 
 def test_sources_elsewhere_are_read_by_steps_alone(plan: Plan):
-    readers = {
-        kind
-        for kind in ("control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows")
-        if is_allowed(plan.policies(kind), READ, "arn:aws:s3:::flights/2015.parquet")
-    }
+    kinds = ("control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows")
 
-    assert readers == {"pipeline", "deployer"}
+    def who_may(action: str, resource: str) -> set[str]:
+        return {kind for kind in kinds if is_allowed(plan.policies(kind), action, resource)}
+
+    assert who_may(READ, "arn:aws:s3:::flights/2015.parquet") == {"pipeline", "deployer"}
+    assert who_may("s3:ListBucket", "arn:aws:s3:::flights") == {"pipeline", "deployer", "control"}
 
 
 def test_partial_logs_and_checkpoints_do_not_stay_for_a_month(plan: Plan):
