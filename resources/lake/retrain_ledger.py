@@ -1,7 +1,7 @@
 """The ledger of retrains: what was decided, once for each cause, and which run it became.
 
-An entry is `retrains/<model>/<key>.json`, created once, before any run is asked for. By it a retrain is
-neither lost nor doubled, whatever happens to who decides:
+An entry is `retrains/<model>/<key>.json`, created once, before any run is asked for. By it a retrain is neither lost
+nor doubled, whatever happens to who decides:
 
 - One who dies before the entry has decided nothing. One who dies after it leaves an entry without a run, and whoever
   looks `PATIENCE` later asks for the run again; who does says so first, in `<key>.again-<n>`, which one can create.
@@ -148,8 +148,10 @@ class RetrainLedger:
         Raises:
             DataError: an entry is damaged.
         """
-        again = [place.rpartition(".again-") for place in places]
-        asked = {stem: int(number) for stem, _, number in again if number.isdecimal()}
+        asked = dict[str, int]()
+        for stem, _, number in (place.rpartition(".again-") for place in places):
+            if stem:
+                asked[stem] = max(int(number), asked.get(stem, 0))
         runs = {place.removesuffix(".run"): self._read(place, BegunRun) for place in places if place.endswith(".run")}
         found = [
             RecordedRetrain(entry=self._read(place, RetrainEntry), begun=runs.get(stem), again=asked.get(stem, 0))
