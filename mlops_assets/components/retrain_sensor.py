@@ -4,6 +4,7 @@ One sensor looks at all models. A tick of Dagster's daemon costs it some tens of
 request to MLflow tells the champions of all: a sensor for each model would take seconds of each minute for 100 models.
 """
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -59,15 +60,16 @@ def retrain_sensor(specs: Sequence[ModelSpec], jobs: Sequence[Any], within_s: fl
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def retrain(context: dg.SensorEvaluationContext, lake: Lake, tracking: Tracking) -> dg.SensorResult:
-        def look() -> Looked:
-            return watch.look(context.instance, lake, tracking, context.cursor, datetime.now(UTC))
+        pool, over = ThreadPoolExecutor(1), threading.Event()
 
-        pool = ThreadPoolExecutor(1)
+        def look() -> Looked:
+            return watch.look(context.instance, lake, tracking, context.cursor, datetime.now(UTC), over.is_set)
+
         try:
             looked = pool.submit(look).result(within_s)
         except TimeoutError:
-            # What the thread still decides stands in the ledger, and is asked for by a later tick
-            reason = f"lake, MLflow and Dagster's runs were not read within {within_s:g} s; nothing is lost"
+            over.set()
+            reason = f"lake, MLflow and Dagster's runs were not read within {within_s:g} s; the next tick looks again"
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         except MlopsError as error:
             return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)

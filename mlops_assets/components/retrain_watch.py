@@ -23,7 +23,7 @@ from mlops_assets.ml.values import Value
 from resources.lake.retrain_ledger import PATIENCE, RecordedRetrain, RetrainEntry, RetrainLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from mlops_assets.components.retrain_runs import SeenRetrain
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from resources.tracking.mlflow_tracking import Tracking
 
 READS_AT_ONCE = 16
+OVER = "this look came too late"
 
 
 class Cursor(Value):
@@ -60,6 +61,7 @@ class _Moment(NamedTuple):
     champions: dict[str, int]
     running: dict[str, dg.DagsterRun]
     sources: dict[str, SourceState]
+    is_over: Callable[[], bool]
 
 
 class RetrainWatch:
@@ -74,9 +76,17 @@ class RetrainWatch:
         self._code = dict[str, str]()
 
     def look(
-        self, instance: dg.DagsterInstance, lake: Lake, tracking: Tracking, cursor: str | None, now: datetime
+        self,
+        instance: dg.DagsterInstance,
+        lake: Lake,
+        tracking: Tracking,
+        cursor: str | None,
+        now: datetime,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Looked:
         """Look at all models once. What goes wrong with one model is said, and the others go on.
+
+        Nothing is begun any more once `is_over` says that nobody waits for the result.
 
         Raises:
             MlopsError: the lake or MLflow cannot be reached, or this environment may not change the space.
@@ -86,7 +96,7 @@ class RetrainWatch:
         seen = RetrainRuns(self._ended).seen(instance, recorded, now)
         champions, running = tracking.with_alias(CHAMPION), runs_in_progress(instance, recorded)
         sources, following, unlisted = self._list_sources(lake, _cursor(cursor))
-        moment = _Moment(instance, lake, tracking, now, champions, running, sources)
+        moment = _Moment(instance, lake, tracking, now, champions, running, sources, is_over)
 
         def one(model: str) -> dg.RunRequest | None:
             try:
@@ -131,6 +141,8 @@ class RetrainWatch:
 
     def _look_at(self, model: str, seen: list[SeenRetrain], moment: _Moment) -> tuple[dg.RunRequest | None, str]:
         """What is to be begun for a model, and why, or why nothing is."""
+        if moment.is_over():
+            return None, OVER
         waiting = next((one.recorded for one in seen if one.waits), None)
         if waiting is not None:
             entry = waiting.entry
@@ -164,8 +176,8 @@ class RetrainWatch:
                     decided_at=moment.now,
                 )
                 held.check()
-                if not ledger.write(entry):
-                    return None, f"{entry.key} was decided by another daemon"
+                if moment.is_over() or not ledger.write(entry):
+                    return None, OVER
         except LakeError as error:
             return None, f"it is decided elsewhere, or the lake is away: {error}"
         return _request(entry), entry.reason

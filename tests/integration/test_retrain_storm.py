@@ -102,7 +102,7 @@ class Storm:
             assert all(one.is_alive() for one in self.daemons), "a daemon has ended by itself"
             return any(now.isoformat() in log.read_text() for log in self.home.glob("daemon-*"))
 
-        wait_until(is_idle, 120)
+        wait_until(is_idle, 600)
         for run in self.loop.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
             try:
                 self.loop.ledger.begin(run, run.job_name, "d")

@@ -218,6 +218,14 @@ def test_a_run_that_somebody_cancels_is_not_begun_again(loop: Loop) -> None:
     assert "was begun already" in loop.said(loop.spec(), days=2)
 
 
+def test_a_look_that_nobody_waits_for_any_more_begins_nothing(loop: Loop) -> None:
+    loop.champion()
+    loop.drift(1, 2)
+    late = RetrainWatch([loop.spec()]).look(loop.instance, loop.lake, loop.tracking, None, loop.now, lambda: True)
+    assert (late.requests, late.said) == ([], {loop.model: "this look came too late"})
+    assert len(loop.look(loop.spec()).requests) == 1
+
+
 # ---- what goes wrong ----
 def test_a_damaged_entry_stops_its_own_model_alone(loop: Loop) -> None:
     other = spec(model=f"{loop.model}_b", source__uri="source/*.csv", retrain={})
