@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 POLICY: dict[str, Any] = {"cooldown": "20h", "per_week": 3}
 LATER = timedelta(minutes=10)  # more than a daemon waits for another one's run
 DAEMONS = 2
+PAUSE = "pause"
 
 
 def specs(models: list[str]) -> list[ModelSpec]:
@@ -45,15 +46,22 @@ def daemon(home: Path, mlflow_uri: str, models: list[str], log: Path) -> None:
     loop, watch, prepared = loop_at(home, mlflow_uri), RetrainWatch(specs(models)), functools.cache(job)
     while True:
         clock = (home / "clock").read_text()
+        if clock.startswith(PAUSE):
+            _say(log, clock)
+            continue
         looked = watch.look(loop.instance, loop.lake, loop.tracking, None, datetime.fromisoformat(clock))
         for request in looked.requests:
             known = loop.instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": request.run_key or ""}))
             if not known:
                 made_run(loop.instance, request, prepared=prepared(request.job_name or ""))
         if not looked.requests:
-            with log.open("a") as file:
-                file.write(f"{clock}\n")
-            time.sleep(0.05)
+            _say(log, clock)
+
+
+def _say(log: Path, clock: str) -> None:
+    with log.open("a") as file:
+        file.write(f"{clock}\n")
+    time.sleep(0.05)
 
 
 @dataclass
@@ -81,25 +89,30 @@ class Storm:
             log = self.home / f"daemon-{self.number}"
             made = self.context.Process(target=daemon, args=(self.home, self.mlflow_uri, self.models, log), daemon=True)
             made.start()
-            self.daemons.append(made)
+            self.daemons.append((made, log))
 
     def kill(self, victim: int) -> None:
         """kill -9, and another one in its place."""
-        dead = self.daemons.pop(victim)
+        dead, _ = self.daemons.pop(victim)
         os.kill(dead.pid, signal.SIGKILL)
         dead.join()
         self.start()
 
-    def set_clock(self, now: datetime) -> None:
+    def pause(self, day: int) -> None:
+        """Until no daemon looks, so that none sees the reports of a day at the time of the day before."""
+        self.set_clock(f"{PAUSE} {day}.")
+        wait_until(lambda: all(log.exists() and f"{PAUSE} {day}." in log.read_text() for _, log in self.daemons), 600)
+
+    def set_clock(self, now: str) -> None:
         draft = self.home / "clock.draft"
-        draft.write_text(now.isoformat())
+        draft.write_text(now)
         draft.replace(self.home / "clock")
 
     def settle(self, now: datetime) -> None:
         """Until a daemon has looked at this time and nothing was left to do; then all runs end."""
 
         def is_idle() -> bool:
-            assert all(one.is_alive() for one in self.daemons), "a daemon has ended by itself"
+            assert all(one.is_alive() for one, _ in self.daemons), "a daemon has ended by itself"
             return any(now.isoformat() in log.read_text() for log in self.home.glob("daemon-*"))
 
         wait_until(is_idle, 600)
@@ -145,22 +158,23 @@ def test_no_retrain_is_lost_and_none_is_doubled(
     storm = Storm(tmp_path, mlflow_uri, [f"storm_{models}_{number}" for number in range(models)])
     scores = {model: [chance.choice([0.1, 0.9, 0.9]) for _ in range(days)] for model in storm.models}
     dying = {*chance.sample(range(2 * days), kills)}
-    storm.set_clock(NOON - DAY)
+    storm.set_clock(PAUSE)
     try:
         storm.start()
         for number in range(days):
+            storm.pause(number)
             for model, found in scores.items():
                 report(storm.loop.lake, model, day_of(number), found[number])
             # What is left of one that was killed is asked for later on the same day
             for phase in range(3) if {2 * number, 2 * number + 1} & dying else [2]:
                 now = NOON + number * DAY + phase * LATER
-                storm.set_clock(now)
+                storm.set_clock(now.isoformat())
                 if 2 * number + phase in dying and phase < 2:
                     time.sleep(chance.uniform(0.05, 1))
                     storm.kill(chance.randrange(DAEMONS))
                 storm.settle(now)
     finally:
-        for process in storm.daemons:
+        for process, _ in storm.daemons:
             process.kill()
     runs = storm.loop.instance.get_runs()
     ended = {status: sorted(_name(run) for run in runs if run.status == status) for status in {r.status for r in runs}}
