@@ -149,7 +149,7 @@ data "aws_iam_policy_document" "bucket_access" {
 
   # The sensor `retrain` looks whether there is new data
   dynamic "statement" {
-    for_each = contains(each.value.read, "lake") && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    for_each = each.key == "control" && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
     content {
       sid       = "ListSources"
       actions   = ["s3:ListBucket"]
