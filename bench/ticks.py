@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MODELS, REPORTS, PAST, OBJECTS = 100, 30, 10, 100_000
+MODELS, REPORTS, PAST, OBJECTS = 100, 10, 3, 100_000
 
 
 @contextmanager
 def watched(home: Path) -> Iterator[tuple[Loop, RetrainWatch]]:
-    """Models with a champion, a month of reports, and retrains that have ended."""
+    """Models with a champion, as many reports as are read, and retrains that have ended."""
     (home / "dagster").mkdir()
     server = Environment.read({"MLOPS_HOME": str(home), "MLFLOW_PORT": "15005"}).mlflow_server()
     now = datetime.now(UTC)
