@@ -18,6 +18,7 @@ PARTS = (
     "limits",
     "serving",
     "orchestration",
+    "ticks",
     "drift",
     "drift_windows",
     "images",

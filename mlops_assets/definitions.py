@@ -12,6 +12,7 @@ from mlops_assets.components.load_models import load_models
 from mlops_assets.components.notifications import People
 from mlops_assets.components.retention import lake_retention, weekly_retention
 from mlops_assets.components.retirement import retire_model
+from mlops_assets.components.retrain_sensor import retrain_sensors
 from mlops_assets.components.run_failures import tell_of_failed_runs
 from resources.environment import Environment
 from resources.kubernetes.training_jobs import TrainingJobs
@@ -22,8 +23,9 @@ from resources.tracking.mlflow_tracking import Tracking
 def _models(wanted: Collection[str]) -> dg.Definitions:
     tree = dg.ComponentTree.for_project(path_within_project=Path(__file__).parent)
     with warnings.catch_warnings(action="ignore", category=dg.BetaWarning):
-        models = load_models(tree, wanted)
-    return dg.Definitions.merge(models, dg.Definitions(component_tree=tree))
+        models, specs = load_models(tree, wanted)
+    sensors = retrain_sensors(specs, models)
+    return dg.Definitions.merge(models, dg.Definitions(component_tree=tree, sensors=sensors))
 
 
 def _resources(environment: Environment) -> dict[str, object]:

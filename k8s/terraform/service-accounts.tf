@@ -21,8 +21,8 @@ locals {
   # What each may do below which prefixes of the bucket; `never` are those of them that it may not change, and to `add` is to
   # write without reading, listing or deleting
   prefixes = {
-    # Schedules and sensors read the lake, and what they print is kept
-    control = { write = ["compute-logs"], read = ["lake"], never = [], add = [] }
+    # Schedules and sensors read the lake, and what they print is kept. Which retrains they begin is written down.
+    control = { write = ["compute-logs", "lake/retrains"], read = ["lake"], never = [], add = [] }
     # They show what steps have printed
     webserver = { write = [], read = ["compute-logs"], never = [], add = [] }
     # MLflow's clients write artifacts themselves. What predictors load, and to whom they hand requests over, is put there by
@@ -144,6 +144,16 @@ data "aws_iam_policy_document" "bucket_access" {
       sid       = "ReadSources"
       actions   = ["s3:ListBucket", "s3:GetObject", "s3:GetObjectVersion"]
       resources = flatten([for arn in statement.value : [arn, "${arn}/*"]])
+    }
+  }
+
+  # The sensor `retrain` looks whether there is new data
+  dynamic "statement" {
+    for_each = each.key == "control" && length(var.source_bucket_arns) > 0 ? [var.source_bucket_arns] : []
+    content {
+      sid       = "ListSources"
+      actions   = ["s3:ListBucket"]
+      resources = statement.value
     }
   }
 }

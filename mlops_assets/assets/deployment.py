@@ -20,6 +20,7 @@ from mlops_assets.ml.evaluation.plots import scores_of_both
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
+from resources.lake.retrain_ledger import retrain_tags
 from resources.serving.golden_rows import Proof, RolloutStep
 from resources.serving.live_traffic import LiveTraffic
 from resources.serving.serving_target import ServingTarget
@@ -101,7 +102,8 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                     explain=spec.deploy.explain,
                 )
             held.check()
-            evidence, reason = ledger_evidence(registered_model, verdict, proof), verdict.reason
+            evidence = ledger_evidence(registered_model, verdict, proof) | retrain_tags(context.run)
+            reason = verdict.reason
             if version.version != registered_model.version:  # the entry is missing only if its run ended before
                 evidence, reason = {}, "it had become champion already when a run ended that did not write so down"
             tracking.move_alias(version, CHAMPION, reason, actor(context.run), evidence)

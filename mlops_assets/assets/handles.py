@@ -45,6 +45,8 @@ class RawData(Handle):
 
     version: str
     uri: str
+    source_version: str = ""
+    """Of all objects at `uri`, whatever the window takes of them; none in handles of older releases."""
     objects: tuple[SourceObject, ...]
     start: datetime | None = None
     end: datetime | None = None

@@ -19,7 +19,8 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 from mlops_assets.spec.model_spec import ModelSpec, Source
 from resources.lake.lake import Lake
-from resources.lake.object_store import SourceObject
+from resources.lake.object_store import SourceObject, digest_of
+from resources.lake.retrain_ledger import RetrainLedger
 from resources.lake.stores import scheme_of, split_glob
 from resources.tracking.mlflow_tracking import Tracking
 
@@ -62,6 +63,8 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> StageReport:
         tracking.warm_up(spec.model)
         objects = list_objects(spec.source, lake, context.log.info)
+        source_version = digest_of(objects)
+        RetrainLedger(lake).begin(context.run, spec.model, source_version)
         files = inspect(spec, lake, objects)
         sources = source_report(files, spec.contract)
         partition = last_partition(spec.source, config.last_partition, sources.last_event)
@@ -71,6 +74,7 @@ def raw_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             lineage=Lineage(partition=partition, until=data_until(end, sources.last_event)),
             version=version_of(CODE_VERSION, *objects, str(start), str(end)),
             uri=spec.source.uri,
+            source_version=source_version,
             objects=tuple(objects),
             start=start,
             end=end,

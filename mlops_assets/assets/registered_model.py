@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets.assets.champion import CHAMPION, LOCK_WAIT_S, Origin, older_data, origin_of
+from mlops_assets.assets.code_version import code_version
 from mlops_assets.assets.handles import Evaluation, Features, RawData, RegisteredModel, TrainedModel
 from mlops_assets.assets.stage import StageReport, check, stage
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
@@ -14,6 +15,7 @@ from mlops_assets.spec.model_spec import ModelSpec
 from resources.environment import git_commit
 from resources.lake.digests import sha256
 from resources.lake.lake import Lake
+from resources.lake.retrain_ledger import retrain_tags
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.alias_ledger import actor
 from resources.tracking.mlflow_model import save_onnx
@@ -21,6 +23,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 
 CODE_VERSION = "2"
+SOURCE_VERSION, CODE = "source_version", "code_version"
 
 
 def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -57,7 +60,8 @@ def registered_model_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             version = known = tracking.version_of(spec.model, trained_model.sha256)
             if version is None:
                 tags = version_tags(spec, raw_data, features, trained_model, evaluation, ModelSignature.read(artifact))
-                version = register(spec, context, artifact, tags | {"dagster_run_id": context.run.run_id}, tracking)
+                tags |= {"dagster_run_id": context.run.run_id, **retrain_tags(context.run)}
+                version = register(spec, context, artifact, tags, tracking)
             reference = lake.fetch(evaluation.prefix, evaluation.version) / ReferenceProfile.FILE
             if reference.exists():  # evaluations of older releases have none
                 tracking.add_file(version, reference)
@@ -90,6 +94,8 @@ def version_tags(
         "features_version": features.version,
         "evaluation_version": evaluation.version,
         "source": raw.uri,
+        SOURCE_VERSION: raw.source_version,
+        CODE: code_version(spec),
         "git_commit": git_commit(),
         f"test_{spec.gate.metric}": f"{evaluation.metrics[spec.gate.metric]:.6f}",
         **origin_of(evaluation.prepared).tags,

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_assets.components.retrain_runs import runs_in_progress
 from mlops_assets.components.rollback import rollback_job
 from mlops_assets.ml.data.windows import FORMATS
 from resources.kubernetes.labels import MODEL
+from resources.lake.retrain_ledger import REASON, SCHEDULE
 
 if TYPE_CHECKING:
     from mlops_assets.spec.model_spec import ModelSpec, Source
@@ -42,14 +44,21 @@ def _up_to_partition(model: str, source: Source) -> dg.PartitionedConfig[Any]:
 
 
 def schedules(spec: ModelSpec) -> list[dg.ScheduleDefinition]:
-    """The retraining schedule, if the model has one."""
-    if spec.retrain is None:
+    """The retraining schedule, if the model has one. It leaves out a time at which the model is being trained."""
+    if spec.retrain is None or spec.retrain.schedule is None:
         return []
-    return [
-        dg.ScheduleDefinition(
-            name=f"{spec.model}_retrain",
-            job_name=spec.model,
-            cron_schedule=spec.retrain.schedule,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-        )
-    ]
+
+    @dg.schedule(
+        name=f"{spec.model}_retrain",
+        job_name=spec.model,
+        cron_schedule=spec.retrain.schedule,
+        execution_timezone=spec.retrain.time_zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        run = runs_in_progress(context.instance, [spec.model]).get(spec.model)
+        if run is not None:
+            return dg.SkipReason(f"run {run.run_id} is in progress")
+        return dg.RunRequest(tags={REASON: SCHEDULE})
+
+    return [retrain]

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
@@ -15,6 +15,7 @@ from mlops_assets.components.defined_models import FILE, defines_others, model_f
 from mlops_assets.components.folders import declare, declare_folder
 from mlops_assets.components.model_pipeline import ModelPipeline
 from mlops_assets.ml.errors import SpecError
+from mlops_assets.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable
@@ -26,8 +27,15 @@ if TYPE_CHECKING:
 VALIDATING = "DAGSTER_IS_DEFS_VALIDATION_CLI"
 
 
-def load_models(tree: dg.ComponentTree, wanted: Collection[str] = ()) -> dg.Definitions:
-    """The definitions of all folders below the project's `defs`; a broken one is an asset that fails with the reason.
+class LoadedModels(NamedTuple):
+    """The definitions of models, and their specs, but for those that are broken."""
+
+    definitions: dg.Definitions
+    specs: list[ModelSpec]
+
+
+def load_models(tree: dg.ComponentTree, wanted: Collection[str] = ()) -> LoadedModels:
+    """What all folders below the project's `defs` define; a broken one is an asset that fails with the reason.
 
     Where models are `wanted`, the YAMLs that plainly define others are left out, which saves most of the time in a
     process that runs a step of one model among many.
@@ -47,7 +55,7 @@ def load_models(tree: dg.ComponentTree, wanted: Collection[str] = ()) -> dg.Defi
         what = f"no YAML defines {', '.join(missing)}, which MLOPS_MODELS names"
         remedy = f"there are {', '.join(sorted(loaded.files)) or 'no models'}; or unset it to load all"
         raise SpecError(what, where=str(tree.defs_module_path), remedy=remedy)
-    return loaded.definitions
+    return LoadedModels(loaded.definitions, loaded.specs)
 
 
 @contextmanager
@@ -74,7 +82,7 @@ class _Loading:
     def __init__(self, tree: dg.ComponentTree, wanted: frozenset[str]) -> None:
         self.tree, self.wanted = tree, wanted
         self.files, self.broken = dict[str, str](), dict[str, str]()
-        self.parts = list[dg.Definitions]()
+        self.parts, self.specs = list[dg.Definitions](), list[ModelSpec]()
         self._folder(tree.defs_module_path)
         for folder, reason in self.broken.items():
             self.parts.append(_broken(folder, reason, {*self.files}))
@@ -100,10 +108,12 @@ class _Loading:
         try:
             declared = declare(self.tree, path)
             component = self.tree.load_structural_component_at_loc(path)
-            for pipeline in getattr(component, "components", [component]):
-                if isinstance(pipeline, ModelPipeline):
-                    _only_one(pipeline, self.files)
+            inner = getattr(component, "components", [component])
+            pipelines = [pipeline for pipeline in inner if isinstance(pipeline, ModelPipeline)]
+            for pipeline in pipelines:
+                _only_one(pipeline, self.files)
             self.parts.append(self.tree.build_defs(path))
+            self.specs += [pipeline.spec for pipeline in pipelines]
         except Exception as error:
             cause = _spec_error(error)
             if os.environ.get(VALIDATING):

@@ -59,7 +59,7 @@ attributes:
   # A model below the gate is neither registered nor deployed.
   gate: {{metric: accuracy, at_least: 0.8}}
 
-  # retrain: {{schedule: "0 3 * * 0"}} # every Sunday at 3:00 UTC
+  # retrain: {{on_new_data: true, max_age: 30d}} # and on drift; docs/operations.md has all causes, and schedules
 """
 
 

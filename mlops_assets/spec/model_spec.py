@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from mlops_assets.ml.automation.retrain_policy import RetrainPolicy
 from mlops_assets.ml.class_source import library_of
 from mlops_assets.ml.data.contract import Column, CsvDialect, NamedColumn, Prepare, Target
 from mlops_assets.ml.data.expression import columns_of_expression
@@ -18,6 +19,7 @@ from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TAS
 from mlops_assets.ml.features.leakage import LeakageRule
 from mlops_assets.ml.import_paths import ImportPath, check_import_path
 from mlops_assets.ml.monitoring.monitor_policy import MonitorPolicy
+from mlops_assets.ml.times import TimeZone
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, Duration, Task, Value, did_you_mean, problem
 from mlops_assets.serving.log_policy import InferenceLogPolicy
@@ -163,10 +165,21 @@ class Gate(Value):
         return value
 
 
-class Retrain(Value):
-    """When the whole life cycle runs again by itself."""
+class Retrain(RetrainPolicy):
+    """When the whole life cycle runs again by itself: for a cause, and at times that are given."""
 
-    schedule: Cron = Field(description="Cron expression, in UTC")
+    schedule: Cron | None = Field(
+        default=None, description="Cron expression of runs that need no cause, and that nothing but a run holds back"
+    )
+    time_zone: TimeZone = Field(default="UTC", description="That of the schedule, such as Europe/Zurich")
+
+    @model_validator(mode="after")
+    def _has_a_schedule(self) -> Self:
+        if "time_zone" in self.model_fields_set and self.schedule is None:
+            raise problem(
+                "time_zone", "it is that of the schedule, and there is none; add retrain.schedule, or remove it"
+            )
+        return self
 
 
 class Deploy(Value):
@@ -185,8 +198,9 @@ class Deploy(Value):
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
 ROLLBACK_SUFFIX = "_rollback"  # after a model's name in that of a job of it
-# Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, the spaces
-FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "spaces")
+# Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, what was
+# begun by itself, the spaces
+FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "retrains", "spaces")
 # What the platform puts behind a model's name
 ENDINGS = {
     "_candidate": "a version that is tried beside another model",

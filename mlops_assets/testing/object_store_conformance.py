@@ -43,6 +43,10 @@ def check_object_store(store: ObjectStore) -> None:
     assert [item.key for item in store.list("a/*")] == ["a/x.txt", "a/z.csv"], "a listing is sorted by key"
     assert [item.key for item in store.list("*/x.txt")] == ["a/x.txt"], "a wildcard may stand in any part of a pattern"
     assert [item.key for item in store.list("A/*")] == [], "keys are told apart by upper and lower case"
+    pages = [item for page in store.pages("a/*") for item in page.objects]
+    assert pages == store.list("a/*"), "pages gives what list does"
+    later = [item.key for page in store.pages("a/*", pages[0].key) for item in page.objects]
+    assert later == [item.key for item in pages[1:]], "pages goes on after the key that it is given"
     assert store.sizes("a/*") == {"a/x.txt": 5, "a/z.csv": 3}, "sizes gives the bytes of what a listing has"
     _check_patterns(store)
     store.replace("a/z.csv.bak", b"")

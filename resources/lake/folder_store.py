@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.ml.errors import DataError, SpecError
 from resources.lake.digests import SourceDigests
-from resources.lake.object_store import SourceObject, StoredObject, changed
+from resources.lake.object_store import Page, SourceObject, StoredObject, changed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+PAGE = 1_000
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -34,7 +35,15 @@ class FolderStore:
         return cls(Path(uri.removeprefix("file://")).absolute(), cache)
 
     def list(self, pattern: str) -> list[SourceObject]:
-        sizes = self.sizes(pattern)
+        return self._listed(self.sizes(pattern))
+
+    def pages(self, pattern: str, after: str = "") -> Iterator[Page]:
+        left = [(key, size) for key, size in self.sizes(pattern).items() if key > after]
+        for start in range(0, len(left), PAGE):
+            page = dict(left[start : start + PAGE])
+            yield Page(self._listed(page), [*page][-1])
+
+    def _listed(self, sizes: dict[str, int]) -> list[SourceObject]:
         etags = self._digests.of([self.root / key for key in sizes])
         return [
             SourceObject(key=key, etag=etag, size=size) for (key, size), etag in zip(sizes.items(), etags, strict=True)

@@ -19,14 +19,14 @@ from pydantic import PrivateAttr
 
 from mlops_assets.ml.errors import DataError, SpecError
 from resources.lake.lake_lock import HeldLock, lake_lock
-from resources.lake.object_store import ObjectStore, SourceObject
+from resources.lake.object_store import ObjectStore, Page, SourceObject
 from resources.lake.snapshots import Manifest, Snapshots
 from resources.lake.source_cache import SourceCache
 from resources.lake.space import in_space, name_in, split_name
 from resources.lake.stores import open_store, split_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 DOWNLOADS_AT_ONCE = 16
@@ -63,6 +63,11 @@ class Lake(dg.ConfigurableResource[Any]):
         """The objects at `uri`, a glob that is relative to the lake or absolute; `matches` says what it means."""
         store, _, pattern = self._source(uri)
         return store.list(pattern)
+
+    def source_pages(self, uri: str, after: str = "") -> Iterator[Page]:
+        """What `list_sources` gives, from the key after `after` on, page by page."""
+        store, _, pattern = self._source(uri)
+        return store.pages(pattern, after)
 
     @contextmanager
     def sources(self, uri: str, items: Sequence[SourceObject]) -> Generator[list[Path]]:

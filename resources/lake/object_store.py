@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -33,6 +34,13 @@ class SourceObject(Value):
     size: int
 
 
+class Page(NamedTuple):
+    """A part of a listing, and the key after which the next part begins."""
+
+    objects: list[SourceObject]
+    last: str
+
+
 class ObjectStore(Protocol):
     """Objects below a root. Keys are relative to it and use forward slashes.
 
@@ -54,6 +62,10 @@ class ObjectStore(Protocol):
 
     def list(self, pattern: str) -> list[SourceObject]:
         """Objects whose key matches the pattern, sorted by key."""
+        ...
+
+    def pages(self, pattern: str, after: str = "") -> Iterator[Page]:
+        """What `list` gives, from the key after `after` on, in pages of at most 1,000 objects; some may have none."""
         ...
 
     def sizes(self, pattern: str) -> dict[str, int]:
@@ -105,6 +117,21 @@ class ObjectStore(Protocol):
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove these keys, those that are there; when it raises, some of them may be gone."""
         ...
+
+
+def digest_of(items: Iterable[SourceObject], before: str = "") -> str:
+    """A version of objects in their order, of 16 hexadecimal digits; empty for none.
+
+    A listing may be digested in parts, each with the digest `before` it.
+
+    >>> a, b = (SourceObject(key=key, etag="e", size=1) for key in "ab")
+    >>> digest_of([b], digest_of([a])) == digest_of([a, b]), digest_of([])
+    (True, '')
+    """
+    for item in items:
+        text = f"{before} {item.etag} {item.size} {item.key}"
+        before = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    return before
 
 
 def matches(key: str, pattern: str) -> bool:

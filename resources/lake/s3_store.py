@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 
 from mlops_assets.ml.errors import DataError, LakeError, SpecError
-from resources.lake.object_store import SourceObject, StoredObject, changed, matches
+from resources.lake.object_store import Page, SourceObject, StoredObject, changed, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +23,7 @@ CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409", "NoSuchUplo
 ARCHIVED = {"InvalidObjectState"}
 BUSY = {"InternalError", "SlowDown", "ServiceUnavailable"}
 BATCH = 1000  # keys that S3 takes in one request to delete
+PAGE = 1000  # and that it lists in one
 ATTEMPTS = 5
 PART_BYTES = 64 << 20
 PARTS_AT_ONCE = 4
@@ -61,6 +62,16 @@ class S3Store:
             return [item for item in found if matches(item.key, pattern)]
 
         return sorted(self._repeated(fixed, listed), key=lambda item: item.key)
+
+    def pages(self, pattern: str, after: str = "") -> Iterator[Page]:
+        fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        start = {"StartAfter": self.prefix + after} if after else {}
+        listing = {"Bucket": self.bucket, "Prefix": self.prefix + fixed, "PaginationConfig": {"PageSize": PAGE}}
+        found = iter(self.client.get_paginator("list_objects_v2").paginate(**listing, **start))
+        while page := self._once(fixed, lambda: next(found, None)):
+            items = [self._listed(entry) for entry in page.get("Contents", [])]
+            if items:
+                yield Page([item for item in items if matches(item.key, pattern)], items[-1].key)
 
     def sizes(self, pattern: str) -> dict[str, int]:
         return {item.key: item.size for item in self.list(pattern)}

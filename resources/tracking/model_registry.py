@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from resources.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 Found = TypeVar("Found")
 NO_SUCH_THING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
@@ -134,6 +134,20 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         return dict(self.client.get_model_version(self.lake.name_of(version.model), str(version.version)).tags)
 
     @translate_errors
+    def described(self, model: str, number: int) -> VersionTags | None:
+        """A version, ours or not, but for its aliases; or None."""
+        found = _unless_missing(lambda: self.client.get_model_version(self.lake.name_of(model), str(number)))
+        return found and _described(found)
+
+    @translate_errors
+    def with_alias(self, alias: str) -> dict[str, int]:
+        """The version that has an alias, of each of the space's models that has one; however many, in one request."""
+        found = {model.name: model.aliases for model in self._models()}
+        mine = self.lake.models_of(found)
+        aliases = {model: found[self.lake.name_of(model)].get(alias) for model in mine}
+        return {model: int(number) for model, number in aliases.items() if number is not None}
+
+    @translate_errors
     def versions(self, model: str) -> "list[VersionTags]":
         """All versions that MLflow has under a model's name, ours or not, the newest first; none where it has no such
         model."""
@@ -156,9 +170,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
             for version in page:
                 number = int(version.version)
                 named = tuple(alias for alias, of in aliases.items() if int(of) == number)
-                registered_at = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-                tags = dict(version.tags)
-                found.append(VersionTags(version=number, tags=tags, aliases=named, registered_at=registered_at))
+                found.append(_described(version, named))
             token = page.token or ""
         return sorted(found, key=lambda version: -version.version)
 
@@ -169,12 +181,14 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         return {name: versions for name, versions in found.items() if any("snapshot" in one.tags for one in versions)}
 
     def _names(self, filter_string: str | None = None) -> list[str]:
-        names, token = list[str](), None
+        return [model.name for model in self._models(filter_string)]
+
+    def _models(self, filter_string: str | None = None) -> "Iterator[RegisteredModel]":
+        token = None
         while token != "":
             page = self.client.search_registered_models(filter_string, max_results=1000, page_token=token)
-            names += [model.name for model in page]
+            yield from page
             token = page.token or ""
-        return names
 
     @translate_errors
     def register(
@@ -299,6 +313,11 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
     def version_url(self, version: RegisteredVersion) -> str:
         """The version's page in MLflow."""
         return f"{self.page}/#/models/{self.lake.name_of(version.model)}/versions/{version.version}"
+
+
+def _described(version: "ModelVersion", aliases: tuple[str, ...] = ()) -> VersionTags:
+    made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return VersionTags(version=int(version.version), tags=dict(version.tags), aliases=aliases, registered_at=made)
 
 
 def _unless_missing(ask: Callable[[], Found]) -> Found | None:

@@ -119,6 +119,20 @@ def test_a_broken_yaml_takes_its_own_model_out_and_validation_fails(
     assert told in strict.stderr
 
 
+def test_models_that_retrain_by_themselves_share_a_sensor_and_the_others_have_none(project: Path) -> None:
+    for model in ("iris", "flight_delay"):
+        with (project / f"mlops_assets/defs/{model}/defs.yaml").open("a") as yaml:
+            yaml.write("\n  retrain: {on_new_data: true}\n")
+    program = (
+        "r = defs.get_repository_def(); sensors = {s.name: s for s in r.sensor_defs}; "
+        "print(sorted(sensors), sorted(t.job_name for t in sensors['retrain'].targets))"
+    )
+    loaded = load(project, program)
+    assert loaded.returncode == 0, loaded.stderr
+    names = ["default_automation_condition_sensor", "monitoring", "retrain"]
+    assert loaded.stdout.strip() == f"{names} {['flight_delay', 'iris']}"
+
+
 def test_a_mistake_is_one_line_where_definitions_are_validated(project: Path) -> None:
     broken = project / "mlops_assets/defs/iris/defs.yaml"
     broken.write_text(broken.read_text().replace("task: multiclass_classification", "task: multiclass"))

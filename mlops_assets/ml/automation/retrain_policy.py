@@ -6,35 +6,30 @@ what was decided once stands in the history under its key, and is not decided ag
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
+from mlops_assets.ml.times import TimeOfDay, TimeZone
 from mlops_assets.ml.values import Duration, Value, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Cause = Literal["performance", "drift", "new data", "new code", "age"]
-Outcome = Literal["running", "deployed", "not better", "gate failed", "failed"]
+Outcome = Literal["running", "deployed", "not better", "gate failed", "failed", "canceled", "forgotten"]
+"""What became of a retrain; `forgotten` is one that was begun, and whose run was deleted since."""
 WEEK, RETRY = timedelta(days=7), "#"
 
 
 class QuietHours(Value):
     """A part of each day in which no retrain begins; it may go past midnight."""
 
-    begin: time
-    end: time
-    time_zone: str = "UTC"
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise problem("time_zone", f"{name} is no time zone; use a name such as Europe/Zurich")
-        return name
+    begin: TimeOfDay = Field(description="When it begins, such as 22:00")
+    end: TimeOfDay = Field(description="When it is over, such as 06:00")
+    time_zone: TimeZone = Field(default="UTC", description="A name such as Europe/Zurich")
 
     def hold(self, now: datetime) -> bool:
         """Whether it is quiet now."""
@@ -47,20 +42,27 @@ class QuietHours(Value):
 class RetrainPolicy(Value):
     """What a retrain is begun for, and what holds it back."""
 
-    on_drift: bool = True
-    drifted_windows: int = Field(default=2, ge=1)
-    """Drift is a cause when so many of the last `of_windows` reports that have a score are above the threshold."""
-    of_windows: int = Field(default=3, ge=1)
-    on_performance_loss: float | None = Field(default=None, gt=0)
-    """By how much the gate's metric of labelled rows is worse than on the test part."""
-    on_new_data: bool = False
-    on_new_code: bool = False
-    max_age: Duration | None = None
-    cooldown: Duration = timedelta(days=1)
-    per_week: int = Field(default=3, ge=1)
-    quiet_hours: QuietHours | None = None
-    gate_failure_blocks: Duration = WEEK
-    """After a failed gate nothing but new data or code brings a retrain before this is over."""
+    on_drift: bool = Field(default=True, description="Whether drift is a cause")
+    drifted_windows: int = Field(
+        default=2, ge=1, description="Drift is a cause when so many of the last of_windows reports are above threshold"
+    )
+    of_windows: int = Field(
+        default=3, ge=1, le=31, description="How many reports, of those with a score, are looked at"
+    )
+    on_performance_loss: float | None = Field(
+        default=None, gt=0, description="By how much worse the gate's metric of labelled rows is than on the test part"
+    )
+    on_new_data: bool = Field(default=False, description="Whether other objects at source.uri are a cause")
+    on_new_code: bool = Field(
+        default=False, description="Whether another YAML, class or code of a stage that decides the model is a cause"
+    )
+    max_age: Duration | None = Field(default=None, description="How long after the last training the next one is due")
+    cooldown: Duration = Field(default=timedelta(days=1), description="The least time from one retrain to the next")
+    per_week: int = Field(default=3, ge=1, description="How many retrains may begin within seven days")
+    quiet_hours: QuietHours | None = Field(default=None, description="A part of each day in which none begins")
+    gate_failure_blocks: Duration = Field(
+        default=WEEK, description="How long a failed gate lets no retrain begin on the same data and code"
+    )
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
@@ -70,6 +72,11 @@ class RetrainPolicy(Value):
             )
             raise problem("drifted_windows", what)
         return self
+
+    @property
+    def reads_reports(self) -> bool:
+        """Whether drift reports can be a cause."""
+        return self.on_drift or self.on_performance_loss is not None
 
 
 class WindowFact(Value):
@@ -92,6 +99,8 @@ class RetrainFacts(Value):
     code: str
     windows: tuple[WindowFact, ...] = ()
     """Reports about this champion, the last day last."""
+    in_progress: str | None = None
+    """The run that is at work on the model already and is no retrain of the history, such as a user's."""
 
 
 class PastRetrain(Value):
@@ -100,6 +109,7 @@ class PastRetrain(Value):
     key: str
     begun_at: AwareDatetime
     data: str
+    """The versions of the source data and the code it was made from, as in `RetrainFacts`."""
     code: str
     outcome: Outcome
 
@@ -111,13 +121,15 @@ class Decision(Value):
     reason: str
     cause: Cause | None = None
     key: str | None = None
+    window: date | None = None
+    """The day of the report that is the cause, where one is."""
 
 
 def decide(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime) -> Decision:
     """Whether to begin a retrain now. The same arguments always give the same decision."""
-    found = dict(_causes(policy, facts, now))
+    found = dict(_causes(policy, facts, history, now))
     if not found:
-        return Decision(retrain=False, reason=f"no cause: {_without_cause(policy, facts, now)}")
+        return Decision(retrain=False, reason=f"no cause: {_without_cause(policy, facts, history, now)}")
     held = _held_back(policy, facts, history, now)
     for cause, (basis, reason) in found.items():
         first = f"{cause}/{basis}"
@@ -127,12 +139,15 @@ def decide(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRet
         if held:
             return Decision(retrain=False, reason=f"{reason}, but {held}")
         key = f"{first}{RETRY}{len(tries) + 1}" if tries else first
-        return Decision(retrain=True, reason=reason, cause=cause, key=key)
+        window = date.fromisoformat(basis) if cause in ("drift", "performance") else None
+        return Decision(retrain=True, reason=reason, cause=cause, key=key, window=window)
     reasons = "; ".join(reason for _, reason in found.values())
     return Decision(retrain=False, reason=f"{reasons}, for which a retrain was begun already")
 
 
-def _causes(policy: RetrainPolicy, facts: RetrainFacts, now: datetime) -> Iterator[tuple[Cause, tuple[str, str]]]:
+def _causes(
+    policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime
+) -> Iterator[tuple[Cause, tuple[str, str]]]:
     """The causes there are, the most pressing first, each with what makes it one of its kind, and in words."""
     loss = _last_loss(facts)
     if policy.on_performance_loss is not None and loss is not None and loss[1] >= policy.on_performance_loss:
@@ -143,21 +158,29 @@ def _causes(policy: RetrainPolicy, facts: RetrainFacts, now: datetime) -> Iterat
         if len(days) >= policy.drifted_windows:
             words = f"{len(days)} of the last {policy.of_windows} windows have drifted, the last one of {days[-1]}"
             yield "drift", (str(days[-1]), words)
-    if policy.on_new_data and facts.data != facts.trained_on:
+    done = [entry for entry in history if entry.outcome != "failed"]
+    if policy.on_new_data and facts.data not in {facts.trained_on, *(entry.data for entry in done)}:
         yield "new data", (facts.data, f"the source has changed, to {facts.data}")
-    if policy.on_new_code and facts.code != facts.trained_by:
+    if policy.on_new_code and facts.code not in {facts.trained_by, *(entry.code for entry in done)}:
         yield "new code", (facts.code, f"the code has changed, to {facts.code}")
-    age = now - facts.trained_at
-    if policy.max_age is not None and age >= policy.max_age:
-        words = f"the champion is {age.days} days old, and {_told(policy.max_age)} is the most"
-        yield "age", (facts.trained_at.astimezone(UTC).isoformat(), words)
+    trained = _last_training(facts, history)
+    if policy.max_age is not None and now - trained >= policy.max_age:
+        words = f"the last training was {(now - trained).days} days ago, and {_told(policy.max_age)} is the most"
+        yield "age", (trained.astimezone(UTC).isoformat(), words)
+
+
+def _last_training(facts: RetrainFacts, history: Sequence[PastRetrain]) -> datetime:
+    """When the model was trained last: a retrain that has made the same model again, or no better one, is one."""
+    ended = (entry.begun_at for entry in history if entry.outcome in ("deployed", "not better"))
+    return max([facts.trained_at, *ended])
 
 
 def _held_back(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime) -> str | None:
     """What keeps every retrain from beginning now."""
-    running = [entry for entry in history if entry.outcome == "running"]
+    running = [f"{entry.key} is in flight since {_moment(entry.begun_at)}" for entry in _running(history)]
+    running += [f"{facts.in_progress} is in progress"] if facts.in_progress else []
     if running:
-        return f"{running[-1].key} is in flight since {_moment(running[-1].begun_at)}"
+        return running[0]
     past = sorted(history, key=lambda entry: entry.begun_at)
     if past and now < (until := past[-1].begun_at + policy.cooldown):
         return f"{past[-1].key} was begun less than {_told(policy.cooldown)} ago; not before {_moment(until)}"
@@ -176,6 +199,10 @@ def _held_back(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[Pas
     return None
 
 
+def _running(history: Sequence[PastRetrain]) -> list[PastRetrain]:
+    return [entry for entry in history if entry.outcome == "running"]
+
+
 def _measured(policy: RetrainPolicy, facts: RetrainFacts) -> list[WindowFact]:
     return [window for window in facts.windows if window.has_drifted is not None][-policy.of_windows :]
 
@@ -189,10 +216,13 @@ def _last_loss(facts: RetrainFacts) -> tuple[date, float] | None:
     return known[-1] if known else None
 
 
-def _without_cause(policy: RetrainPolicy, facts: RetrainFacts, now: datetime) -> str:
+def _without_cause(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[PastRetrain], now: datetime) -> str:
     drifted, measured = len(_drifted_days(policy, facts)), len(_measured(policy, facts))
     said = f"{drifted} of {measured} windows with a score have drifted, and {policy.drifted_windows} are a cause"
-    parts = [said if policy.on_drift else "", f"the champion is {(now - facts.trained_at).days} days old"]
+    parts = [
+        said if policy.on_drift else "",
+        f"the last training was {(now - _last_training(facts, history)).days} days ago",
+    ]
     return "; ".join(filter(None, parts))
 
 

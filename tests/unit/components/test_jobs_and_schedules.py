@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 
 from mlops_assets.components.jobs_and_schedules import jobs, schedules
+from tests.retraining import made_run
 from tests.support import attributes, spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMED: dict[str, Any] = {"columns": {**attributes()["columns"], "time": {"type": "timestamp"}}}
 
@@ -46,10 +50,30 @@ def test_a_partition_becomes_the_last_one_that_raw_data_uses() -> None:
     assert run_config == {"ops": {"weather__raw_data": {"config": {"last_partition": "2013-06"}}}}
 
 
-def test_a_retraining_schedule_runs_the_models_job() -> None:
-    [schedule] = schedules(spec(retrain={"schedule": "0 3 * * 0"}))
+SUNDAYS = {"schedule": "0 3 * * 0", "time_zone": "Europe/Zurich"}
+
+
+def test_a_retraining_schedule_runs_the_models_job_at_the_time_of_its_zone(tmp_path: Path) -> None:
+    [schedule] = schedules(spec(retrain=SUNDAYS))
     assert (schedule.name, schedule.job_name, schedule.cron_schedule) == ("weather_retrain", "weather", "0 3 * * 0")
+    assert schedule.execution_timezone == "Europe/Zurich"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        request: Any = schedule(dg.build_schedule_context(instance))
+    assert request.tags["mlops/retrain_reason"] == "schedule"
+
+
+def test_a_scheduled_time_is_left_out_while_the_model_is_being_trained(tmp_path: Path) -> None:
+    [schedule] = schedules(spec(retrain=SUNDAYS))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run = made_run(instance, dg.RunRequest(job_name="weather"))
+        made_run(instance, dg.RunRequest(job_name="weather_b"))
+        skipped: Any = schedule(dg.build_schedule_context(instance))
+    assert skipped.skip_message == f"run {run.run_id} is in progress"
+
+
+def test_a_retraining_for_causes_alone_has_no_schedule() -> None:
+    assert schedules(spec(retrain={})) == []
 
 
 def test_without_retrain_nothing_is_scheduled() -> None:

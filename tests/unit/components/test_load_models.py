@@ -37,7 +37,7 @@ def write(sandbox: DefsFolderSandbox, folder: str, **changed: object) -> None:
 def models(sandbox: DefsFolderSandbox, *wanted: str) -> dict[str, set[str]]:
     """The assets of each group."""
     with sandbox.build_component_tree() as tree:
-        assets: Any = load_models(tree, wanted).assets
+        assets: Any = load_models(tree, wanted).definitions.assets
     found = dict[str, set[str]]()
     for asset in assets:
         found.setdefault(asset.key.path[0], set()).add(asset.key.path[-1])
@@ -88,7 +88,7 @@ def test_a_broken_folder_that_is_called_like_a_model_of_another_takes_nothing_fr
 def test_a_broken_one_fails_with_its_reason_when_it_is_run(sandbox: DefsFolderSandbox) -> None:
     write(sandbox, "bad", model="bad", task="guessing")
     with sandbox.build_component_tree() as tree:
-        result = load_models(tree).resolve_job_def("bad").execute_in_process(raise_on_error=False)
+        result = load_models(tree).definitions.resolve_job_def("bad").execute_in_process(raise_on_error=False)
     assert not result.success
     [failure] = [event for event in result.all_events if event.is_step_failure]
     assert "task: 'guessing'" in str(failure.event_specific_data)

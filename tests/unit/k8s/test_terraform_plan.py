@@ -87,13 +87,14 @@ LOGGED = "lake/inference/iris/2026/11/17/09/server-1.parquet"
 TRAFFIC, OBSERVED = "lake/traffic/iris/traffic.json", "lake/observed/iris/a/server.json"
 HANDLE, SERVED = "lake/iris/features/handles/latest.json", "lake/served/iris/3/model.onnx"
 LOG, ARTIFACT, LEDGER = "compute-logs/storage/run/step.out", "mlflow/1/model.onnx", "lake/iris/ledger/00000001.json"
-LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED}
+RETRAIN = "lake/retrains/iris/drift/2026-11-17.json"
+LAKE = {CHECKPOINT, HANDLE, SERVED, LOGGED, LEDGER, TRAFFIC, OBSERVED, RETRAIN}
 
 
 @pytest.mark.parametrize(
     ("kind", "rights"),
     [
-        ("control", {READ: {*LAKE, LOG}, WRITE: {LOG}, DELETE: {LOG}}),
+        ("control", {READ: {*LAKE, LOG}, WRITE: {LOG, RETRAIN}, DELETE: {LOG, RETRAIN}}),
         ("webserver", {READ: {LOG}, WRITE: set(), DELETE: set()}),
         (
             "pipeline",
@@ -169,13 +170,13 @@ def test_others_list_their_own_prefixes_alone(plan: Plan):
 
 
 def test_sources_elsewhere_are_read_by_steps_alone(plan: Plan):
-    readers = {
-        kind
-        for kind in ("control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows")
-        if is_allowed(plan.policies(kind), READ, "arn:aws:s3:::flights/2015.parquet")
-    }
+    kinds = ("control", "webserver", "pipeline", "deployer", "exporter", "mlflow", "predictor", "workflows")
 
-    assert readers == {"pipeline", "deployer"}
+    def who_may(action: str, resource: str) -> set[str]:
+        return {kind for kind in kinds if is_allowed(plan.policies(kind), action, resource)}
+
+    assert who_may(READ, "arn:aws:s3:::flights/2015.parquet") == {"pipeline", "deployer"}
+    assert who_may("s3:ListBucket", "arn:aws:s3:::flights") == {"pipeline", "deployer", "control"}
 
 
 def test_partial_logs_and_checkpoints_do_not_stay_for_a_month(plan: Plan):

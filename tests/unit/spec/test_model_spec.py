@@ -155,7 +155,36 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("slice by a number", attributes(gate__slices=["pressure"]), "gate.slices.0", "category or boolean"),
     ("cron", attributes(retrain={"schedule": "every day"}), "retrain.schedule", "five fields"),
     ("cron out of range", attributes(retrain={"schedule": "99 3 * * 0"}), "retrain.schedule", "five fields"),
-    ("retrain without schedule", attributes(retrain={}), "retrain.schedule", "missing; add it"),
+    *(
+        (f"retrain {field} {value}", attributes(retrain={field: value}), f"retrain.{field}", message)
+        for field, value, message in (
+            ("on_drift", "often", "valid boolean"),
+            ("drifted_windows", 0, "greater than or equal to 1"),
+            ("drifted_windows", 4, "4 of 3 windows there cannot be; give at most 3"),
+            ("of_windows", 0, "greater than or equal to 1"),
+            ("of_windows", 32, "less than or equal to 31"),
+            ("on_performance_loss", 0, "greater than 0"),
+            ("on_new_data", "hourly", "valid boolean"),
+            ("on_new_code", "always", "valid boolean"),
+            ("max_age", "a month", "such as 60s or 7d"),
+            ("cooldown", 3600, "such as 60s or 7d"),
+            ("per_week", 0, "greater than or equal to 1"),
+            ("gate_failure_blocks", "0d", "such as 60s or 7d"),
+            ("quiet_hours", "night", "give fields"),
+            ("time_zone", "Bern", "use a name such as Europe/Zurich"),
+            ("time_zone", "Europe/Zurich", "that of the schedule, and there is none"),
+            ("on_drfit", True, "did you mean on_drift?"),
+        )
+    ),
+    *(
+        (f"quiet hours {field}", attributes(retrain={"quiet_hours": hours}), f"retrain.quiet_hours.{field}", message)
+        for field, hours, message in (
+            ("begin", {"begin": "24:00", "end": "06:00"}, "such as 22:00 or 06:30"),
+            ("end", {"begin": "22:00", "end": 6}, "such as 22:00 or 06:30"),
+            ("end", {"begin": "22:00"}, "missing; add it"),
+            ("time_zone", {"begin": "22:00", "end": "06:00", "time_zone": "Bern"}, "use a name such as Europe/Zurich"),
+        )
+    ),
     ("owners is text", attributes(owners="team:a"), "owners", "give a list"),
     ("uri is a number", attributes(source__uri=3), "source.uri", "put it in quotes"),
     ("target is text", attributes(target="rain"), "target", "give fields"),
