@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, get_args
 
 import dagster as dg
 
 from mlops_assets.assets.trained_model import SPEED
+from mlops_assets.components.retrain_runs import RetrainRuns
 from mlops_assets.exporter.figures import Figure
 from mlops_assets.exporter.sources import Reading, of_each
 from mlops_assets.ml.automation.retrain_policy import WEEK, Cause, Outcome
+from resources.lake.retrain_ledger import RetrainLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-REASON_TAG = "mlops/retrain_reason"
+    from mlops_assets.ml.automation.retrain_policy import PastRetrain
+    from resources.lake.lake import Lake
+
 CHECKS = (("evaluation", "gate"), ("deployment", "beats_champion"), ("deployment", "no_skew"))
 LOOKED_AT = 5  # trainings for one that was not skipped, and checks for one that was evaluated
 EVALUATED = {"SUCCEEDED": 1, "FAILED": 0}
@@ -26,31 +30,23 @@ GOING_ON = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
-OVERLAP = timedelta(minutes=1)  # clocks of database and exporter may differ so much
-FAILURES: tuple[Outcome, ...] = ("gate failed", "failed")
-
-
-class Retrain(NamedTuple):
-    """A run that was begun for a cause."""
-
-    model: str
-    reason: str
-    outcome: Outcome
-    begun_at: datetime
+ENDED = tuple(outcome for outcome in get_args(Outcome) if outcome != "running")
+FAILURES = ("gate failed", "failed")
 
 
 class DagsterRuns:
-    """What a Dagster instance has. Retrains that were seen once count on when somebody deletes their runs."""
+    """What a Dagster instance has, and of the lake the ledger of retrains. What was counted once counts on."""
 
-    def __init__(self, open_instance: Callable[[], dg.DagsterInstance]) -> None:
+    def __init__(self, open_instance: Callable[[], dg.DagsterInstance], lake: Lake) -> None:
         self._open, self._instance = open_instance, None
-        self._retrains: dict[str, Retrain] = {}
-        self._looked_at: datetime | None = None
+        self._ledger, self._runs = RetrainLedger(lake), RetrainRuns()
+        self._places: dict[str, list[str]] = {}
+        self._counted: dict[str, dict[str, tuple[str, str]]] = {}
 
     def read(self, names: dict[str, str]) -> Reading:
         """All figures of these models, which are given with their names in MLflow."""
         self._instance = instance = self._instance or self._open()
-        self._look_for_retrains(instance)
+        self._places = self._ledger.places()
         of_models = of_each(names, lambda model: self._model_figures(instance, model, names[model]))
         return Reading((*of_models.figures, *_platform_figures(instance)), of_models.unread)
 
@@ -67,52 +63,38 @@ class DagsterRuns:
         speeds = [made.metadata[SPEED].value for made in found if made is not None and SPEED in made.metadata]
         for speed in speeds[:1]:
             yield Figure("model_training_rows_per_second", (name,), float(str(speed)))
-        of_model = sorted((one for one in self._retrains.values() if one.model == model), key=lambda one: one.begun_at)
-        yield from retrain_figures(name, of_model, datetime.now(UTC))
-
-    def _look_for_retrains(self, instance: dg.DagsterInstance) -> None:
         now = datetime.now(UTC)
-        tagged = dg.RunsFilter(tags={REASON_TAG: list(get_args(Cause))}, updated_after=self._looked_at)
-        for record in instance.get_run_records(tagged):
-            run = record.dagster_run
-            begun_at = record.create_timestamp.astimezone(UTC)
-            outcome = outcome_of(instance, run)
-            self._retrains[run.run_id] = Retrain(_model_of(run), run.tags[REASON_TAG], outcome, begun_at)
-        self._looked_at = now - OVERLAP
+        retrains = self._retrains(instance, model, now)
+        yield from retrain_figures(name, retrains, self._counted[model].values(), now)
+
+    def _retrains(self, instance: dg.DagsterInstance, model: str, now: datetime) -> list[PastRetrain]:
+        """The retrains of a model, the oldest first; those that have ended are counted by the way."""
+        recorded = {model: self._ledger.retrains(self._places.get(model, []))}
+        seen, counted = self._runs.seen(instance, recorded, now)[model], self._counted.setdefault(model, {})
+        for retrain in seen:
+            # By what became of it first: one that is executed again, or whose run is deleted, counts already
+            if retrain.past.outcome != "running":
+                counted.setdefault(retrain.past.key, (retrain.recorded.entry.cause, retrain.past.outcome))
+        return [retrain.past for retrain in seen]
 
 
-def retrain_figures(name: str, retrains: Iterable[Retrain], now: datetime) -> Iterator[Figure]:
-    """Of the retrains of a model, the oldest first. What has not been yet has its 0, so that the first one is seen."""
-    known, failures, of_week = list(retrains), 0, 0
-    counted = Counter({(cause, outcome): 0 for cause in get_args(Cause) for outcome in get_args(Outcome)})
-    for one in known:
-        counted[one.reason, one.outcome] += 1
-        of_week += one.begun_at > now - WEEK
-        if one.outcome != "running":
-            failures = failures + 1 if one.outcome in FAILURES else 0
-    for (reason, outcome), count in counted.items():
-        if outcome != "running":  # it becomes another one, and a counter never falls
-            yield Figure("model_retrain_total", (name, reason, outcome), count)
+def retrain_figures(
+    name: str, retrains: Sequence[PastRetrain], counted: Iterable[tuple[str, str]], now: datetime
+) -> Iterator[Figure]:
+    """Of a model: its retrains, the oldest first, and cause and outcome of those that have ended.
+
+    What has not been yet has its 0, so that Prometheus sees the first one.
+    """
+    totals = Counter({(cause, outcome): 0 for cause in get_args(Cause) for outcome in ENDED})
+    totals.update(counted)
+    for (reason, outcome), count in totals.items():
+        yield Figure("model_retrain_total", (name, reason, outcome), count)
+    failures = 0
+    for past in retrains:
+        if past.outcome != "running":
+            failures = failures + 1 if past.outcome in FAILURES else 0
     yield Figure("model_retrain_failures", (name,), failures)
-    yield Figure("model_retrains_of_week", (name,), of_week)
-
-
-def outcome_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Outcome:
-    """What became of a run that trains a model again."""
-    if not run.is_finished:
-        return "running"
-    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
-    events = [record.event_log_entry.dagster_event for record in records]
-    checks = [event.asset_check_evaluation_data for event in events if event is not None]
-    failed = {check.check_name for check in checks if not check.passed}
-    if run.is_success:
-        return "not better" if "beats_champion" in failed else "deployed"
-    return "gate failed" if "gate" in failed else "failed"
-
-
-def _model_of(run: dg.DagsterRun) -> str:
-    """Jobs of a model are called like it, those with partitions with an ending."""
-    return run.job_name.removesuffix("_by_month").removesuffix("_by_day")
+    yield Figure("model_retrains_of_week", (name,), sum(past.begun_at > now - WEEK for past in retrains))
 
 
 def _platform_figures(instance: dg.DagsterInstance) -> Iterator[Figure]:

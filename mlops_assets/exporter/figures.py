@@ -45,6 +45,7 @@ METRICS: dict[str, Described] = {
     "model_drift_threshold": _gauge("models", "The drift score above which drift is told: monitor.drift_threshold"),
     "model_gate_threshold": _gauge("models", "What the gate demands of its metric", "metric"),
     "model_stale_after_seconds": _gauge("models", "The age at which a training is too old: monitor.stale_after"),
+    "model_retrain_budget": _gauge("models", "How many retrains may begin within seven days: retrain.per_week"),
     "model_champion_version": _gauge("registry", "The version with the alias champion"),
     "model_gate_metric": _gauge("registry", "The gate's metric of the champion on its test part", "metric"),
     "model_last_trained_timestamp_seconds": _gauge("registry", "When the newest version was registered"),

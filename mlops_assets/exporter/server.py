@@ -55,7 +55,7 @@ def sources(
     models: Models, lake: Lake, registry: ModelRegistry, open_instance: Callable[[], dg.DagsterInstance]
 ) -> list[Source]:
     """All that figures come from."""
-    runs = DagsterRuns(open_instance)
+    runs = DagsterRuns(open_instance, lake)
 
     def specs() -> dict[str, ModelSpec]:
         return models.now()[0]

@@ -56,6 +56,8 @@ def spec_figures(spec: ModelSpec, name: str) -> Iterator[Figure]:
     demanded = spec.gate.at_least if spec.gate.at_least is not None else spec.gate.at_most
     if demanded is not None:
         yield Figure("model_gate_threshold", (name, spec.gate.metric), demanded)
+    if spec.retrain is not None:
+        yield Figure("model_retrain_budget", (name,), spec.retrain.per_week)
     if spec.monitor.stale_after is not None:
         yield Figure("model_stale_after_seconds", (name,), spec.monitor.stale_after.total_seconds())
 

@@ -21,6 +21,7 @@ SCORE, REPORTED = f"model_drift_score{{{OF}}}", f"model_drift_report_timestamp_s
 DRIFT = INFO | THRESHOLD | {REPORTED: "0x30"}
 TRAINED, AGE = f"model_last_trained_timestamp_seconds{{{OF}}}", {f"model_stale_after_seconds{{{OF}}}": "36000x3000"}
 FAILURES = f"model_retrain_failures{{{OF}}}"
+OF_WEEK, BUDGET = f"model_retrains_of_week{{{OF}}}", {f"model_retrain_budget{{{OF}}}": "3x10"}
 SKEW = f'model_check_passed{{{OF},stage="deployment",check="no_skew"}}'
 GATE = f'model_check_passed{{{OF},stage="evaluation",check="gate"}}'
 ROLLED_BACK = f'model_rollout_steps_total{{{OF},state="rolled_back"}}'
@@ -52,6 +53,9 @@ EXPORTER = 'kube_deployment_status_replicas_available{namespace="mlops-productio
         ("RetrainFailing", INFO | {FAILURES: "1x10"}, "10m", False),
         ("RetrainFailing", INFO | {FAILURES: "1x5 2x5"}, "8m", True),
         ("RetrainFailing", INFO | {FAILURES: "2x5 0x5"}, "10m", False),
+        ("RetrainBudgetSpent", INFO | BUDGET | {OF_WEEK: "2x10"}, "10m", False),
+        ("RetrainBudgetSpent", INFO | BUDGET | {OF_WEEK: "2x5 3x5"}, "8m", True),
+        ("RetrainBudgetSpent", INFO | {OF_WEEK: "9x10"}, "10m", False),
         ("SkewDetected", INFO | {SKEW: "0x5"}, "5m", True),
         ("SkewDetected", INFO | {SKEW: "1x5"}, "5m", False),
         ("SkewDetected", INFO | {GATE: "0x5"}, "5m", False),
