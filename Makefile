@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev stop check doctor test test-faults test-pages test-gpu test-cluster test-cluster-long images test-images \
+.PHONY: help setup demo drift-demo dev stop check doctor test test-faults test-pages test-gpu test-cluster test-cluster-long images test-images \
   test-images-whole platform lint format bench lock schema clean
 
 help: ## list what can be run
@@ -41,6 +41,9 @@ $(MLOPS_HOME)/mlflow/mlflow.db: | $(READY)
 
 demo: setup ## real flights in, a served prediction out
 	@$(BIN)/python -m mlops_assets.demo
+
+drift-demo: setup ## half a year of real flights in minutes: drift, a retrain, a roll-out by proof
+	@$(BIN)/python -m mlops_assets.drift_demo
 
 dev: setup ## the Dagster UI on http://127.0.0.1:3000
 	@$(BIN)/python -m mlops_assets.cli servers start
