@@ -35,6 +35,7 @@ def _resources(environment: Environment) -> dict[str, object]:
         "io_manager": HandleIOManager(lake=lake),
         "tracking": Tracking(uri=environment.mlflow_uri, ui_url=environment.mlflow_ui_url, lake=lake),
         "serving": serving_target(environment, lake),
+        "online_store": environment.online_store(),
         "training_jobs": TrainingJobs(available=environment.production, queue=environment.queue),
     }
 

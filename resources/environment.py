@@ -22,6 +22,7 @@ from resources.local.background_server import BackgroundServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resources.features.online_store import OnlineStore
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
@@ -55,6 +56,8 @@ class Environment(Value):
     alert_webhook: SecretStr | None = None
     alert_mail: SecretStr | None = None
     mlflow_ui_url: str | None = None
+    features_database: SecretStr | None = None  # the online store is embedded where there is none
+    features_port: int = 8087
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
@@ -102,6 +105,8 @@ class Environment(Value):
             queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
+            features_database=_database(variables.get("MLOPS_FEATURES_DATABASE") or None),
+            features_port=_port(variables, "MLOPS_FEATURES_PORT", 8087),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
@@ -126,6 +131,13 @@ class Environment(Value):
             space=self.space,
             owns_space=self.owns_space,
         )
+
+    def online_store(self) -> OnlineStore:
+        """The newest values of feature views: embedded on this machine, or in the database that is named."""
+        from resources.features.online_store import OnlineStore
+
+        database = self.features_database
+        return OnlineStore(self.home / "features", database.get_secret_value() if database else None)
 
     @property
     def mlflow_database(self) -> Path:
@@ -245,6 +257,14 @@ def _mail(url: str | None) -> SecretStr | None:
         remedy = "give smtps://user:password@host:465/?from=mlops@example.com&to=team@example.com"
         raise SpecError("MLOPS_ALERT_MAIL is no address of a mail server", remedy=remedy)
     return SecretStr(url) if url else None
+
+
+def _database(address: str | None) -> SecretStr | None:
+    # It holds a password, so no message shows it
+    if address and not re.fullmatch(r"postgresql://[^\s:@/]+:[^\s@/]+@[\w.-]+(:[0-9]+)?/[\w-]+", address):
+        remedy = "give all of it, as in postgresql://user:password@host:5432/features, with %XX for other characters"
+        raise SpecError("MLOPS_FEATURES_DATABASE is no address of a PostgreSQL database", remedy=remedy)
+    return SecretStr(address) if address else None
 
 
 def _positive(variables: Mapping[str, str], name: str, default: int, what: str) -> int:

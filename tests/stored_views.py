@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.support import attributes
+import numpy as np
+import pandas as pd
+
+from mlops_assets.assets.handles import handle_key
+from mlops_assets.spec.load_spec import load_spec
+from tests.support import attributes, weather
+
+if TYPE_CHECKING:
+    from mlops_assets.spec.model_spec import ModelSpec
+    from tests.support import Platform
+
+HOUR = pd.Timedelta(hours=1)
 
 VIEW = "features.from_store.wind"
 STORED: dict[str, Any] = {
@@ -24,6 +35,32 @@ def stored(*removed: str, **changed: Any) -> dict[str, Any]:
     """A YAML with one feature view, `wind`, whose fields are removed or changed."""
     view = {f"features__from_store__wind__{path}": value for path, value in changed.items()}
     return attributes(*(f"{VIEW}.{path}" for path in removed), **STORED, **view)
+
+
+def put_rows(platform: Platform) -> None:
+    """Write rows of the weather, half an hour after each hour of 200."""
+    times = [pd.Timestamp("2026-03-01") + (n + 0.5) * HOUR for n in range(200)]
+    platform.put(weather(200).assign(time=times))
+
+
+def put_wind(platform: Platform, hours: int, station: str = "Bern") -> None:
+    """Write the view's source: a row for each hour, whose speed is a tenth of its number."""
+    times = [pd.Timestamp("2026-03-01") + n * HOUR for n in range(hours)]
+    file = platform.home / "wind.parquet"
+    pd.DataFrame({"station": station, "measured_at": times, "speed": np.arange(hours) / 10}).to_parquet(file)
+    platform.lake.store.upload(file, f"wind/{station}.parquet")
+
+
+def model(platform: Platform, **changed: Any) -> ModelSpec:
+    """A model of the platform with the view `wind`, whose missing values are empty."""
+    return load_spec(stored(**{"missing": "null"} | changed) | {"model": platform.model}, None, "defs.yaml")
+
+
+def handle(platform: Platform, stage: str, kind: type[Any]) -> Any:
+    """The newest handle of a stage."""
+    content = platform.lake.store.read(handle_key(f"{platform.model}/{stage}"))
+    assert content is not None
+    return kind.model_validate_json(content)
 
 
 BROKEN_VIEWS: list[tuple[str, dict[str, Any], str, str]] = [

@@ -72,6 +72,12 @@ class FeatureViews(Value):
     """The newest moment in each view, UTC."""
 
 
+class OnlineFeatures(Value):
+    """What the online store holds: the newest values of the feature views' rows of that version."""
+
+    feature_views: str
+
+
 class PreparedData(Snapshot):
     """Clean rows, split into train and test."""
 

@@ -13,6 +13,7 @@ from mlops_assets.assets.evaluation import evaluation_asset
 from mlops_assets.assets.feature_views import feature_views_asset
 from mlops_assets.assets.features import features_asset
 from mlops_assets.assets.inference_log import inference_log_asset
+from mlops_assets.assets.online_features import online_features_asset
 from mlops_assets.assets.prepared_data import prepared_data_asset
 from mlops_assets.assets.raw_data import raw_data_asset
 from mlops_assets.assets.registered_model import registered_model_asset
@@ -41,7 +42,7 @@ STAGES: tuple[Stage, ...] = (
     inference_log_asset,
     drift_report_asset,
 )
-STORE_STAGES: tuple[Stage, ...] = (feature_views_asset,)  # of models with feature views
+STORE_STAGES: tuple[Stage, ...] = (feature_views_asset, online_features_asset)  # of models with feature views
 
 
 class ModelPipelineAttributes(BaseModel):

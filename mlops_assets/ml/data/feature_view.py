@@ -101,3 +101,9 @@ class FeatureView(Value):
     def counts(self, known_at: datetime | None, at: datetime) -> bool:
         """Whether a value counts for a row of the time `at`: it was known by then, and is not too old."""
         return known_at is not None and known_at <= at <= known_at + self.max_age
+
+    def value(self, feature: str, known_at: datetime | None, value: Scalar | None, at: datetime) -> Scalar | None:
+        """What a row of the time `at` gets of a feature whose newest value became known at `known_at`."""
+        if value is not None and self.counts(known_at, at):
+            return value
+        return self.features[feature].default if self.missing == "default" else None

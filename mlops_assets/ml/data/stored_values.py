@@ -7,6 +7,7 @@ and the features. It has one row for an entity and a moment, in the order of bot
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,12 @@ from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Document, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from mlops_assets.ml.data.feature_view import FeatureView
 
 ROW_GROUP = 122_880
+BATCH = 10_000
 
 
 class ViewRows(Value):
@@ -157,12 +159,38 @@ def value_at(view: FeatureView, feature: str, row: str, time: str) -> str:
     return f"coalesce({value}, {quoted(default) if isinstance(default, str) else str(default).lower()})"
 
 
-def newest_rows(view: FeatureView, file: Path) -> str:
-    """The SQL of the newest row of each entity of a view."""
+@contextmanager
+def newest_rows(view: FeatureView, file: Path, before: Path | None = None) -> Generator[Iterator[list[dict[str, Any]]]]:
+    """Batches of the newest row of each entity in a view's file, without those that were the newest in `before`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {file.parent} | ({before.parent} if before else set())
+        with session(folders, Path(scratch), memory_limit_mib(), threads_for(1)) as connection:
+            rows = _newest(view, file) + (f" EXCEPT {_newest(view, before)}" if before else "")
+            found = connection.execute(rows)
+            names = [column[0] for column in found.description]
+            batches = iter(lambda: found.fetchmany(BATCH), [])
+            yield ([dict(zip(names, row, strict=True)) for row in batch] for batch in batches)
+
+
+def sampled_rows(view: FeatureView, file: Path, at: datetime, count: int) -> list[dict[str, Any]]:
+    """What rows of the time `at` get by the join, for some of the entities of a view's file: always the same ones."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        session({file.parent}, Path(scratch), memory_limit_mib(), threads_for(1)) as connection,
+    ):
+        keys, moment = ", ".join(map(identifier, view.entity)), f"TIMESTAMP {quoted(at.isoformat(sep=' '))}"
+        names = {name: identifier(name) for name in (*view.entity, *view.features)}
+        connection.execute(
+            f"CREATE TEMP TABLE asked AS SELECT DISTINCT {keys}, {moment} AS at "
+            f"FROM read_parquet({quoted(str(file))}) ORDER BY md5(concat_ws(chr(1), {keys})), {keys} LIMIT {count}"
+        )
+        join_views(connection, "asked", "at", names, {"view": (view, file)})
+        found = connection.execute(f"SELECT {', '.join(names.values())} FROM asked")
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _newest(view: FeatureView, file: Path) -> str:
     key = ", ".join(map(identifier, view.entity))
-    names = [*map(identifier, view.features)]
-    newest = ", ".join(f"arg_max_null({name}, {EVENT_TIME}) AS {name}" for name in names)
-    return (
-        f"SELECT {key}, max({EVENT_TIME}) AS {EVENT_TIME}, {newest} "
-        f"FROM read_parquet({quoted(str(file))}) GROUP BY {key}"
-    )
+    newest = ", ".join(f"arg_max_null({name}, {EVENT_TIME}) AS {name}" for name in map(identifier, view.features))
+    rows = f"read_parquet({quoted(str(file))})"
+    return f"SELECT {key}, max({EVENT_TIME}) AS {EVENT_TIME}, {newest} FROM {rows} GROUP BY {key}"

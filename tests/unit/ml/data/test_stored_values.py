@@ -16,7 +16,7 @@ from mlops_assets.ml.data.contract import RFC_4180, NamedColumn, Prepare, Target
 from mlops_assets.ml.data.feature_view import FeatureView
 from mlops_assets.ml.data.preparation import PreparationPlan
 from mlops_assets.ml.data.prepare import prepare
-from mlops_assets.ml.data.stored_values import join_views, newest_rows, write_view
+from mlops_assets.ml.data.stored_values import join_views, newest_rows, sampled_rows, write_view
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -167,15 +167,31 @@ def test_the_join_gives_what_a_naive_one_does(tmp_path: Path, known: Any, rows: 
     np.testing.assert_array_equal(found.c2, expected)
 
 
-def test_the_newest_rows_are_one_for_each_entity(tmp_path: Path) -> None:
-    write(tmp_path, observations(("Bern", 0, 1, "a"), ("Bern", 2, None, "b"), ("Genf", 1, 9, "c")))
-    with duckdb.connect() as connection:
-        found = connection.execute(
-            f"FROM ({newest_rows(view(), tmp_path / 'out' / 'wind.parquet')}) ORDER BY place"
-        ).df()
-    assert found.place.tolist() == ["Bern", "Genf"]
-    assert found.event_timestamp.tolist() == [START + timedelta(hours=2), START + timedelta(hours=1)]
-    assert (np.isnan(found.speed[0]), found.sky.tolist()) == (True, ["b", "c"])
+def newest(folder: Path, before: Path | None = None) -> dict[str, tuple[Any, ...]]:
+    """Speed, sky and hour of what is new of each place in the view in `folder`/out."""
+    with newest_rows(view(), folder / "out" / "wind.parquet", before) as batches:
+        rows = [row for batch in batches for row in batch]
+    return {row["place"]: (row["speed"], row["sky"], (row["event_timestamp"] - START).seconds // 3600) for row in rows}
+
+
+def test_the_newest_rows_are_one_for_each_entity_and_those_that_were_new_before_are_left_out(tmp_path: Path) -> None:
+    rows = observations(("Bern", 0, 1, "a"), ("Bern", 2, None, "b"), ("Genf", 1, 9, "c"))
+    write(tmp_path, rows)
+    assert newest(tmp_path) == {"Bern": (None, "b", 2), "Genf": (9, "c", 1)}
+    before = (tmp_path / "out" / "wind.parquet").rename(tmp_path / "before.parquet")
+    # Rows may come late: that of Rom is older than what was there
+    write(tmp_path, pd.concat([rows, observations(("Genf", 3, 9, "c"), ("Rom", 0, 4, "d"), ("Bern", 1, 7, "e"))]))
+    assert newest(tmp_path, before) == {"Genf": (9, "c", 3), "Rom": (4, "d", 0)}
+
+
+def test_sampled_rows_are_what_the_join_gives(tmp_path: Path) -> None:
+    write(tmp_path, observations(("Bern", 0, 1, "a"), ("Bern", 2, 2, "b"), ("Genf", 5, 9, "c")))
+    found = sampled_rows(view(), tmp_path / "out" / "wind.parquet", START + timedelta(hours=5), 10)
+    assert sorted(found, key=lambda row: row["place"]) == [
+        {"place": "Bern", "speed": 2, "sky": "b"},
+        {"place": "Genf", "speed": 9, "sky": "c"},
+    ]
+    assert len(sampled_rows(view(), tmp_path / "out" / "wind.parquet", START, 1)) == 1
 
 
 COLUMNS = (
