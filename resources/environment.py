@@ -22,7 +22,6 @@ from resources.local.background_server import BackgroundServer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resources.features.online_store import OnlineStore
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
@@ -132,12 +131,10 @@ class Environment(Value):
             owns_space=self.owns_space,
         )
 
-    def online_store(self) -> OnlineStore:
-        """The newest values of feature views: embedded on this machine, or in the database that is named."""
-        from resources.features.online_store import OnlineStore
-
-        database = self.features_database
-        return OnlineStore(self.home / "features", database.get_secret_value() if database else None)
+    @property
+    def features(self) -> Path:
+        """The embedded online store."""
+        return self.home / "features"
 
     @property
     def mlflow_database(self) -> Path:

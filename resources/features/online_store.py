@@ -19,6 +19,8 @@ from mlops_assets.ml.data.feature_view import EVENT_TIME, FeatureView, Scalar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from resources.environment import Environment
+
 RULES, MATERIALIZED = "mlops_assets.view", "mlops_assets.materialized"  # tags of a view
 KEY_VERSION = 3  # of Feast's serialized entities
 
@@ -38,6 +40,16 @@ class OnlineStore:
 
     def __init__(self, folder: Path, database: str | None = None) -> None:
         self._folder, self._database = folder, database
+
+    @classmethod
+    def in_environment(cls, environment: Environment) -> OnlineStore:
+        """The store of an environment: embedded, where it names no database."""
+        database = environment.features_database
+        return cls(environment.features, database.get_secret_value() if database else None)
+
+    def has(self, model: str) -> bool:
+        """Whether a model may have views here; a database is asked for them."""
+        return self._database is not None or (self._folder / model.replace("-", "_")).is_dir()
 
     def of(self, model: str) -> OnlineViews:
         """The views of a model, by the name that it has at endpoints."""
