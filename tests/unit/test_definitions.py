@@ -111,7 +111,7 @@ def test_a_broken_yaml_takes_its_own_model_out_and_validation_fails(
     program = f"print({keys}, defs.resolve_job_def('iris').description)"
     loaded = load(project, program)
     assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.startswith("['flight_delay', 'fraud_detection', 'iris']")
+    assert loaded.stdout.startswith("['departure_delay', 'flight_delay', 'fraud_detection', 'iris']")
     assert told in loaded.stdout
     assert told in loaded.stderr
     strict = load(project, DAGSTER_IS_DEFS_VALIDATION_CLI="1")
