@@ -86,41 +86,44 @@ class OnlineViews:
             entity_key_serialization_version=KEY_VERSION,
         )
         self._store: Any = FeatureStore(config=self._config)
+        self._known = self._registered()  # the registry is slow to ask: it is read whole
 
     @property
     def _tables(self) -> Any:
         return self._store._get_provider().online_store
 
     def views(self) -> dict[str, FeatureView]:
-        """The rules of the views that are registered, by name."""
+        """The rules of the views that are registered now, by name."""
         self._store.refresh_registry()
-        return {name: _rules(view) for name, view in self._registered().items()}
+        self._known = self._registered()
+        return {name: _rules(view) for name, view in self._known.items()}
 
     def register(self, views: Mapping[str, FeatureView], files: Mapping[str, Path]) -> None:
         """Make these the model's views: their tables are made, and views that are none of them go with theirs.
 
         `files` are the rows of each view, as its source for those who use Feast itself.
         """
-        before = self._registered()
+        before = self._known
         entities: dict[str, Any] = {name: _entity(name) for view in views.values() for name in view.entity}
         made = [_feast_view(name, view, entities, files[name], before.get(name)) for name, view in views.items()]
         gone = [view for name, view in before.items() if name not in views]
         self._store.apply([*entities.values(), *made], objects_to_delete=gone, partial=not gone)
+        self._known = self._registered()
 
     def materialized(self, name: str) -> str | None:
         """The version of the rows whose newest ones are all in the store; None where that is not known."""
-        view = self._registered().get(name)
+        view = self._known.get(name)
         return view.tags.get(MATERIALIZED) if view is not None else None
 
     def has_materialized(self, name: str, version: str | None) -> None:
         """Note of which rows the newest ones are all in the store; None where that is not known any more."""
-        view = self._registered()[name]
+        view = self._known[name]
         view.tags = {RULES: view.tags[RULES]} | ({MATERIALIZED: version} if version else {})
         self._store.apply([view])
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Put rows in the place of what is known of their entities, and say how many; their times are naive UTC."""
-        view = self._registered()[name]
+        view = self._known[name]
         keys, features = _rules(view).entity, [feature.name for feature in view.features]
         data = [
             (
@@ -136,7 +139,7 @@ class OnlineViews:
 
     def read(self, name: str, entities: Sequence[Mapping[str, str]]) -> list[Known]:
         """What is known of each of these entities, in their order."""
-        view = self._registered()[name]
+        view = self._known[name]
         features = [feature.name for feature in view.features]
         rows = self._tables.online_read(self._config, view, [_key(entity) for entity in entities], features)
         return [NOTHING if at is None or found is None else Known(_naive(at), _values(found)) for at, found in rows]

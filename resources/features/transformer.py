@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import logging
 import re
 import sys
@@ -106,6 +107,8 @@ class Transformer:
 
     def __init__(self, look_ups: LookUps, predictor: str, session: aiohttp.ClientSession, limits: Limits) -> None:
         self.state, self._look_ups, self._predictor, self._session = _State(limits), look_ups, predictor, session
+        # The import takes seconds, for which no caller should wait
+        self._warm = asyncio.create_task(asyncio.to_thread(importlib.import_module, "feast"))
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
         body = RequestBody(receive)
@@ -126,7 +129,8 @@ class Transformer:
             if scope["method"] == "GET" and path == "/v2/health/live":
                 return answer_json({"live": True})
             if scope["method"] == "GET" and path == "/v2/health/ready":
-                return answer_json({"ready": not self.state.draining}, 503 if self.state.draining else 200)
+                ready = self._warm.done() and not self.state.draining
+                return answer_json({"ready": ready}, 200 if ready else 503)
             match = ASKED.fullmatch(path)
             if match is None or scope["method"] != "POST":
                 raise RequestRefused(404, "there is nothing here; features are looked up for predictions alone")
@@ -189,6 +193,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--drain", type=float, default=0, help="seconds to go on answering after SIGTERM")
     options = parser.parse_args(arguments)
     configure_logging()
+    logging.getLogger("feast").setLevel(logging.WARNING)
     environment = Environment.read()
     limits = Limits(body_bytes=environment.serving_max_body_mib << 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
