@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mlops_assets.ml.data.feature_view import EVENT_TIME, FeatureView, Scalar
+from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,25 +37,38 @@ NOTHING = Known(None, {})
 
 
 class OnlineStore:
-    """Where the newest values lie: below `folder`, or in the PostgreSQL database at the address `database`."""
+    """Where the newest values lie: below `folder`, or in the PostgreSQL database at the address `database`.
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    Where there is neither, a model may not have views.
+    """
+
+    def __init__(self, folder: Path | None, database: str | None = None) -> None:
         self._folder, self._database = folder, database
 
     @classmethod
     def in_environment(cls, environment: Environment) -> OnlineStore:
-        """The store of an environment: embedded, where it names no database."""
+        """The store of an environment: embedded, where it names no database and its pods do not come and go."""
         database = environment.features_database
-        return cls(environment.features, database.get_secret_value() if database else None)
+        return cls(
+            None if environment.production else environment.features, database.get_secret_value() if database else None
+        )
 
     def has(self, model: str) -> bool:
         """Whether a model may have views here; a database is asked for them."""
-        return self._database is not None or (self._folder / model.replace("-", "_")).is_dir()
+        folder = self._folder
+        return self._database is not None or (folder is not None and (folder / model.replace("-", "_")).is_dir())
 
     def of(self, model: str) -> OnlineViews:
-        """The views of a model, by the name that it has at endpoints."""
+        """The views of a model, by the name that it has at endpoints.
+
+        Raises:
+            SpecError: there is no place for them.
+        """
         project = model.replace("-", "_")
         if self._database is None:
+            if self._folder is None:
+                what = "In production, feature views need a database"
+                raise SpecError(what, remedy="set MLOPS_FEATURES_DATABASE to the address of a PostgreSQL database")
             folder = self._folder / project
             folder.mkdir(parents=True, exist_ok=True)
             # Readers go on while a run writes

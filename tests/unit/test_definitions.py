@@ -20,11 +20,16 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize("model", ["flight_delay", "fraud_detection", "iris"])
-def test_each_model_has_its_stages_jobs_and_checks(model: str) -> None:
+OF_THE_STORE = ["feature_views", "online_features"]
+
+
+@pytest.mark.parametrize(
+    ("model", "more"), [("departure_delay", OF_THE_STORE), ("flight_delay", []), ("fraud_detection", []), ("iris", [])]
+)
+def test_each_model_has_its_stages_jobs_and_checks(model: str, more: list[str]) -> None:
     graph = defs.resolve_asset_graph()
     keys = {key for key in graph.materializable_asset_keys if key.path[0] == model}
-    assert keys == {dg.AssetKey([model, stage]) for stage in STAGES}
+    assert keys == {dg.AssetKey([model, stage]) for stage in [*STAGES, *more]}
     assert defs.resolve_job_def(model).name == model
     checks = {key.name for key in graph.asset_check_keys if key.asset_key.path[0] == model}
     assert checks >= {"not_empty", "schema", "contract", "no_leakage", "gate", "reloads", "no_skew"}

@@ -68,7 +68,10 @@ def observations(*rows: tuple[Any, Any, Any, Any]) -> pd.DataFrame:
 def asked(*rows: tuple[str | None, float]) -> pd.DataFrame:
     """Rows of the model: place, hours after the start."""
     return pd.DataFrame(
-        [(n, place, START + timedelta(hours=hour)) for n, (place, hour) in enumerate(rows)],
+        [
+            (n, place, pd.NaT if pd.isna(hour) else START + timedelta(hours=hour))
+            for n, (place, hour) in enumerate(rows)
+        ],
         columns=["n", "place", "time"],
     )
 
@@ -84,6 +87,12 @@ def test_an_empty_newest_value_is_not_filled_from_an_older_row(tmp_path: Path) -
     write(tmp_path, observations(("Bern", 0, 1, "clear"), ("Bern", 1, None, "grey")))
     found = joined(tmp_path, asked(("Bern", 1)))
     assert (np.isnan(found.c2[0]), found.c3[0]) == (True, "grey")
+
+
+def test_a_row_without_a_time_or_an_entity_stays_and_gets_nothing(tmp_path: Path) -> None:
+    write(tmp_path, observations(("Bern", 0, 1, "clear")))
+    found = joined(tmp_path, asked(("Bern", np.nan), (None, 0), ("Bern", 0)))
+    np.testing.assert_array_equal(found.c2, [np.nan, np.nan, 1])
 
 
 def test_what_is_missing_or_too_old_gets_the_default(tmp_path: Path) -> None:

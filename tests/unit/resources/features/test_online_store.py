@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.ml.data.feature_view import FeatureView
+from mlops_assets.ml.errors import SpecError
+from resources.environment import Environment
 from resources.features.online_store import NOTHING, Known, OnlineStore
 
 if TYPE_CHECKING:
@@ -91,3 +93,12 @@ def test_what_was_materialized_is_known_until_the_columns_change(online: OnlineV
     online.has_materialized("wind", "v2")
     online.has_materialized("wind", None)
     assert online.materialized("wind") is None
+
+
+def test_production_needs_a_database_for_views() -> None:
+    images = {"MLOPS_PREDICTOR_IMAGE": "predictor:1", "MLOPS_TRAINER_IMAGE": "trainer:1"}
+    needed = {"MLOPS_ENV": "production", "LAKE_URI": "s3://lake", "MLFLOW_TRACKING_URI": "http://mlflow", **images}
+    store = OnlineStore.in_environment(Environment.read(needed))
+    assert not store.has("weather")
+    with pytest.raises(SpecError, match="views need a database; set MLOPS_FEATURES_DATABASE"):
+        store.of("weather")
