@@ -67,11 +67,11 @@ def materialize(
 
     What is new is known by its values and not by a time: rows may come late. Killed on the way, it begins again.
     """
-    before, version = online.materialized(name), feature_views.version
-    known = before is not None and before != version and lake.find(feature_views.prefix, before) is not None
-    old = lake.fetch(feature_views.prefix, before) / f"{name}.parquet" if known and before else None
+    before, version, prefix = online.materialized(name), feature_views.version, feature_views.prefix
     if before == version:
         return 0
+    is_there = before is not None and lake.find(prefix, before) is not None
+    old = lake.fetch(prefix, before) / f"{name}.parquet" if before and is_there else None
     with newest_rows(view, folder / f"{name}.parquet", old) as batches:
         written = sum(online.write(name, batch) for batch in batches)
     online.has_materialized(name, version)
@@ -97,7 +97,7 @@ def report(
     spec: ModelSpec, feature_views: FeatureViews, written: dict[str, int], differences: list[str], now: datetime
 ) -> StageReport:
     """What was written, whether it is read as it was joined, and whether it is fresh."""
-    version = version_of(CODE_VERSION, feature_views.version, *spec.views.items())
+    version = version_of(CODE_VERSION, feature_views.version, *spec.views, *spec.views.values())
     ages = {name: now - last for name, last in feature_views.last_event.items()}
     metadata: dict[str, Any] = {f"written_{name}": rows for name, rows in written.items()}
     metadata |= {f"newest_{name}": last.isoformat() for name, last in feature_views.last_event.items()}

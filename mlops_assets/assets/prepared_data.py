@@ -38,7 +38,7 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, raw_data: RawData, stored: FeatureViews | None, lake: Lake
     ) -> StageReport:
         plan, prefix = preparation_plan(spec), f"{spec.model}/{name}"
-        views = [stored.version, *spec.views.items()] if stored else []
+        views = [stored.version, *spec.views, *spec.views.values()] if stored else []
         version = version_of(CODE_VERSION, raw_data.version, plan, *views)
         with snapshot(
             lake,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RULES, MATERIALIZED = "mlops_assets.view", "mlops_assets.materialized"  # tags of a view
 KEY_VERSION = 3  # of Feast's serialized entities
+READ_AT_ONCE = 10_000  # entities; SQLite takes 32,766 values in a statement
 
 
 class Known(NamedTuple):
@@ -155,7 +156,12 @@ class OnlineViews:
         """What is known of each of these entities, in their order."""
         view = self._known[name]
         features = [feature.name for feature in view.features]
-        rows = self._tables.online_read(self._config, view, [_key(entity) for entity in entities], features)
+        keys = [_key(entity) for entity in entities]
+        rows = [
+            row
+            for first in range(0, len(keys), READ_AT_ONCE)
+            for row in self._tables.online_read(self._config, view, keys[first : first + READ_AT_ONCE], features)
+        ]
         return [NOTHING if at is None or found is None else Known(_naive(at), _values(found)) for at, found in rows]
 
     def _registered(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_a_code_server_loads_all_of_it_at_once() -> None:
 def test_every_blocking_check_blocks() -> None:
     graph = defs.resolve_asset_graph()
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"row_count", "beats_champion", "newest_data", "drift"}
+    assert warning == {"row_count", "beats_champion", "newest_data", "drift", "fresh"}
 
 
 def test_the_stages_that_are_tables_have_a_table_name() -> None:

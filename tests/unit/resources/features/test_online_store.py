@@ -66,6 +66,14 @@ def test_what_is_written_is_read_in_the_order_of_the_question(online: OnlineView
     assert online.read("wind", [{"place": "Bern", "instrument": "b"}]) == [NOTHING]
 
 
+def test_a_request_may_ask_about_more_entities_than_a_statement_takes(online: OnlineViews) -> None:
+    online.write("wind", [row("Bern")])
+    found = online.read(
+        "wind", [{"place": f"{n}", "instrument": "a"} for n in range(40_000)] + [{"place": "Bern", "instrument": "a"}]
+    )
+    assert found == [NOTHING] * 40_000 + [Known(AT, {"speed": 1.5, "sky": "grey", "storm": True})]
+
+
 def test_a_later_row_takes_the_place_of_an_earlier_one(online: OnlineViews) -> None:
     later = AT.replace(hour=13)
     online.write("wind", [row("Bern")])
