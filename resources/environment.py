@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
-PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105}
+PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105, "MLOPS_FEATURES_PORT": 8087}
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -105,7 +105,7 @@ class Environment(Value):
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
             features_database=_database(variables.get("MLOPS_FEATURES_DATABASE") or None),
-            features_port=_port(variables, "MLOPS_FEATURES_PORT", 8087),
+            features_port=ports["MLOPS_FEATURES_PORT"],
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
