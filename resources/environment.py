@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
 
 NEEDED_IN_PRODUCTION = ("LAKE_URI", "MLFLOW_TRACKING_URI", "MLOPS_PREDICTOR_IMAGE", "MLOPS_TRAINER_IMAGE")
-PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105}
+PORTS = {"MLFLOW_PORT": 5005, "SERVING_PORT": 8085, "EXPORTER_PORT": 9105, "MLOPS_FEATURES_PORT": 8087}
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -55,6 +55,8 @@ class Environment(Value):
     alert_webhook: SecretStr | None = None
     alert_mail: SecretStr | None = None
     mlflow_ui_url: str | None = None
+    features_database: SecretStr | None = None  # the online store is embedded where there is none
+    features_port: int = 8087
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
@@ -102,6 +104,8 @@ class Environment(Value):
             queue=_queue(variables.get("MLOPS_QUEUE") or None),
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
+            features_database=_database(variables.get("MLOPS_FEATURES_DATABASE") or None),
+            features_port=ports["MLOPS_FEATURES_PORT"],
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
@@ -126,6 +130,11 @@ class Environment(Value):
             space=self.space,
             owns_space=self.owns_space,
         )
+
+    @property
+    def features(self) -> Path:
+        """The embedded online store."""
+        return self.home / "features"
 
     @property
     def mlflow_database(self) -> Path:
@@ -245,6 +254,14 @@ def _mail(url: str | None) -> SecretStr | None:
         remedy = "give smtps://user:password@host:465/?from=mlops@example.com&to=team@example.com"
         raise SpecError("MLOPS_ALERT_MAIL is no address of a mail server", remedy=remedy)
     return SecretStr(url) if url else None
+
+
+def _database(address: str | None) -> SecretStr | None:
+    # It holds a password, so no message shows it
+    if address and not re.fullmatch(r"postgresql://[^\s:@/]+:[^\s@/]+@[\w.-]+(:[0-9]+)?/[\w-]+", address):
+        remedy = "give all of it, as in postgresql://user:password@host:5432/features, with %XX for other characters"
+        raise SpecError("MLOPS_FEATURES_DATABASE is no address of a PostgreSQL database", remedy=remedy)
+    return SecretStr(address) if address else None
 
 
 def _positive(variables: Mapping[str, str], name: str, default: int, what: str) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resources.environment import Environment
+from tests.postgres import postgres_server
+from tests.stored_views import put_rows, put_wind
 from tests.support import Platform, free_port
 
 if TYPE_CHECKING:
@@ -33,6 +35,21 @@ def platform(tmp_path: Path, mlflow_uri: str) -> Iterator[Platform]:
     made = Platform(tmp_path, mlflow_uri)
     yield made
     made.serving.stop()
+
+
+@pytest.fixture
+def stored_platform(platform: Platform) -> Platform:
+    """The platform with rows of the weather, and a view of the wind in Bern alone."""
+    put_rows(platform)
+    put_wind(platform, hours=200)
+    return platform
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a real PostgreSQL database."""
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from mlops_assets.ml.features.feature_set import FeatureSet
 from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.spec.load_spec import load_spec
+from resources.features.online_store import OnlineStore
 from resources.kubernetes.training_jobs import TrainingJobs
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake import Lake
@@ -169,6 +170,7 @@ class Platform:
         self.tracking = Tracking(uri=self.mlflow_uri, lake=self.lake)
         log_uri = uri if self.endpoint_url is None else None
         self.serving = LocalServing(state=str(self.home / "serving"), port=self.serving_port, lake_uri=log_uri)
+        self.online_store = OnlineStore(self.home / "features")
         self.instance = dg.DagsterInstance.ephemeral()
 
     def put(self, rows: pd.DataFrame, name: str = "a.csv") -> None:
@@ -189,6 +191,7 @@ class Platform:
             "tracking": self.tracking,
             "training_jobs": TrainingJobs(available=False),
             "serving": self.serving,
+            "online_store": self.online_store,
         }
         made = self.pipeline(model).build_defs(None)  # pyright: ignore[reportArgumentType]
         return dg.Definitions.merge(made, dg.Definitions(resources=resources, executor=dg.in_process_executor))

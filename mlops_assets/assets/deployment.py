@@ -73,6 +73,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"kserve"},
         description="What answers at the endpoint",
         checks=checks,
+        after=["online_features"] if spec.views else [],
     )
     def deployment(
         context: dg.AssetExecutionContext,

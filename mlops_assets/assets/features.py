@@ -65,7 +65,7 @@ def table(spec: ModelSpec, lake: Lake, handle: Features, features: FeatureSet) -
 
 def feature_plan(spec: ModelSpec, prepared_data: PreparedData) -> FeaturePlan:
     """The part of the YAML, and of the rows, that decides the features."""
-    used = tuple(column for column in spec.contract if column.name in spec.features.use)
+    used = tuple(column for column in spec.prepared_columns if column.name in spec.features.use)
     return FeaturePlan(
         use=used,
         target=spec.target,

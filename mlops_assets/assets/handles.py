@@ -59,6 +59,25 @@ class Snapshot(Handle):
     version: str
 
 
+class FeatureViews(Value):
+    """The rows of the feature views, `prefix/version`.
+
+    They are made from no other stage, and are newer than a model that goes on with the data of its own run: so they
+    have no lineage that must agree with that of others. What is made from them has their version in its own.
+    """
+
+    prefix: str
+    version: str
+    last_event: dict[str, datetime]
+    """The newest moment in each view, UTC."""
+
+
+class OnlineFeatures(Value):
+    """What the online store holds: the newest values of the feature views' rows of that version."""
+
+    feature_views: str
+
+
 class PreparedData(Snapshot):
     """Clean rows, split into train and test."""
 

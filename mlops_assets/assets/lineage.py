@@ -72,7 +72,7 @@ def own_lineage(
     failed = {f"{name}.{result.check_name}": result.description or "" for result in stops}
     reasons = {f"{name}.{check_name}": reason for check_name, reason in override.items()}
     return Lineage(
-        versions=inherited.versions | {name: version},
+        versions=inherited.versions | own.versions | {name: version},
         partition=own.partition or inherited.partition,
         until=own.until or inherited.until,
         failed=inherited.failed | failed,

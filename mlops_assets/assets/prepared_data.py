@@ -7,10 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.handles import PreparedData, RawData
+from mlops_assets.assets.handles import FeatureViews, Lineage, PreparedData, RawData
 from mlops_assets.assets.stage import StageReport, asset_key, check, snapshot, stage, version_of
 from mlops_assets.assets.table_metadata import address, columns_read_by, contract_columns, listed, table_metadata
 from mlops_assets.ml.data.contract import Prepare
+from mlops_assets.ml.data.feature_view import FeatureView
 from mlops_assets.ml.data.preparation import Preparation, PreparationPlan
 from mlops_assets.ml.data.prepare import prepare
 from mlops_assets.ml.data.split import split_id
@@ -33,26 +34,22 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         check(spec, name, "row_count", "About as many rows as last time", blocking=False),
     ]
 
-    @stage(
-        spec,
-        name,
-        CODE_VERSION,
-        PreparedData,
-        "raw_data",
-        kinds={"duckdb", "parquet"},
-        description="Clean rows: train | test",
-        checks=checks,
-        is_table=True,
-    )
-    def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> StageReport:
-        plan = preparation_plan(spec)
-        version, prefix = version_of(CODE_VERSION, raw_data.version, plan), f"{spec.model}/{name}"
-        with snapshot(lake, context.log.info, prefix, version, lambda folder: work(raw_data, plan, lake, folder)) as (
-            folder,
-            _,
-        ):
+    def made(
+        context: dg.AssetExecutionContext, raw_data: RawData, stored: FeatureViews | None, lake: Lake
+    ) -> StageReport:
+        plan, prefix = preparation_plan(spec), f"{spec.model}/{name}"
+        views = [stored.version, *spec.views, *spec.views.values()] if stored else []
+        version = version_of(CODE_VERSION, raw_data.version, plan, *views)
+        with snapshot(
+            lake,
+            context.log.info,
+            prefix,
+            version,
+            lambda folder: work(raw_data, plan, lake, folder, spec.views, stored),
+        ) as (folder, _):
             preparation = Preparation.read(folder)
         handle = PreparedData(
+            lineage=Lineage(versions={"feature_views": stored.version} if stored else {}),
             prefix=prefix,
             version=version,
             train_rows=preparation.train_rows,
@@ -67,7 +64,34 @@ def prepared_data_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         before = rows_before(context.instance, context.asset_key, until)
         return report(handle, preparation, spec.prepare, until, before, table(spec, lake, handle))
 
-    return prepared_data
+    as_stage = stage(
+        spec,
+        name,
+        CODE_VERSION,
+        PreparedData,
+        # The last one is what asks for new rows: values that are new in the store make no new model
+        *(["feature_views"] if spec.views else []),
+        "raw_data",
+        kinds={"duckdb", "parquet"},
+        description="Clean rows: train | test",
+        checks=checks,
+        is_table=True,
+    )
+    if not spec.views:
+
+        @as_stage
+        def prepared_data(context: dg.AssetExecutionContext, raw_data: RawData, lake: Lake) -> StageReport:
+            return made(context, raw_data, None, lake)
+
+        return prepared_data
+
+    @as_stage
+    def prepared_data_with_views(
+        context: dg.AssetExecutionContext, feature_views: FeatureViews, raw_data: RawData, lake: Lake
+    ) -> StageReport:
+        return made(context, raw_data, feature_views, lake)
+
+    return prepared_data_with_views
 
 
 def table(spec: ModelSpec, lake: Lake, handle: PreparedData) -> dict[str, Any]:
@@ -79,8 +103,10 @@ def table(spec: ModelSpec, lake: Lake, handle: PreparedData) -> dict[str, Any]:
     target = dg.TableColumn(
         spec.target.column, kind, description=meaning, constraints=dg.TableColumnConstraints(nullable=False)
     )
-    columns = [column for column in contract_columns(spec.contract) if column.name != target.name]
-    made_of = {column.name: [(raw, column.name)] for column in columns}
+    columns = [column for column in contract_columns(spec.prepared_columns) if column.name != target.name]
+    stored, views = asset_key(spec, "feature_views"), spec.views.values()
+    from_store = {feature for view in views for feature in view.features}
+    made_of = {column.name: [(stored if column.name in from_store else raw, column.name)] for column in columns}
     made_of[target.name] = [(raw, name) for name in columns_read_by(spec.target, spec.contract)]
     uri = address(lake, f"{handle.prefix}/{handle.version}")
     # The target first: it is among those that are shown, however many there are
@@ -99,10 +125,19 @@ def preparation_plan(spec: ModelSpec) -> PreparationPlan:
     )
 
 
-def work(raw_data: RawData, plan: PreparationPlan, lake: Lake, folder: Path) -> None:
-    """Fill the snapshot's folder from the pinned objects."""
+def work(
+    raw_data: RawData,
+    plan: PreparationPlan,
+    lake: Lake,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    stored: FeatureViews | None,
+) -> None:
+    """Fill the snapshot's folder from the pinned objects, and from the feature views where the model has some."""
+    rows = lake.fetch(stored.prefix, stored.version) if stored else Path()
+    files = {name: (view, rows / f"{name}.parquet") for name, view in views.items()}
     with lake.sources(raw_data.uri, raw_data.objects) as paths:
-        prepare(paths, folder, plan, window=(raw_data.start, raw_data.end))
+        prepare(paths, folder, plan, window=(raw_data.start, raw_data.end), views=files)
 
 
 def report(

@@ -17,7 +17,8 @@ from mlops_assets.ml.data.source_checks import FileReport, SourceReport, check_s
 from mlops_assets.ml.data.windows import partition_of, window
 from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.values import Value
-from mlops_assets.spec.model_spec import ModelSpec, Source
+from mlops_assets.spec.model_spec import ModelSpec
+from mlops_assets.spec.source import Source, SourceObjects
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject, digest_of
 from resources.lake.retrain_ledger import RetrainLedger
@@ -117,7 +118,7 @@ def report(handle: RawData, sources: SourceReport, table: Mapping[str, Any]) -> 
     )
 
 
-def list_objects(source: Source, lake: Lake, log: Callable[[str], None]) -> list[SourceObject]:
+def list_objects(source: SourceObjects, lake: Lake, log: Callable[[str], None]) -> list[SourceObject]:
     """The objects of the source; where there are none and the source names an example, that is written first."""
     objects = lake.list_sources(source.uri)
     if not objects and source.example:
@@ -131,7 +132,7 @@ def list_objects(source: Source, lake: Lake, log: Callable[[str], None]) -> list
     return objects
 
 
-def write_example(source: Source, lake: Lake) -> None:
+def write_example(source: SourceObjects, lake: Lake) -> None:
     """Write the example's files into the lake, beside the pattern of the source."""
     assert source.example is not None
     module, _, name = source.example.rpartition(".")

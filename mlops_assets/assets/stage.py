@@ -124,17 +124,19 @@ def stage(
     description: str,
     checks: Sequence[dg.AssetCheckSpec] = (),
     is_table: bool = False,
+    after: Sequence[str] = (),
 ) -> Callable[[Callable[..., StageReport]], dg.AssetsDefinition]:
     """`dg.asset` for a stage of this model that hands on a handle of `output_type` and takes those of `inputs`.
 
-    The last of `inputs` is the one that is made from the others. The function may take `context`, `config` (a
-    `StageConfig`), handles and resources, as any asset. It runs when its inputs belong together: no two are made from
-    different versions of a stage, and no blocking check has stopped one. Errors that are raised on purpose fail the
-    step with their sentence alone.
+    The last of `inputs` is the one that is made from the others; `after` are stages that hand nothing on. The function
+    may take `context`, `config` (a `StageConfig`), handles and resources, as any asset. It runs when its inputs belong
+    together: no two are made from different versions of a stage, and no blocking check has stopped one. Errors that are
+    raised on purpose fail the step with their sentence alone.
     """
     arguments: dict[str, Any] = {
         "key": asset_key(spec, name),
         "ins": {other: dg.AssetIn(key=asset_key(spec, other)) for other in inputs},
+        "deps": [asset_key(spec, other) for other in after],
         "group_name": spec.model,
         "owners": list(spec.owners) or None,
         "code_version": code_version,

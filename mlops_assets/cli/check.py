@@ -140,7 +140,8 @@ def _problems_of_document(
 
 def _of_classes(attributes: dict[str, Any], spec: ModelSpec | None) -> Iterator[tuple[Iterable[str | int], str]]:
     """What is wrong with what is imported; also where other fields are wrong."""
-    from mlops_assets.spec.model_spec import Source, Train
+    from mlops_assets.spec.model_spec import Train
+    from mlops_assets.spec.source import Source
 
     try:
         train = spec.train if spec else Train.model_validate(attributes.get("train"))
@@ -154,6 +155,9 @@ def _of_classes(attributes: dict[str, Any], spec: ModelSpec | None) -> Iterator[
             yield ("source", "example"), message
     except ValidationError:
         pass  # said before
+    for name, view in spec.features.from_store.items() if spec else ():
+        for message in example_problems(view.source.example):
+            yield ("features", "from_store", name, "source", "example"), message
 
 
 def _type_problem(kind: str) -> str | None:

@@ -1,4 +1,4 @@
-"""MLflow, the model server and the exporter of this machine: started, stopped and asked. What they keep stays."""
+"""The servers of this machine: started, stopped and asked. What they keep on disk stays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from resources.environment import PROJECT
+from resources.features.local_transformer import local_transformer
 from resources.local.background_server import BackgroundServer
 from resources.serving.choose_target import local_serving
 
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 
 
 def local_servers(environment: Environment) -> list[BackgroundServer]:
-    """Those that this environment runs here: a shared MLflow server and KServe run elsewhere."""
+    """Those that this environment runs here: a shared MLflow server and KServe run elsewhere, and there is a
+    transformer where models have feature views.
+    """
     servers = [] if environment.mlflow_uri else [environment.mlflow_server()]
     if not environment.production:
         servers += [local_serving(environment).server, exporter(environment)]
+        if environment.features.exists() or environment.features_database:
+            servers.append(local_transformer(environment))
     return servers
 
 

@@ -13,7 +13,8 @@ from resources.kubernetes.labels import MODEL
 from resources.lake.retrain_ledger import REASON, SCHEDULE
 
 if TYPE_CHECKING:
-    from mlops_assets.spec.model_spec import ModelSpec, Source
+    from mlops_assets.spec.model_spec import ModelSpec
+    from mlops_assets.spec.source import Source
 
 
 def jobs(spec: ModelSpec) -> list[Any]:

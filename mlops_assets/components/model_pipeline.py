@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from mlops_assets.assets.deployment import deployment_asset
 from mlops_assets.assets.drift_report import drift_report_asset
 from mlops_assets.assets.evaluation import evaluation_asset
+from mlops_assets.assets.feature_views import feature_views_asset
 from mlops_assets.assets.features import features_asset
 from mlops_assets.assets.inference_log import inference_log_asset
+from mlops_assets.assets.online_features import online_features_asset
 from mlops_assets.assets.prepared_data import prepared_data_asset
 from mlops_assets.assets.raw_data import raw_data_asset
 from mlops_assets.assets.registered_model import registered_model_asset
@@ -40,6 +42,7 @@ STAGES: tuple[Stage, ...] = (
     inference_log_asset,
     drift_report_asset,
 )
+STORE_STAGES: tuple[Stage, ...] = (feature_views_asset, online_features_asset)  # of models with feature views
 
 
 class ModelPipelineAttributes(BaseModel):
@@ -87,7 +90,7 @@ class ModelPipeline(dg.Component):
 
     def stages(self) -> Sequence[Stage]:
         """What makes the assets, in the order of the flow."""
-        return STAGES
+        return (*STORE_STAGES, *STAGES) if self.spec.views else STAGES
 
     def checks(self) -> Sequence[Check]:
         """What makes checks beside those that the stages make themselves."""

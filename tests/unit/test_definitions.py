@@ -20,11 +20,16 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize("model", ["flight_delay", "fraud_detection", "iris"])
-def test_each_model_has_its_stages_jobs_and_checks(model: str) -> None:
+OF_THE_STORE = ["feature_views", "online_features"]
+
+
+@pytest.mark.parametrize(
+    ("model", "more"), [("departure_delay", OF_THE_STORE), ("flight_delay", []), ("fraud_detection", []), ("iris", [])]
+)
+def test_each_model_has_its_stages_jobs_and_checks(model: str, more: list[str]) -> None:
     graph = defs.resolve_asset_graph()
     keys = {key for key in graph.materializable_asset_keys if key.path[0] == model}
-    assert keys == {dg.AssetKey([model, stage]) for stage in STAGES}
+    assert keys == {dg.AssetKey([model, stage]) for stage in [*STAGES, *more]}
     assert defs.resolve_job_def(model).name == model
     checks = {key.name for key in graph.asset_check_keys if key.asset_key.path[0] == model}
     assert checks >= {"not_empty", "schema", "contract", "no_leakage", "gate", "reloads", "no_skew"}
@@ -40,7 +45,7 @@ def test_a_code_server_loads_all_of_it_at_once() -> None:
 def test_every_blocking_check_blocks() -> None:
     graph = defs.resolve_asset_graph()
     warning = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
-    assert warning == {"row_count", "beats_champion", "newest_data", "drift"}
+    assert warning == {"row_count", "beats_champion", "newest_data", "drift", "fresh"}
 
 
 def test_the_stages_that_are_tables_have_a_table_name() -> None:
@@ -111,7 +116,7 @@ def test_a_broken_yaml_takes_its_own_model_out_and_validation_fails(
     program = f"print({keys}, defs.resolve_job_def('iris').description)"
     loaded = load(project, program)
     assert loaded.returncode == 0, loaded.stderr
-    assert loaded.stdout.startswith("['flight_delay', 'fraud_detection', 'iris']")
+    assert loaded.stdout.startswith("['departure_delay', 'flight_delay', 'fraud_detection', 'iris']")
     assert told in loaded.stdout
     assert told in loaded.stderr
     strict = load(project, DAGSTER_IS_DEFS_VALIDATION_CLI="1")

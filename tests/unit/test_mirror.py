@@ -10,6 +10,8 @@ SERVER = "tests/integration/test_serving.py"
 ROLLOUT = "tests/integration/test_rollout.py"
 ROUTES = "tests/unit/serving/test_routes.py"
 PROVENANCE = "tests/unit/cli/test_provenance.py"
+YAML = "tests/unit/spec/test_model_spec.py"
+TRANSFORMER = "tests/integration/test_transformer.py"
 TESTED_ELSEWHERE = {
     "mlops_assets.assets.provenance": PROVENANCE,
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
@@ -25,6 +27,10 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.request_metrics": SERVER,
     "mlops_assets.serving.server_state": ROUTES,
     "mlops_assets.testing.serving_target_conformance": "tests/unit/resources/serving/test_serving_target.py",
+    "mlops_assets.spec.source": YAML,
+    "mlops_assets.spec.stored_view": YAML,
+    "resources.features.local_transformer": TRANSFORMER,
+    "resources.features.transformer": TRANSFORMER,
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",

@@ -48,11 +48,10 @@ class CsvDialect(Value):
         return self
 
 
-class Column(Value):
-    """What a source column must look like."""
+class ColumnRules(Value):
+    """What the values of a column must look like."""
 
     type: ColumnType = Field(description="What the values are: number, category, boolean or timestamp")
-    nullable: bool = Field(default=False, description="Whether values may be missing")
     min: float | None = Field(default=None, description="Smallest allowed number")
     max: float | None = Field(default=None, description="Largest allowed number")
     values: tuple[str, ...] | None = Field(default=None, min_length=1, description="Allowed values of a category")
@@ -67,6 +66,12 @@ class Column(Value):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise problem("min", f"min {self.min:g} is above max {self.max:g}; swap them")
         return self
+
+
+class Column(ColumnRules):
+    """What a source column must look like."""
+
+    nullable: bool = Field(default=False, description="Whether values may be missing")
 
 
 RFC_4180 = CsvDialect()

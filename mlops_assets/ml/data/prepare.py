@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.data.classes import MAX_CLASSES, classes_of
@@ -29,19 +30,22 @@ from mlops_assets.ml.data.sources import (
     session,
 )
 from mlops_assets.ml.data.split import PARTS, assign_parts
+from mlops_assets.ml.data.stored_values import join_views
 from mlops_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from mlops_assets.ml.data.contract import NamedColumn
+    from mlops_assets.ml.data.feature_view import FeatureView
     from mlops_assets.ml.data.preparation import PreparationPlan
     from mlops_assets.ml.values import Classes
 
 ROW_GROUP_BYTES = 16 << 20
 KEY = "\x01key"  # names that no column can have
 GROUP = "\x01group"
+NO_VIEWS: Mapping[str, tuple[FeatureView, Path]] = MappingProxyType({})
 
 
 def prepare(
@@ -52,8 +56,9 @@ def prepare(
     threads: int | None = None,
     memory_mib: int | None = None,
     window: tuple[datetime | None, datetime | None] = (None, None),
+    views: Mapping[str, tuple[FeatureView, Path]] = NO_VIEWS,
 ) -> Preparation:
-    """Write train.parquet, test.parquet and report.json into `out`.
+    """Write train.parquet, test.parquet and report.json into `out`; rows get the features of `views`, by their files.
 
     Numbers are float64 (float32 where the source is), categories text, booleans BOOLEAN, timestamps naive UTC, and the
     target float64 (regression) or the int64 index of its class. Rows are in an order of their own, by the digest of
@@ -66,9 +71,9 @@ def prepare(
     import duckdb
 
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        folders = {path.parent for path in sources} | {out}
+        folders = {path.parent for path in sources} | {file.parent for _, file in views.values()} | {out}
         memory = memory_mib or memory_limit_mib()
-        rows = _Rows(session(folders, Path(scratch), memory, threads or threads_for(len(plan.columns))), plan)
+        rows = _Rows(session(folders, Path(scratch), memory, threads or threads_for(len(plan.columns))), plan, views)
         try:
             rows.read(sources, window)
             report = rows.write(out)
@@ -84,9 +89,10 @@ def prepare(
 class _Rows:
     """The rows of a preparation, in a DuckDB session: `labelled` as they are read, `kept` as they are written."""
 
-    def __init__(self, connection: Any, plan: PreparationPlan) -> None:
-        self.connection, self.plan = connection, plan
-        self.names = {column.name: f"c{index}" for index, column in enumerate(plan.columns)}
+    def __init__(self, connection: Any, plan: PreparationPlan, views: Mapping[str, tuple[FeatureView, Path]]) -> None:
+        self.connection, self.plan, self.views = connection, plan, views
+        self.columns = (*plan.columns, *(column for view, _ in views.values() for column in view.columns))
+        self.names = {column.name: f"c{index}" for index, column in enumerate(self.columns)}
         self.types = dict[str, str]()
 
     def read(self, sources: Sequence[Path], window: tuple[datetime | None, datetime | None]) -> None:
@@ -99,7 +105,7 @@ class _Rows:
         digests = {KEY: row_digest(found, split.seed), GROUP: _group_digest(split.seed, split.column)}
         source = contract_rows(sources, plan.columns, found, csv, digests)
         inside = _inside(plan.event_time, window)
-        selected = [f"{identifier(name)} AS {inner}" for name, inner in self.names.items()]
+        selected = [f"{identifier(column.name)} AS {self.names[column.name]}" for column in plan.columns]
         selected.append(f"({plan.target.from_ or identifier(plan.target.column)}\n) AS y")
         selected += [f"{identifier(KEY)} AS k", f"{identifier(GROUP)} AS g"]
         try:
@@ -113,6 +119,9 @@ class _Rows:
                 raise
             what = f"{plan.target.from_} cannot be computed ({cause_of(error)})"
             raise DataError(what, where="target.from", remedy="correct the expression") from error
+        if self.views:
+            assert plan.event_time is not None
+            join_views(self.connection, "labelled", self.names[plan.event_time], self.names, self.views)
         counted = "labelled" if inside == "true" else relation(sources, csv)
         (self.rows_read,) = self.connection.execute(f"SELECT count(*) FROM {counted}").fetchone()
         self.types = dict(
@@ -166,7 +175,7 @@ class _Rows:
         plan = self.plan
         rules = [
             (column, rule, condition)
-            for column in plan.columns
+            for column in self.columns
             for rule, condition in rules_of(
                 column, self.names[column.name], self.types[self.names[column.name]], drop_nulls=plan.prepare.drop_nulls
             )
@@ -254,7 +263,7 @@ class _Rows:
         """Create the table `kept`: complete rows, each under a key of its own; rows with nulls, and duplicates."""
         prepare, target = self.plan.prepare, self.plan.target.column
         features = [inner for name, inner in self.names.items() if name != target]
-        required = [self.names[c.name] for c in self.plan.columns if not c.nullable and c.name != target]
+        required = [self.names[c.name] for c in self.columns if not c.nullable and c.name != target]
         # A row without a time is in no window and on no side
         timed = [self.names[self.plan.event_time]] if self.plan.event_time and prepare.split.by == "time" else []
         complete = " AND ".join(
@@ -295,7 +304,7 @@ class _Rows:
         """The SQL of each column of the two parts, under its public name."""
         target = self.plan.target.column
         written = list[str]()
-        for column in self.plan.columns:
+        for column in self.columns:
             inner = self.names[column.name]
             if column.name == target:
                 continue

@@ -19,7 +19,7 @@ from mlops_assets.assets.raw_data import (
 )
 from mlops_assets.ml.data.source_checks import FileReport, check_sources
 from mlops_assets.ml.errors import DataError
-from mlops_assets.spec.model_spec import Source
+from mlops_assets.spec.source import Source
 from resources.lake.lake import Lake
 from resources.lake.object_store import SourceObject
 from tests.support import spec, weather

@@ -78,4 +78,7 @@ def test_check_prints_problems_and_ends_with_1(tmp_path: Path) -> None:
 
 def test_check_of_the_models_that_ship_finds_nothing() -> None:
     result = call("check")
-    assert (result.exit_code, result.output) == (0, "flight_delay, fraud_detection, iris: no problems\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        "departure_delay, flight_delay, fraud_detection, iris: no problems\n",
+    )

@@ -16,10 +16,12 @@ from pydantic import create_model
 import mlops_assets
 from mlops_assets.assets.handles import PreparedData
 from mlops_assets.assets.stage import Check, Stage, StageReport, asset_key, stage
-from mlops_assets.components.model_pipeline import STAGES, ModelPipeline, ModelPipelineAttributes
+from mlops_assets.components.model_pipeline import STAGES, STORE_STAGES, ModelPipeline, ModelPipelineAttributes
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.ml.values import Value
+from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.model_spec import ModelSpec
+from tests.stored_views import stored
 from tests.support import Platform, attributes, check_results, messages, spec, weather
 
 UP_TO_FEATURES = ("raw_data", "prepared_data", "features", "row_total")
@@ -79,6 +81,15 @@ def test_a_model_has_an_asset_for_each_stage_and_a_job(tmp_path: Path) -> None:
         make(platform.spec()).key.path[-1] for make in STAGES
     }
     assert platform.definitions(platform.spec()).resolve_job_def(platform.model)
+
+
+def test_a_model_with_feature_views_has_the_stages_of_the_store_too(tmp_path: Path) -> None:
+    platform = Platform(tmp_path, "http://127.0.0.1:1")
+    model = load_spec(stored(), None, "defs.yaml")
+    graph = platform.definitions(model).resolve_asset_graph()
+    assert {key.path[-1] for key in graph.materializable_asset_keys} == {
+        make(model).key.path[-1] for make in (*STORE_STAGES, *STAGES)
+    }
 
 
 def test_the_schema_for_editors_is_the_specs_also_where_dagster_nests_it() -> None:

@@ -61,6 +61,11 @@ PRODUCTION = {
         ({"MLOPS_SPACE": "ann--lee"}, "MLOPS_SPACE is 'ann--lee'"),
         ({"MLOPS_SPACE": "../ledger"}, r"MLOPS_SPACE is '\.\./ledger'"),
         ({"MLOPS_PREFIX": "Team B"}, "MLOPS_PREFIX is 'Team B'; give small letters"),
+        (
+            {"MLOPS_FEATURES_DATABASE": "postgresql://me:secret@host"},
+            "^MLOPS_FEATURES_DATABASE is no address of a PostgreSQL database; give all of it(?!.*secret)",
+        ),
+        ({"MLOPS_FEATURES_PORT": "0"}, "MLOPS_FEATURES_PORT is '0'; give a port"),
         ({"MLOPS_QUEUE": "Trainings!"}, "MLOPS_QUEUE is 'Trainings!', .*; give the name of the LocalQueue"),
         ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],

@@ -43,7 +43,8 @@ def defaults(part: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Each default in a schema, with the schema of the field it belongs to."""
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         yield from defaults(inner)
-    if isinstance(part, dict) and "default" in part:
+    is_field = isinstance(part, dict) and not isinstance(part.get("type"), dict)  # and no list of fields
+    if is_field and "default" in part:
         yield part["default"], part
 
 

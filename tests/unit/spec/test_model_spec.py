@@ -13,6 +13,7 @@ from dagster_shared.yaml_utils import parse_yaml_with_source_position
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.reference import fields
+from tests.stored_views import BROKEN_VIEWS
 from tests.support import attributes
 
 PROJECT = Path(__file__).parents[3]
@@ -21,7 +22,6 @@ TIMED = {
     "columns": {**attributes()["columns"], "time": {"type": "timestamp"}},
     "source": {"uri": "weather/*.csv", "event_time": "time", "partition_by": "month"},
 }
-
 BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     # what, attributes, field, part of the message
     (
@@ -32,7 +32,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("unknown nested field", attributes(train__epoch=3), "train.epoch", "allowed here: network, params, epochs"),
     ("field of a later block", attributes(deploy={"replicas": 1}), "deploy.replicas", "no such field"),
-    ("unknown column field", attributes(columns__rain__typ="x"), "columns.rain.typ", "allowed here: type, nullable"),
+    (
+        "unknown column field",
+        attributes(columns__rain__typ="x"),
+        "columns.rain.typ",
+        "allowed here: type, min, max, values, nullable",
+    ),
     ("no model", attributes("model"), "model", "missing; add it"),
     ("no task", attributes("task"), "task", "missing; add it"),
     ("no source", attributes("source"), "source", "missing; add it"),
@@ -425,6 +430,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "greater than or equal to 0",
     ),
     ("code retries of the stages", attributes(compute={"retries": {"code": -1}}), "compute.retries.code", "equal to 0"),
+    *BROKEN_VIEWS,
 ]
 
 
@@ -470,8 +476,10 @@ def test_the_line_number_is_that_of_the_field(given: dict[str, Any], key: str) -
 
 
 def test_every_field_has_a_row_above_and_a_description() -> None:
-    broken = {re.sub(r"\.\d+$", "", re.sub(r"^columns\.\w+", "columns.NAME", field)) for _, _, field, _ in BROKEN}
-    known = fields()
+    named = r"(^columns|from_store|\.features)\.\w+"
+    broken = {re.sub(r"\.\d+$", "", re.sub(named, r"\1.NAME", field)) for _, _, field, _ in BROKEN}
+    # The dialect of a view's source is that of the source
+    known = [field for field in fields() if not re.match(r"features.from_store.NAME.source.csv\.", field.name)]
     assert [field.name for field in known if field.name not in broken] == []
     assert [field.name for field in known if not field.description] == []
 

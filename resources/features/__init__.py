@@ -1,0 +1,1 @@
+"""The online store of feature views, and the look-up in it."""
