@@ -152,8 +152,10 @@ class Platform:
         ended = threading.Event()
 
         def ask() -> None:
+            begin = 0
             while not ended.is_set():
-                self.ask(flights[:FLIGHTS_A_REQUEST])
+                self.ask(flights[begin : begin + FLIGHTS_A_REQUEST])
+                begin = (begin + FLIGHTS_A_REQUEST) % len(flights)
                 ended.wait(0.02)
 
         thread = threading.Thread(target=ask)
