@@ -74,6 +74,7 @@ def logged(made: dict[str, Any], start: int = 0) -> pa.Table:
             "role": pa.repeat("champion", count),
             "output:prediction": made["n0"].astype(np.float64),
             "label": pa.nulls(count, pa.string()),
+            "label_time": pa.nulls(count, pa.timestamp("us", tz="UTC")),
             **{f"input:{column}": values for column, values in made.items()},
         }
     )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 ALWAYS = ("numpy", "onnx")
+PARSES = (
+    20  # of Python 3.11, which fails where another thread parses at the same time, as `inspect` does ("AST constructor
+)
+# recursion depth mismatch", python/cpython#106905)
 WITH = {"torch": ("onnxscript",), "sklearn": ("scipy", "skl2onnx")}  # what fits or converts beside the library itself
 
 
@@ -148,10 +152,16 @@ def _tree(module: str) -> ast.Module | None:
     found = find_module(module) if module else None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return None
-    try:
-        return ast.parse(Path(found.origin).read_bytes())
-    except SyntaxError:
-        return None  # importing it says where
+    content = Path(found.origin).read_bytes()
+    for tries_left in reversed(range(PARSES)):
+        try:
+            return ast.parse(content)
+        except SyntaxError:
+            return None  # importing it says where
+        except SystemError:
+            if not tries_left:
+                raise
+    return None
 
 
 def _names(module: str) -> dict[str, str]:

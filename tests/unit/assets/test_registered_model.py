@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from mlops_assets.assets.code_version import code_version
 from mlops_assets.assets.handles import (
     Comparison,
     Evaluation,
@@ -31,7 +32,7 @@ def test_a_version_leads_back_to_every_stage_and_the_code_and_says_how_it_was_ju
     rows = prepared(lineage=Lineage(until=datetime(2025, 3, 1, tzinfo=UTC)))
     found = version_tags(
         spec(),
-        RawData(version="r", uri="w/*.csv", objects=()),
+        RawData(version="r", uri="w/*.csv", objects=(), source_version="s1"),
         Features(prefix="w/features", version="f", prepared=rows),
         TrainedModel(prefix="w/trained_model", version="t", sha256="s"),
         Evaluation(
@@ -53,6 +54,8 @@ def test_a_version_leads_back_to_every_stage_and_the_code_and_says_how_it_was_ju
         "features_version": "f",
         "evaluation_version": "e",
         "source": "w/*.csv",
+        "source_version": "s1",
+        "code_version": code_version(spec()),
         "git_commit": git_commit(),
         "test_accuracy": "0.875000",
         "split_id": "i",
