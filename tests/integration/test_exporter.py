@@ -104,7 +104,7 @@ def test_the_process_answers_scrapes_whatever_is_away_and_ends_when_it_is_asked_
     port, home = free_port(), tmp_path / "dagster"
     home.mkdir()
     variables = {"MLOPS_HOME": str(tmp_path), "EXPORTER_PORT": str(port), "MLFLOW_PORT": str(free_port())}
-    variables |= {"DAGSTER_HOME": str(home)}
+    variables |= {"DAGSTER_HOME": str(home), "MLOPS_MODELS": "", "MLOPS_SPACE": ""}
     command = [sys.executable, "-m", "mlops_assets.cli", "exporter"]
     process = subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.DEVNULL)
     try:

@@ -269,8 +269,8 @@ def test_many_columns_cost_as_much_each_as_few() -> None:
         columns = tuple(InputColumn(name=f"c{index}", dtype="float32") for index in range(width))
         reader = RequestReader(columns, 100_000)
         content = {"instances": [{column.name: 1.0 for column in columns}] * (40_000 // width)}
-        start = time.perf_counter()
+        start = time.thread_time()
         reader.v1(content)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     assert min(seconds(800) for _ in range(3)) < 4 * min(seconds(50) for _ in range(3))
