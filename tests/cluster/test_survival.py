@@ -139,6 +139,7 @@ def preempted(pod: dict[str, Any]) -> bool:
     return bool(objects("events", "-n", NAMESPACE, "--field-selector", about))
 
 
+@pytest.mark.long
 def test_a_run_on_a_node_that_has_drifted_goes_on_there(platform: Platform) -> None:
     with only_nodes_of_karpenter():
         run_id, pod = training(platform)
@@ -160,6 +161,7 @@ def test_a_run_on_a_node_that_has_drifted_goes_on_there(platform: Platform) -> N
         change_pool("cpu", {"metadata": {"annotations": {"mlops.dev/drifted": None}}})
 
 
+@pytest.mark.long
 def test_of_two_workers_of_one_run_the_newer_goes_on_alone(platform: Platform) -> None:
     run_id, pod = training(platform)
     [job] = objects("jobs", "-n", NAMESPACE, "-l", of_run(run_id, "run_worker"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
@@ -11,20 +10,6 @@ from pydantic import SecretStr
 from mlops_assets.components import notifications
 from mlops_assets.components.notifications import People, post, send
 from tests.people import PATH, MailServer, Webhook
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def mail() -> Iterator[MailServer]:
-    made = MailServer()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])

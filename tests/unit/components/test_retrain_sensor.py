@@ -6,26 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pytest
 
 from mlops_assets.components.retrain_sensor import MONITORING, SENSOR, retrain_sensor, retrain_sensors
 from resources.lake.lake import Lake
 from resources.tracking.mlflow_tracking import Tracking
-from tests.retraining import Loop
 from tests.support import free_port, spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import pytest
 
     from mlops_assets.spec.model_spec import ModelSpec
-
-
-@pytest.fixture
-def loop(tmp_path: Path, mlflow_uri: str) -> Iterator[Loop]:
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield Loop(tmp_path, mlflow_uri, instance)
+    from tests.retraining import Loop
 
 
 def job(model: str) -> Any:

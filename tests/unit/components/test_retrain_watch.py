@@ -17,15 +17,7 @@ from tests.retraining import Loop, entry, made_run
 from tests.support import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def loop(tmp_path: Path, mlflow_uri: str) -> Iterator[Loop]:
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield Loop(tmp_path, mlflow_uri, instance)
 
 
 def test_drift_brings_one_run_with_its_reason_and_a_second_look_none(loop: Loop) -> None:
