@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 PAGES = ["README.md", "docs/tutorial.md", "docs/operations.md"]
 # Why a block may be left out
-REASONS = {"installs 7 GB", "needs a cluster", "needs an AWS account", "the id is that of your answer"}
+REASONS = {
+    "installs 7 GB",
+    "needs a cluster",
+    "needs an AWS account",
+    "the id is that of your answer",
+    "models and days are yours",
+}
 # What has happened before somebody reads a page: two versions of flight_delay on the flights of three months
 BEFORE = {
     "docs/operations.md": """

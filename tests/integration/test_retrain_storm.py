@@ -110,11 +110,14 @@ class Storm:
         draft.replace(self.home / "clock")
 
     def settle(self, now: datetime) -> None:
-        """Until a daemon has looked at this time and nothing was left to do; then all runs end."""
+        """Until every daemon has looked at this time and found nothing to do; then all runs end.
+
+        One alone says little: it leaves to the other what that is deciding, which may be killed before it has.
+        """
 
         def is_idle() -> bool:
             assert all(one.is_alive() for one, _ in self.daemons), "a daemon has ended by itself"
-            return any(now.isoformat() in log.read_text() for log in self.home.glob("daemon-*"))
+            return all(log.exists() and now.isoformat() in log.read_text() for _, log in self.daemons)
 
         wait_until(is_idle, 600)
         for run in self.loop.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
