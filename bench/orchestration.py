@@ -58,7 +58,8 @@ def project(folder: Path, models: int) -> Path:
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(PROJECT / "pyproject.toml", folder / "pyproject.toml")
     defs = folder / "mlops_assets/defs"
-    shipped = {path.parent.name: path.read_text() for path in sorted(defs.glob("*/defs.yaml"))}
+    found = sorted(defs.glob("*/defs.yaml"), key=lambda path: path.parent.name != "flight_delay")
+    shipped = {path.parent.name: path.read_text() for path in found}
     shutil.rmtree(defs)
     for number in range(models):
         model = [*shipped][number % len(shipped)]
