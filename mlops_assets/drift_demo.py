@@ -43,7 +43,7 @@ from resources.serving.choose_target import local_serving
 from resources.tracking.mlflow_tracking import Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from mlops_assets.assets.handles import DriftSummary
@@ -70,6 +70,7 @@ CHANGES: dict[str, Any] = {
         }
     },
 }
+OUTSIDE = ("LAKE_", "MLFLOW_", "MLOPS_", "SERVING_", "AWS_")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -193,7 +194,9 @@ def main() -> None:
     shutil.rmtree(home, ignore_errors=True)
     flights = home / "flights"
     flights.mkdir(parents=True)
-    os.environ |= {"MLOPS_HOME": str(home), "MLFLOW_PORT": _free_port(), "SERVING_PORT": _free_port()}
+    own = own_variables(home, os.environ)
+    os.environ.clear()
+    os.environ.update(own)
     with (home / "drift-demo.log").open("w") as log:
         os.dup2(log.fileno(), sys.stderr.fileno())  # what Dagster, MLflow and Evidently say
     environment = Environment.read()
@@ -215,6 +218,12 @@ def main() -> None:
     ]
     plot.write_bytes(timeline_plot(days, threshold, "accuracy"))
     say(f"\n== Done in {time.monotonic() - start:.0f} s. The same as a plot: {plot}; what was said: {log.name}")
+
+
+def own_variables(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables without those that name a lake, an MLflow or servers of somebody, and with the demo's."""
+    kept = {name: value for name, value in variables.items() if not name.startswith(OUTSIDE)}
+    return kept | {"MLOPS_HOME": str(home), "MLFLOW_PORT": _free_port(), "SERVING_PORT": _free_port()}
 
 
 def _live(platform: Platform, flights: Path, start: float) -> list[Passed]:

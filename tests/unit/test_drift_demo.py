@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets import datasets
-from mlops_assets.drift_demo import FLIGHTS_A_WEEK, WEEKS, Platform, arrive, demo_spec, flights_of
+from mlops_assets.drift_demo import FLIGHTS_A_WEEK, WEEKS, Platform, arrive, demo_spec, flights_of, own_variables
+from resources.environment import Environment
 from resources.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -54,3 +55,21 @@ def test_the_model_is_the_one_that_ships_but_for_what_makes_it_watch() -> None:
     assert (spec.model, spec.source.example) == ("flight_delay", None)
     assert spec.retrain is not None
     assert spec.retrain.on_drift
+
+
+def test_it_touches_no_lake_and_no_mlflow_that_the_shell_names(tmp_path: Path) -> None:
+    somebodys = {
+        "LAKE_URI": "s3://production/lake",
+        "MLFLOW_TRACKING_URI": "https://mlflow.example.com",
+        "MLOPS_HOME": "/home/ann/.mlops",
+        "MLOPS_SPACE": "ann",
+        "SERVING_GRPC_PORT": "8086",
+        "AWS_ENDPOINT_URL_S3": "https://s3.example.com",
+        "PATH": "/bin",
+    }
+    own = own_variables(tmp_path, somebodys)
+    environment = Environment.read(own)
+    assert own["PATH"] == "/bin"
+    assert (environment.home, environment.lake_uri) == (tmp_path, str(tmp_path / "lake"))
+    assert (environment.mlflow_uri, environment.s3_endpoint_url, environment.space) == (None, None, "")
+    assert environment.serving_grpc_port is None
