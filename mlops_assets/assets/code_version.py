@@ -1,13 +1,9 @@
 """The version of the code that makes a model: by it a champion is told from what the same data would give today."""
 
-import threading
-
 from mlops_assets.assets import features, prepared_data, raw_data, trained_model
 from mlops_assets.assets.stage import version_of
 from mlops_assets.ml.class_source import class_source
 from mlops_assets.spec.model_spec import ModelSpec
-
-_PARSING = threading.Lock()  # Python 3.11 fails when several threads parse modules ("AST constructor recursion depth")
 
 
 def code_version(spec: ModelSpec) -> str:
@@ -20,8 +16,7 @@ def code_version(spec: ModelSpec) -> str:
     """
     stages = [module.CODE_VERSION for module in (raw_data, prepared_data, features, trained_model)]
     config = spec.train.config
-    with _PARSING:
-        source = class_source(config.classes)
+    source = class_source(config.classes)
     rows = prepared_data.preparation_plan(spec)
     window = (spec.source.partition_by, spec.source.window)
     return version_of(*stages, window, rows, spec.features.use, config.settings, source)

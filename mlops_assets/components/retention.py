@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.stage import as_dagster_failure
+from mlops_assets.components.retrain_runs import UNFINISHED
 from mlops_assets.spec.model_spec import RETENTION_JOB, ROLLBACK_SUFFIX
 from resources.lake.lake import Lake
 from resources.lake.lake_lock import lake_lock
@@ -43,14 +44,6 @@ SHOWN = 1000
 TABLE = dg.TableSchema(
     [dg.TableColumn("what"), dg.TableColumn("reason"), dg.TableColumn("bytes", "int"), dg.TableColumn("objects", "int")]
 )
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.MANAGED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 class RetentionConfig(dg.Config):

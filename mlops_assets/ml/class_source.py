@@ -10,6 +10,7 @@ import ast
 import hashlib
 import inspect
 import sys
+import threading
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 ALWAYS = ("numpy", "onnx")
-PARSES = (
-    20  # of Python 3.11, which fails where another thread parses at the same time, as `inspect` does ("AST constructor
-)
-# recursion depth mismatch", python/cpython#106905)
+# Python 3.11 fails where two threads parse at the same time ("AST constructor recursion depth mismatch",
+# python/cpython#106905), and others than ours do, as `inspect`
+PARSING = threading.Lock()
+PARSES = 20
 WITH = {"torch": ("onnxscript",), "sklearn": ("scipy", "skl2onnx")}  # what fits or converts beside the library itself
 
 
@@ -155,7 +156,8 @@ def _tree(module: str) -> ast.Module | None:
     content = Path(found.origin).read_bytes()
     for tries_left in reversed(range(PARSES)):
         try:
-            return ast.parse(content)
+            with PARSING:
+                return ast.parse(content)
         except SyntaxError:
             return None  # importing it says where
         except SystemError:
