@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# For the S3 API on this machine; nobody's own are used
+os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What a test, or a library in it, writes into the environment is gone after it: it would name a lake or an MLflow
+    to the tests that come after.
+    """
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +74,5 @@ def s3_endpoint() -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
     yield f"http://{host}:{port}"
     server.stop()

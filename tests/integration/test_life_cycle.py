@@ -144,12 +144,13 @@ def test_a_version_carries_its_lineage(platform: Platform) -> None:
     assert version.tags["git_commit"]
 
 
-def test_mlflow_pyfunc_gives_what_the_endpoint_gives(platform: Platform) -> None:
+def test_mlflow_pyfunc_gives_what_the_endpoint_gives(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow.pyfunc
 
     platform.put(weather())
     assert platform.run().success
-    mlflow.set_tracking_uri(platform.mlflow_uri)
+    # Not by set_tracking_uri, which writes it into the environment of all that comes after
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.mlflow_uri)
     model = mlflow.pyfunc.load_model(f"models:/{platform.model}@champion")
     rows = pd.DataFrame({"place": ["Bern", "Zürich"], "pressure": [990.0, 1030.0], "humidity": [95.0, 30.0]})
     dtypes = {"place": object, "pressure": np.float32, "humidity": np.float32}

@@ -14,7 +14,7 @@ import pytest
 from resources.environment import Environment
 from resources.features.local_transformer import local_transformer
 from tests.stored_views import model
-from tests.support import free_port
+from tests.support import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def test_callers_send_entities_and_get_the_answer_for_their_features(
     pid = platform.serving.server.pid()
     assert pid
     os.kill(pid, signal.SIGKILL)
-    ask(f"{transformer.url}{path}", {"instances": [row]})
+    wait_until(lambda: ask(f"{transformer.url}{path}", {"instances": [row]})[0] == 503)
     code, told, headers = ask(f"{transformer.url}{path}", {"instances": [row]})
     assert (code, told["error"], headers["retry-after"]) == (503, "the predictor cannot be reached", "1")
     platform.serving.server.ensure_running()
