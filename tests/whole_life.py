@@ -18,6 +18,7 @@ from mlops_assets.ml.data.source_checks import source_report
 from mlops_assets.ml.errors import DataError, MlopsError
 from mlops_assets.ml.evaluation.evaluate import evaluate
 from mlops_assets.ml.features.feature_set import FeatureSet, build_features
+from mlops_assets.ml.inference.artifact import TOLERANCE
 from mlops_assets.ml.inference.onnx_model import to_frame
 from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.learner import TrainingRun
@@ -79,7 +80,7 @@ def live(attributes: dict[str, Any], folder: Path) -> Life:
     learner = learner_for(spec.train.config, life.features)
     learner.fit(arrays, artifact, TrainingRun(LakeCheckpoints(FolderStore(artifact), "c"), timedelta(minutes=1)))
     signature = export(spec.model, arrays, artifact, learner)
-    if signature.export_difference > signature.tolerance:
+    if signature.export_difference > TOLERANCE:
         raise DataError(f"The graph answers differently than the trained model, by {signature.export_difference}")
     report, predictions = evaluate(
         artifact, signature.sha256, prepared, target=spec.target.column, slices=spec.gate.slices

@@ -14,7 +14,7 @@ import numpy as np
 from mlops_assets.ml.data.contract import NamedColumn, Target
 from mlops_assets.ml.evaluation.evaluate import evaluate
 from mlops_assets.ml.features.feature_set import FeaturePlan, FeatureSet, build_features
-from mlops_assets.ml.inference.artifact import load_artifact
+from mlops_assets.ml.inference.artifact import TOLERANCE, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 from mlops_assets.ml.packaging.export import export
 from mlops_assets.ml.training.learner import TRAINING_FILES, LearningCurve, TrainingRun
@@ -97,7 +97,7 @@ def _trained(config: TrainingConfig, features: FeatureSet, folder: Path, prepare
             assert np.allclose(predicted.sum(axis=1), 1, atol=1e-4), "the probabilities of a row do not add up to 1"
     with _step("to_onnx"):
         signature = export("conformance", folder, out, learner)
-        difference, allowed = signature.export_difference, signature.tolerance
+        difference, allowed = signature.export_difference, TOLERANCE
         assert difference <= allowed, f"the graph differs from predict by {difference:.3g}, allowed {allowed:.3g}"
         graph, _ = load_artifact(out, signature.sha256, beside=TRAINING_FILES)
         rows = read_rows(folder / "reference.parquet", signature.inputs, 1)

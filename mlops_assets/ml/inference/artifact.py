@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.values import Classes, Document, Task, Value
@@ -20,6 +21,8 @@ OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
 OUTPUTS = ("prediction", "label", "probabilities")
 INSIDE = "mlops/"  # begins the name of every tensor inside of a graph
 ESCAPE = "column:"
+DESCRIPTION = "mlops.description"  # in the graph's metadata: the digest of model.json
+TOLERANCE = 1e-5  # how far a served answer may be from that in training; whoever serves decides, and no artifact
 
 
 @lru_cache(4_096)
@@ -65,8 +68,15 @@ class ModelSignature(Document):
     golden: GoldenRows
     background: tuple[dict[str, float | str | None], ...] = ()
     """Raw rows of the train part, whose mean answer is what explanations begin from."""
-    tolerance: float = 1e-5
     export_difference: float = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_tolerance(cls, given: Any) -> Any:
+        """Versions of before have one, which is not listened to."""
+        return (
+            {name: value for name, value in given.items() if name != "tolerance"} if isinstance(given, dict) else given
+        )
 
     @property
     def explained_from(self) -> tuple[dict[str, float | str | None], ...]:
@@ -88,7 +98,16 @@ class ModelSignature(Document):
     def allowed_difference(self) -> float:
         """How far answers to the golden rows may be from these: relative to the largest prediction for regression."""
         predictions = self.golden.outputs.get("prediction", [])
-        return self.tolerance * max([1.0, *(abs(row[0]) for row in predictions)])
+        return TOLERANCE * max([1.0, *(abs(row[0]) for row in predictions)])
+
+
+def description_digest(content: bytes | str) -> str:
+    """The digest of a model.json, without the digest of the graph in it, which holds this one, and without the
+    difference of the export, in which threads add up to other last bits.
+    """
+    left_out = ("sha256", "export_difference")
+    described = {name: value for name, value in json.loads(content).items() if name not in left_out}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 GRAPH = "model.onnx"
@@ -102,7 +121,7 @@ def load_artifact(
 
     The formats are an allow-list: a folder with any other file (but those named by `beside`, which are not read), a
     link or a file that is too large is refused before anything is read, and the digest is compared before the graph is
-    parsed.
+    parsed. It stands for the description too, whose own digest is in the graph.
 
     Raises:
         ArtifactError: with the reason.
@@ -114,15 +133,18 @@ def load_artifact(
         raise ArtifactError(
             f"{GRAPH} has the digest {digest[:12]}…, but {expected_sha256[:12]}… was registered; refused"
         )
+    description = (folder / ModelSignature.FILE).read_bytes()
     try:
-        signature = ModelSignature.model_validate_json((folder / ModelSignature.FILE).read_bytes())
+        signature = ModelSignature.model_validate_json(description)
     except ValidationError as error:
         raise ArtifactError(
             f"{ModelSignature.FILE} is not a model signature: {error.errors()[0]['msg']}; refused"
         ) from error
     if signature.sha256 != digest:
         raise ArtifactError(f"{ModelSignature.FILE} describes another graph ({signature.sha256[:12]}…); refused")
-    _check_graph(content, signature)
+    for described in _checked_graph(content, signature).metadata_props:
+        if described.key == DESCRIPTION and described.value != description_digest(description):
+            raise ArtifactError(f"{ModelSignature.FILE} is not the one that belongs to {GRAPH}; refused")
     return content, signature
 
 
@@ -145,7 +167,8 @@ def _only_regular_files(folder: Path, beside: frozenset[str]) -> None:
         raise ArtifactError(f"{name} is missing", remedy=f"an artifact holds {GRAPH} and {ModelSignature.FILE}")
 
 
-def _check_graph(content: bytes, signature: ModelSignature) -> None:
+def _checked_graph(content: bytes, signature: ModelSignature) -> Any:
+    """The graph, as onnx reads it."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -176,6 +199,7 @@ def _check_graph(content: bytes, signature: ModelSignature) -> None:
         raise ArtifactError(
             f"{GRAPH} takes {', '.join(inputs)}, but {ModelSignature.FILE} declares {', '.join(declared)}; refused"
         )
+    return model
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlops_assets.ml.inference.artifact import tensor_name
+from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.ml.inference.artifact import GRAPH, tensor_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +35,35 @@ class OnnxModel:
 
     def predict(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The graph's outputs by name, for one array (n, 1) for each column."""
+        return self._run(inputs, None)
+
+    def predict_within(self, seconds: float, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As `predict`, of a graph that may be made never to end.
+
+        Raises:
+            ArtifactError: it has not answered in time, or not at all.
+        """
+        import onnxruntime
+
+        options, over = onnxruntime.RunOptions(), threading.Event()
+
+        def end() -> None:
+            over.set()
+            options.terminate = True
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            return self._run(inputs, options)
+        except Exception as error:  # onnxruntime has no class of its own for what it raises
+            what = f"does not answer within {seconds:g} s" if over.is_set() else f"cannot be run ({str(error)[:200]})"
+            raise ArtifactError(f"{GRAPH} {what}; refused") from error
+        finally:
+            timer.cancel()
+
+    def _run(self, inputs: dict[str, NDArray[Any]], options: Any) -> dict[str, NDArray[Any]]:
         tensors = {tensor_name(column): values for column, values in inputs.items()}
-        return dict(zip(self.output_names, self.session.run(self.output_names, tensors), strict=True))
+        return dict(zip(self.output_names, self.session.run(self.output_names, tensors, options), strict=True))
 
 
 def to_model_inputs(rows: pd.DataFrame, inputs: Sequence[InputColumn]) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,15 @@ import numpy as np
 from mlops_assets.ml.errors import TrainingError
 from mlops_assets.ml.features.feature_set import FeatureSet, inputs_of, load_arrays
 from mlops_assets.ml.features.preprocessing import FEATURES
-from mlops_assets.ml.inference.artifact import GRAPH, INSIDE, GoldenRows, InputColumn, ModelSignature
+from mlops_assets.ml.inference.artifact import (
+    DESCRIPTION,
+    GRAPH,
+    INSIDE,
+    GoldenRows,
+    InputColumn,
+    ModelSignature,
+    description_digest,
+)
 from mlops_assets.ml.inference.onnx_model import OnnxModel, read_rows, to_model_inputs
 from mlops_assets.ml.training.agreement import largest_difference
 
@@ -43,7 +51,6 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
     features = FeatureSet.read(folder)
     graph = _merged(onnx.load(folder / "preprocessing.onnx"), learner.to_onnx(), features)
     content = graph.SerializeToString(deterministic=True)
-    (out / GRAPH).write_bytes(content)
     inputs = inputs_of(features.inputs)
     rows = read_rows(folder / "reference.parquet", inputs, COMPARED_ROWS)
     outputs = OnnxModel(content).predict(to_model_inputs(rows, inputs))
@@ -55,11 +62,16 @@ def export(model: str, folder: Path, out: Path, learner: Learner) -> ModelSignat
         task=features.task,
         inputs=inputs,
         classes=features.classes,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256="",
         golden=_golden_rows(rows, outputs, inputs),
         background=_background(rows, inputs),
         export_difference=largest_difference(answers, learner.predict(np.array(x[: len(rows)])), features),
     )
+    # The digest that is registered is the graph's, and through this one the description's
+    onnx.helper.set_model_props(graph, {DESCRIPTION: description_digest(signature.model_dump_json())})
+    content = graph.SerializeToString(deterministic=True)
+    (out / GRAPH).write_bytes(content)
+    signature = signature.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     signature.write(out)
     return signature
 

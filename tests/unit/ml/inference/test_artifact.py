@@ -13,7 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.ml.inference.artifact import MAX_BYTES, ModelSignature, load_artifact
+from mlops_assets.ml.inference.artifact import (
+    DESCRIPTION,
+    MAX_BYTES,
+    TOLERANCE,
+    ModelSignature,
+    description_digest,
+    load_artifact,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +201,23 @@ def test_a_description_of_another_graph_is_refused(tmp_path: Path) -> None:
     digest = write(tmp_path / "a", graph().SerializeToString(), sha256="0" * 64)
     with pytest.raises(ArtifactError, match="describes another graph"):
         load_artifact(tmp_path / "a", digest)
+
+
+@pytest.mark.parametrize("changed", [{"golden": {"rows": [], "outputs": {}}}, {"model": "other"}, {"classes": ["a"]}])
+def test_a_description_that_was_changed_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    write(tmp_path / "a", b"")
+    described, made = (tmp_path / "a" / "model.json").read_text(), graph()
+    helper.set_model_props(made, {DESCRIPTION: description_digest(described)})
+    digest = write(tmp_path / "a", made.SerializeToString())
+    load_artifact(tmp_path / "a", digest)
+    write(tmp_path / "a", made.SerializeToString(), **changed)
+    with pytest.raises(ArtifactError, match=r"model.json is not the one that belongs to model.onnx"):
+        load_artifact(tmp_path / "a", digest)
+
+
+def test_the_tolerance_that_versions_of_before_have_is_not_listened_to(tmp_path: Path) -> None:
+    digest = write(tmp_path / "a", graph().SerializeToString(), tolerance=1e30)
+    assert load_artifact(tmp_path / "a", digest)[1].allowed_difference == 2 * TOLERANCE
 
 
 def test_external_data_in_a_nested_graph_is_refused(tmp_path: Path) -> None:

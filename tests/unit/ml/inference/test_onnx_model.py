@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from onnx import TensorProto, helper
 
+from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.inference.artifact import GRAPH, InputColumn
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference, read_rows, to_model_inputs
 from tests.artifacts import write_artifact
@@ -25,6 +27,41 @@ def test_outputs_come_by_name(tmp_path: Path) -> None:
     answers = model.predict(to_model_inputs(pd.DataFrame({"x": [1.0, 2.5]}), signature.inputs))
     assert model.output_names == ["prediction"]
     assert answers["prediction"].tolist() == [[3.0], [7.5]]
+
+
+def endless(turns: int) -> bytes:
+    """A graph that gives its input after so many turns that do nothing."""
+    number, flag = helper.make_tensor_value_info("i", TensorProto.INT64, []), TensorProto.BOOL
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["on"]), helper.make_node("Identity", ["v"], ["kept"])],
+        "body",
+        [
+            number,
+            helper.make_tensor_value_info("c", flag, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("on", flag, []),
+            helper.make_tensor_value_info("kept", TensorProto.FLOAT, [None, 1]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["turns", "goes", "x"], ["prediction"], body=body)],
+        "loop",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("turns", TensorProto.INT64, [], [turns]), helper.make_tensor("goes", flag, [], [True])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+def test_a_graph_that_never_ends_is_ended() -> None:
+    x = {"x": np.ones((1, 1), np.float32)}
+    assert OnnxModel(endless(3)).predict_within(60, x)["prediction"].tolist() == [[1.0]]
+    with pytest.raises(ArtifactError, match="does not answer within 0.5 s"):
+        OnnxModel(endless(2**62)).predict_within(0.5, x)
+    with pytest.raises(ArtifactError, match="cannot be run"):
+        OnnxModel(endless(3)).predict_within(60, {"x": np.ones((1, 2), np.float32)})
 
 
 def test_rows_become_one_array_for_each_input_with_what_is_missing_as_nan_and_empty_text() -> None:
