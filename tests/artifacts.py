@@ -6,9 +6,16 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, load, numpy_helper
 
-from mlops_assets.ml.inference.artifact import GRAPH, GoldenRows, InputColumn, ModelSignature
+from mlops_assets.ml.inference.artifact import (
+    DESCRIPTION,
+    GRAPH,
+    GoldenRows,
+    InputColumn,
+    ModelSignature,
+    description_digest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +44,15 @@ def write_artifact(folder: Path, factor: float = 2.0) -> ModelSignature:
     )
     signature.write(folder)
     return signature
+
+
+def describe_anew(folder: Path, signature: ModelSignature) -> str:
+    """Give an artifact another description, which its graph then holds; the digest of that graph."""
+    graph = load(folder / GRAPH)
+    del graph.metadata_props[:]
+    helper.set_model_props(graph, {DESCRIPTION: description_digest(signature.model_dump_json())})
+    content = graph.SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / GRAPH).write_bytes(content)
+    signature.model_copy(update={"sha256": digest}).write(folder)
+    return digest

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.testing import check_serving_target
 from resources.serving.local_serving import LocalServing
-from tests.artifacts import write_artifact
+from tests.artifacts import describe_anew, write_artifact
 from tests.support import TORCH, free_port, post, weather
 
 if TYPE_CHECKING:
@@ -93,22 +94,31 @@ def test_swapping_back_and_forth_under_load_fails_no_request(deployed: Platform,
     assert len({version for _, version in clients.answers}) > 5
 
 
-def tampered(source: Path, target: Path, harm: str) -> Path:
+def tampered(source: Path, target: Path, harm: str, digest: str) -> str:
+    """Copy an artifact that is harmed; the digest under which it is deployed."""
     shutil.copytree(source, target)
     if harm == "digest":
         content = (target / "model.onnx").read_bytes()
         (target / "model.onnx").write_bytes(content[:-1] + b"x")
-    elif harm == "golden":
-        described = json.loads((target / "model.json").read_text())
-        described["golden"]["outputs"]["probabilities"][0] = [0.0, 1.0]
-        described["golden"]["outputs"]["probabilities"][1] = [0.0, 1.0]
-        (target / "model.json").write_text(json.dumps(described))
+    elif harm in ("description", "golden"):
+        signature = ModelSignature.read(target)
+        outputs = signature.golden.outputs | {"probabilities": [[0.0, 1.0]] * len(signature.golden.rows)}
+        golden = signature.golden.model_copy(update={"outputs": outputs})
+        changed = signature.model_copy(update={"golden": golden})
+        if harm == "golden":
+            return describe_anew(target, changed)
+        changed.write(target)
     elif harm == "pickle":
         (target / "model.pkl").write_bytes(b"\x80\x04.")
-    return target
+    return digest
 
 
-HARMS = {"digest": "digest", "golden": "answers its golden rows differently", "pickle": "model.pkl is no part"}
+HARMS = {
+    "digest": "digest",
+    "description": "model.json is not the one that belongs to model.onnx",
+    "golden": "answers its golden rows differently",
+    "pickle": "model.pkl is no part",
+}
 
 
 @pytest.mark.parametrize(("harm", "message"), HARMS.items())
@@ -116,8 +126,9 @@ def test_a_version_whose_proof_fails_is_not_rolled_out(
     deployed: Platform, tmp_path: Path, harm: str, message: str
 ) -> None:
     first, digest = artifact(deployed, tmp_path / "first")
+    digest = tampered(first, tmp_path / harm, harm, digest)
     with Clients(deployed) as clients, pytest.raises(DeploymentError, match=message) as caught:
-        deployed.serving.deploy(deployed.model, tampered(first, tmp_path / harm, harm), digest, 2)
+        deployed.serving.deploy(deployed.model, tmp_path / harm, digest, 2)
     assert "version 1 keeps answering" in str(caught.value)
     assert set(clients.answers) == {(200, "1")}
     assert deployed.serving.current(deployed.model).version == "1"  # pyright: ignore
@@ -126,9 +137,9 @@ def test_a_version_whose_proof_fails_is_not_rolled_out(
 
 def test_the_first_version_of_a_model_that_fails_leaves_nothing(deployed: Platform, tmp_path: Path) -> None:
     first, digest = artifact(deployed, tmp_path / "first")
-    broken = tampered(first, tmp_path / "broken", "golden")
+    digest = tampered(first, tmp_path / "broken", "golden", digest)
     with pytest.raises(DeploymentError, match="nothing is served"):
-        deployed.serving.deploy("another", broken, digest, 1)
+        deployed.serving.deploy("another", tmp_path / "broken", digest, 1)
     assert post(f"{deployed.serving.server.url}/v1/models/another:predict", {"instances": [ROW]})[0] == 404
     assert deployed.served() == "1"
 

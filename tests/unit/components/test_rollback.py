@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlops_assets.components.rollback import roll_back
-from mlops_assets.ml.errors import ArtifactError, DeploymentError, SpecError, TrackingRefused
+from mlops_assets.ml.errors import ArtifactError, SpecError, TrackingRefused
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.spec.model_spec import Deploy
@@ -131,7 +131,7 @@ def test_a_damaged_artifact_changes_nothing(
     assert state(two) == before
 
 
-def test_a_version_that_answers_otherwise_than_in_training_is_not_rolled_out(two: Platform, tmp_path: Path) -> None:
+def test_a_version_whose_golden_rows_were_changed_is_not_rolled_out(two: Platform, tmp_path: Path) -> None:
     before = state(two)
 
     def other_answers(content: bytes) -> bytes:
@@ -142,7 +142,7 @@ def test_a_version_that_answers_otherwise_than_in_training_is_not_rolled_out(two
 
     with (
         replaced(two, ModelSignature.FILE, other_answers, tmp_path),
-        pytest.raises(DeploymentError, match="version 2 keeps answering"),
+        pytest.raises(ArtifactError, match="model.json is not the one that belongs to model.onnx"),
     ):
         back(two, 1)
     assert state(two) == before
