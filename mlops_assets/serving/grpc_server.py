@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from mlops_assets.ml.errors import BadRequest, ModelNotServed, ServerBusy
@@ -23,10 +24,12 @@ from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.request_metrics import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mlops_assets.serving.predictor import Predictor
     from mlops_assets.serving.server_state import ServerState
+
+    Method = Callable[[Any, Any], Awaitable[Any]]
 
 CONTENTS = {
     "BOOL": "bool_contents",
@@ -120,6 +123,20 @@ class Inference:
             raise
 
 
+def _parsed(method: Method, parse: Callable[[bytes], Any]) -> Method:
+    """A method that is given bytes. Parsed by grpc itself, what is no message would be a fault of the server."""
+
+    async def called(content: bytes, context: Any) -> Any:
+        try:
+            request = parse(content)
+        except DecodeError:
+            await context.abort(StatusCode.INVALID_ARGUMENT, "this is no message of the Open Inference Protocol")
+            raise
+        return await method(request, context)
+
+    return called
+
+
 def infer(model: Predictor, request: Any) -> Any:
     """Answer a ModelInferRequest; its outputs are raw where its inputs are.
 
@@ -186,8 +203,7 @@ async def start_grpc_server(state: ServerState, host: str, port: int) -> grpc.ai
     types = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            method.__get__(inference),
-            request_deserializer=getattr(pb, types[name].input_type.name).FromString,
+            _parsed(method.__get__(inference), getattr(pb, types[name].input_type.name).FromString),
             response_serializer=getattr(pb, types[name].output_type.name).SerializeToString,
         )
         for name, method in METHODS.items()
