@@ -1,14 +1,22 @@
-"""Requests per second of one row over 8 connections: ours, a bare kserve.Model and `mlflow models serve`."""
+"""Requests per second of one row over 8 connections: ours, and the servers it is compared with.
+
+Ours validates, counts, writes the inference log, and mirrors a tenth to a candidate in another process. MLServer is
+compared where MLSERVER_PYTHON names the Python of an environment with `mlserver` and `onnxruntime`, which do not go
+together with what we have.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,19 +37,22 @@ from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.serving.declaration import Declaration, ServedVersion
+from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.serving.traffic import BEAT_S, Candidate, Observed, Traffic, observed_folder, traffic_key
 from resources.lake.folder_store import FolderStore
 from resources.lake.lake_checkpoints import LakeCheckpoints
 from resources.local.background_server import BackgroundServer
 from resources.tracking.mlflow_model import save_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from mlops_assets.ml.inference.artifact import ModelSignature
 
 ROW = {"amount": 120.5, "user_age": 43.0, "transaction_hour": 14.0, "merchant_id": "m007"}
 SECONDS = 4
 CONNECTIONS = 8
+PATHS = {"v1": "/v1/models/bench:predict", "v2": "/v2/models/bench/infer"}
 
 
 def artifact(folder: Path) -> tuple[Path, ModelSignature]:
@@ -77,37 +88,75 @@ def artifact(folder: Path) -> tuple[Path, ModelSignature]:
 
 
 def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tuple[str, BackgroundServer]]:
-    """The three servers."""
-    place = folder / "models/bench/1"
-    shutil.copytree(made, place)
-    served = ServedVersion(folder="1", sha256=signature.sha256, version="1")
-    Declaration(champion=served).write(place.parent)
+    """Our server with a candidate beside it, and those it is compared with."""
+    models = folder / "models"
+    for version in ("1", "2"):
+        shutil.copytree(made, models / "bench" / version)
+    champion, candidate = (
+        ServedVersion(folder=version, sha256=signature.sha256, version=version, log=InferenceLogPolicy())
+        for version in ("1", "2")
+    )
+    Declaration(champion=champion, candidate=candidate).write(models / "bench")
     save_onnx(made, folder / "mlflow_model")
-    serve = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        str(folder / "mlflow_model"),
-        "--env-manager",
-        "local",
-    ]
+    ours = ["-m", "mlops_assets.serving.model_server", "--models", str(models), "--lake-uri", str(folder / "lake")]
+    theirs = ["-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow_model"), "--env-manager", "local"]
+    live = "/v2/health/live"
     commands = {
-        "ours": (
-            [sys.executable, "-m", "mlops_assets.serving.model_server", "--models", str(folder / "models")],
-            "/v2/health/live",
-        ),
-        "bare": ([sys.executable, str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx")], "/v2/health/live"),
-        "mlflow": (serve, "/ping"),
+        "ours": ([*ours, "--port", "18101"], live),
+        "candidate": ([*ours, "--candidates", "--port", "18102"], live),
+        "bare": ([str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx"), "18103"], live),
+        "mlflow": ([*theirs, "--port", "18104"], "/ping"),
+        "empty": (["-m", "uvicorn", "bench.empty_server:answer", "--port", "18105", "--log-level", "warning"], "/"),
     }
+    # MLflow starts the uvicorn that it finds on the PATH
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    variables = {"PYTHONPATH": str(PROJECT), "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
     for port, (name, (command, health)) in enumerate(commands.items(), start=18101):
-        numbered = [*command, str(port)] if name == "bare" else [*command, "--port", str(port)]
-        # MLflow starts the uvicorn that it finds on the PATH
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        variables = {"PYTHONPATH": str(PROJECT), "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
-        yield name, BackgroundServer(folder, name, port, health, numbered, variables)
+        yield name, BackgroundServer(folder, name, port, health, [sys.executable, *command], variables)
+    if python := os.environ.get("MLSERVER_PYTHON"):
+        settings = {"http_port": 18106, "grpc_port": 18107, "metrics_port": 18108, "parallel_workers": 0}
+        place = folder / "mlserver"
+        place.mkdir()
+        shutil.copyfile(PROJECT / "bench/mlserver_runtime.py", place / "mlserver_runtime.py")
+        model = {
+            "name": "bench",
+            "implementation": "mlserver_runtime.OnnxRuntime",
+            "parameters": {"uri": str(made / "model.onnx")},
+        }
+        (place / "settings.json").write_text(json.dumps({"debug": False, **settings}))
+        (place / "model-settings.json").write_text(json.dumps(model))
+        command = [python, "-m", "mlserver.cli", "start", str(place)]
+        yield "mlserver", BackgroundServer(folder, "mlserver", 18106, live, command, variables)
+
+
+@contextmanager
+def mirrored(folder: Path, url: str) -> Generator[None]:
+    """Have a tenth of the requests copied to the candidate while the block runs, as a roll-out does."""
+    key, ended = folder / "lake" / traffic_key("bench"), threading.Event()
+    key.parent.mkdir(parents=True)
+
+    def watch_over() -> None:
+        for beat in itertools.count():
+            candidate = Candidate(version="2", url=url, mirrored=0.1)
+            draft = key.with_suffix(".draft")
+            draft.write_text(Traffic(id="bench", champion="1", candidate=candidate, beat=beat).model_dump_json())
+            draft.replace(key)
+            if ended.wait(BEAT_S):
+                return
+
+    thread = threading.Thread(target=watch_over)
+    thread.start()
+    try:
+        seen = folder / "lake" / observed_folder("bench", "bench")
+        while not seen.exists():
+            time.sleep(0.1)
+        yield
+        found = [Observed.model_validate_json(file.read_text()) for file in seen.glob("*.json")]
+        if not sum(one.mirrored for one in found):
+            raise SystemExit("no request of the benchmark was mirrored")
+    finally:
+        ended.set()
+        thread.join()
 
 
 def load_of(url: str, body: dict[str, Any]) -> Load:
@@ -173,13 +222,6 @@ def rate(name: str, ours: Load, anchor: str, theirs: Load, wanted: float) -> Res
     return result(name, ours.requests_per_s, "req/s", anchor, theirs.requests_per_s, goal=(">=", wanted, "x"))
 
 
-def slowest(name: str, ours: Load, anchor: str, theirs: Load) -> Result:
-    """The time that 99 of 100 requests take at most."""
-    return result(
-        f"{name}, 99th percentile", ours.p99_ms, "ms", anchor, theirs.p99_ms, goal=(">=", 0.95, "x"), better="less"
-    )
-
-
 def measure() -> list[Result]:
     """All figures of serving."""
     with scratch() as folder:
@@ -199,24 +241,33 @@ def measure() -> list[Result]:
         running = dict(servers(folder, made, signature))
         try:
             urls = {name: server.ensure_running(180) for name, server in running.items()}
-            time.sleep(2)
-            paths = {"v1": "/v1/models/bench:predict", "v2": "/v2/models/bench/infer"}
-            sent = bodies()
-            for protocol, path in paths.items():
-                bare, ours = loads_in_turn(
-                    5, (urls["bare"] + path, sent[protocol]), (urls["ours"] + path, sent[protocol])
-                )
-                name = f"serving {protocol.upper()}, one row, {CONNECTIONS} connections"
-                results += [
-                    rate(name, ours, "bare kserve.Model", bare, 0.95),
-                    slowest(name, ours, "bare kserve.Model", bare),
-                ]
-            mlflow, ours = loads_in_turn(
-                3, (urls["mlflow"] + "/invocations", sent["mlflow"]), (urls["ours"] + paths["v2"], sent["v2"])
-            )
-            name = f"serving, one row, {CONNECTIONS} connections"
-            results.append(rate(name, ours, "mlflow models serve", mlflow, 2))
+            with mirrored(folder, urls["candidate"]):
+                results += compared(urls)
         finally:
             for server in running.values():
                 server.stop()
+    return results
+
+
+def compared(urls: dict[str, str]) -> list[Result]:
+    """Our server and the others, which take turns."""
+    sent, results = bodies(), list[Result]()
+    ours = {protocol: (urls["ours"] + path, sent[protocol]) for protocol, path in PATHS.items()}
+    anchors = [
+        ("V1", "v1", "bare kserve.Model", urls["bare"] + PATHS["v1"], sent["v1"], 3),
+        ("V2", "v2", "bare kserve.Model", urls["bare"] + PATHS["v2"], sent["v2"], 4),
+        ("V2", "v2", "mlflow models serve", urls["mlflow"] + "/invocations", sent["mlflow"], 5),
+        ("V1", "v1", "uvicorn with an empty application", urls["empty"], sent["v1"], 0.3),
+    ]
+    if "mlserver" in urls:
+        anchors.append(("V2", "v2", "MLServer with the same graph", urls["mlserver"] + PATHS["v2"], sent["v2"], 2))
+    for called, protocol, anchor, url, body, wanted in anchors:
+        theirs, found = loads_in_turn(5, (url, body), ours[protocol])
+        name = f"serving {called}, one row, {CONNECTIONS} connections"
+        results.append(rate(name, found, anchor, theirs, wanted))
+        if anchor == "bare kserve.Model":
+            percentile = f"{name}, 99th percentile"
+            results.append(
+                result(percentile, found.p99_ms, "ms", anchor, theirs.p99_ms, goal=("<=", 3, "ms"), better="less")
+            )
     return results
