@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from resources.environment import Environment
 from tests.postgres import postgres_server
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# How long an example takes is the machine's; speed belongs in `make bench`
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 # For the S3 API on this machine; nobody's own are used
 os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
 

@@ -104,9 +104,10 @@ class Reader:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(PROJECT / name, folder / name)
         (folder / ".venv").symlink_to(sys.prefix)
-        self.ports = {"8085": str(free_port()), "5005": str(free_port())}
+        self.ports = {port: str(free_port()) for port in ("8085", "5005", "8087")}
         self.variables = folder / ".variables"
-        mine = {"PYTHONPATH": str(folder), "SERVING_PORT": self.ports["8085"], "MLFLOW_PORT": self.ports["5005"]}
+        named = {"SERVING_PORT": "8085", "MLFLOW_PORT": "5005", "MLOPS_FEATURES_PORT": "8087"}
+        mine = {"PYTHONPATH": str(folder)} | {name: self.ports[port] for name, port in named.items()}
         foreign = re.compile("(OLD)?PWD|VIRTUAL_ENV|(MLOPS|MLFLOW|DAGSTER|LAKE|AWS|PYTEST)_")
         given = {name: value for name, value in os.environ.items() if not foreign.match(name)} | mine
         given["PATH"] = os.pathsep.join(

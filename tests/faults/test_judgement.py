@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 LONG = settings(
     max_examples=int(os.environ.get("MLOPS_LIVES", "8")),
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SHORT = settings(
     max_examples=4,
     stateful_step_count=10,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],  # an example takes seconds, and the steps are in the message

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     hidden=st.lists(st.integers(1, 32), min_size=0, max_size=3),
     width=st.integers(1, 12),

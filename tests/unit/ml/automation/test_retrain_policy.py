@@ -186,7 +186,7 @@ TICKS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POLICIES, TICKS)
 def test_retrains_never_run_wild(policy: RetrainPolicy, ticks: list[Any]) -> None:
     history, now = list[PastRetrain](), NOW

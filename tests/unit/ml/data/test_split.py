@@ -29,7 +29,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=rows, seed=st.integers(0, 2**31), files=st.integers(1, 4))
 def test_the_split_depends_on_content_alone(tmp_path_factory: Any, rows: list[Any], seed: int, files: int) -> None:
     frame = pd.DataFrame(rows, columns=["place", "pressure", "humidity", "rain"])

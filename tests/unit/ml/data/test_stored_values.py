@@ -159,7 +159,7 @@ places = st.sampled_from(["Bern", "Genf", "", None])
 hours = st.integers(0, 12).map(lambda quarter: quarter / 4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     known=st.lists(
         st.tuples(places, hours, st.one_of(st.none(), st.integers(0, 3)), st.just("a")), min_size=1, max_size=12

@@ -15,7 +15,6 @@ from mlops_assets.ml.evaluation import metrics as module
 from mlops_assets.ml.evaluation.metrics import METRICS_BY_TASK, classification_metrics, regression_metrics
 
 
-@settings(deadline=None)
 @given(rows=st.integers(2, 200), seed=st.integers(0, 10_000))
 def test_regression_equals_scikit_learn(rows: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -27,7 +26,7 @@ def test_regression_equals_scikit_learn(rows: int, seed: int) -> None:
     assert found["r2"] == pytest.approx(metrics.r2_score(truth, predicted))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=st.integers(12, 200), classes=st.integers(2, 4), seed=st.integers(0, 10_000))
 def test_classification_equals_scikit_learn(rows: int, classes: int, seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ numbers = st.floats(-1e6, 1e6, width=32)
 
 
 @example(known=[("", 0.0, np.nan), ("", 0.0, np.nan), ("", 1.4e-45, np.nan)], new=[("", 0.0, np.nan)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     known=st.lists(st.tuples(texts, numbers, st.one_of(st.just(np.nan), numbers)), min_size=3, max_size=30),
     new=st.lists(st.tuples(texts, numbers, st.one_of(st.just(np.nan), numbers)), min_size=1, max_size=20),

@@ -90,7 +90,7 @@ def test_base_and_attributions_add_up_to_the_answer_however_many_columns_there_a
 ) -> None:
     row, background = drawn
     found = attributions(crooked, row, background)
-    np.testing.assert_allclose(found.base + found.of_columns.sum(axis=0), crooked(row)[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.base + found.of_columns.sum(axis=0), crooked(row)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("columns", [3, 10, 40])

@@ -85,7 +85,7 @@ def with_gaps(column: pd.Series, share: float, generator: np.random.Generator) -
     return column.mask(gone, np.nan if pd.api.types.is_numeric_dtype(column) else None)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.sampled_from(NUMBERS + TEXTS),
     st.sampled_from([20, 300, 1_000, 1_001, 3_000]),

@@ -55,7 +55,7 @@ def test_edges_are_all_values_where_they_are_few_and_quantiles_with_both_ends_ot
     assert (many[0], many[-1]) == (-5, 9_999)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-100, 100, width=32) | st.just(NAN), max_size=60),
     st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=8, unique=True),

@@ -85,7 +85,7 @@ def test_a_file_that_is_damaged_is_told(tmp_path: Path) -> None:
         compact([tmp_path / "a.parquet"], [], tmp_path / "out", without="")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), max_size=12),
     st.lists(

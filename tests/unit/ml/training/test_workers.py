@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.ml.training.workers import Workers, batch_sizes
 
 
-@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 8))
 def test_shares_hold_every_row_once_and_their_weights_make_the_mean(total: int, size: int, count: int) -> None:
     rows = torch.arange(total)

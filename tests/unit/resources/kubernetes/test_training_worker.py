@@ -140,7 +140,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarra
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, EXIT_TERMINATED), (signal.SIGKILL, 128 + signal.SIGKILL)]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, EXIT_TERMINATED, marks=pytest.mark.faults),
+        (signal.SIGKILL, 128 + signal.SIGKILL),
+    ],
 )
 def test_a_lost_worker_ends_all_and_the_next_try_ends_with_the_same_weights(
     tmp_path: Path, undisturbed: dict[str, Any], number: signal.Signals, code: int
