@@ -169,22 +169,27 @@ class Platform:
 
     def put_into_the_past(self, day: date) -> None:
         """Have what was logged since the last time be of a day that has passed; a server that ends stores all."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         self.serving.stop()
-        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-        for item in list(self.lake.store.stored(f"inference/{MODEL}")):
-            if item.key in self.moved:
-                continue
-            table = pq.read_table(io.BytesIO(self.lake.store.read(item.key) or b""))
-            index = table.schema.get_field_index("time")
-            field, times = table.schema.field(index), [noon] * len(table)
-            content, key = io.BytesIO(), f"inference/{MODEL}/{hour_of(noon)}/{uuid.uuid4().hex}.parquet"
-            pq.write_table(table.set_column(index, field, pa.array(times, field.type)), content)
-            self.lake.store.create(key, content.getvalue())
-            self.lake.store.delete(item.key)
-            self.moved.add(key)
+        put_log_into_the_past(self.lake, MODEL, day, self.moved)
+
+
+def put_log_into_the_past(lake: Lake, model: str, day: date, moved: set[str]) -> None:
+    """Have the files of a model's inference log be of noon of a day, but for those that were `moved` already."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    for item in list(lake.store.stored(f"inference/{model}")):
+        if item.key in moved:
+            continue
+        table = pq.read_table(io.BytesIO(lake.store.read(item.key) or b""))
+        index = table.schema.get_field_index("time")
+        field, times = table.schema.field(index), [noon] * len(table)
+        content, key = io.BytesIO(), f"inference/{model}/{hour_of(noon)}/{uuid.uuid4().hex}.parquet"
+        pq.write_table(table.set_column(index, field, pa.array(times, field.type)), content)
+        lake.store.create(key, content.getvalue())
+        lake.store.delete(item.key)
+        moved.add(key)
 
 
 def main() -> None:
