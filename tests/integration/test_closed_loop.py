@@ -26,7 +26,7 @@ from tests.promtool import rules
 from tests.support import attributes, free_port, post, wait_until, weather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from datetime import date
     from pathlib import Path
 
@@ -73,7 +73,7 @@ class Receiver:
                 self.send_response(200)
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *_: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -223,7 +223,7 @@ class Loop:
         self.dagster("asset", "materialize", "--select", selection, "--partition", str(day))
 
     @contextmanager
-    def asked_all_the_time(self) -> Iterator[None]:
+    def asked_all_the_time(self) -> Generator[None]:
         """Ask about rows, one request after the other; a request that fails makes the block fail."""
         ended, failed = threading.Event(), list[BaseException]()
 
