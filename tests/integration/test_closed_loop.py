@@ -150,7 +150,7 @@ class Loop:
                 ],
             },
             "alertmanager.yaml": {
-                "route": {"receiver": "test", "group_wait": "0s", "group_interval": "1s"},
+                "route": {"receiver": "test", "group_by": ["alertname"], "group_wait": "0s", "group_interval": "1s"},
                 "receivers": [
                     {
                         "name": "test",
