@@ -116,6 +116,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             with tempfile.TemporaryDirectory() as draft, tracking.run(spec.model, context) as run:
                 plot = Path(draft, "scores.png")
                 plot.write_bytes(scores_of_both(proof.pairs))
+                run.file(plot, "rollout")
                 shown["scores"] = dg.MetadataValue.md(f"![plot]({run.picture(plot, 'rollout')})")
         return report(version, registered_model, verdict, proof, tracking.version_url(version), shown)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,11 +79,17 @@ def test_a_new_version_takes_over_without_a_failed_request(deployed: Platform) -
         # All callers ask about one row, whose answer may be another one
         proofs = {"shadow_requests": 20, "canary_requests": 20, "max_changed": 1, "bake": None}
         changed = {"train": TORCH | {"epochs": 8}, "deploy": {"rollout": proofs}}
-        assert deployed.run(deployed.spec(**changed, gate={"metric": "accuracy", "at_least": 0.5})).success
+        result = deployed.run(deployed.spec(**changed, gate={"metric": "accuracy", "at_least": 0.5}))
+        assert result.success
         versions = {answer[1] for answer in clients.answers}
     assert {code for code, _ in clients.answers} == {200}
     assert versions <= {"1", "2"}
     assert len(clients.answers) > 50
+    [materialized] = result.asset_materializations_for_node(f"{deployed.model}__deployment")
+    address = re.search(r"!\[plot\]\((.*)\)", str(materialized.metadata["scores"].value))
+    assert address
+    with urllib.request.urlopen(address[1], timeout=10) as picture:
+        assert picture.read(4) == b"\x89PNG"
 
 
 def test_swapping_back_and_forth_under_load_fails_no_request(deployed: Platform, tmp_path: Path) -> None:
