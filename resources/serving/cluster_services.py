@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
@@ -13,6 +13,10 @@ from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.predictor_pod import KindOfService, covers, disruption_budget
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MANAGER, APPLY = "mlops-assets", "application/apply-patch+yaml"  # JSON is YAML
 MAX_RESTARTS = 3
 CONDITIONS = ("PredictorReady", "DeploymentsReady")  # of KServe and Seldon, about pods
 
@@ -45,54 +49,42 @@ class ClusterServices:
         return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
     def apply(self, service: dict[str, Any]) -> None:
-        """Create a service, or replace the one of its name unless it is so already.
+        """Make a service what this says: server-side, so that what others have set beside it stays.
+
+        Its own fields are taken whoever has set them meanwhile, and those that it has no more are removed.
 
         Raises:
             DeploymentError: Kubernetes refuses it, or is away.
         """
-        from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        name = service["metadata"]["name"]
+        name, as_wanted = service["metadata"]["name"], service
         try:
             present = self.read(name)
-            if present is None:
-                created(
-                    lambda: self._api.create_namespaced_custom_object(*self._services, service),
-                    lambda: self.read(name),
-                )
-            elif not covers(present["spec"], service["spec"]):
+            if present is not None:
+                # Of two that change a service at once, one is refused
                 version = {"resourceVersion": present["metadata"]["resourceVersion"]}
-                replacement = service | {"metadata": service["metadata"] | version}
-                self._api.replace_namespaced_custom_object(*self._services, name, replacement)
-        except ApiException as error:
-            now = self.read(name) if error.status == 409 else None
-            if now is not None and covers(now["spec"], service["spec"]):
-                return  # the answer to the first try was lost
-            raise DeploymentError(f"Kubernetes refuses the {self.kind.kind} {name}: {reason_of(error)}") from error
+                service = service | {"metadata": service["metadata"] | version}
+
+            def done() -> bool | None:
+                return covers(self.read(name), as_wanted) or None
+
+            self._apply(service, self._api.patch_namespaced_custom_object, (*self._services, name), done)
         except HTTPError as error:
             what = f"The API server of Kubernetes is away, and the {self.kind.kind} {name} cannot be changed"
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
 
     def keep_up(self, name: str) -> None:
-        """Give a service that is there its PodDisruptionBudget, once.
+        """Give a service that is there its PodDisruptionBudget.
 
         Raises:
             DeploymentError: Kubernetes refuses it.
         """
-        from kubernetes.client import ApiException
-
         service = self.read(name)
         if service is None:
             return  # somebody has deleted it meanwhile
         budget = disruption_budget(self.kind, service)
-        make = self._policy.create_namespaced_pod_disruption_budget
-        try:
-            created(lambda: make(self.namespace, budget), lambda: budget)  # whoever has made it
-        except ApiException as error:
-            if error.status != 409:
-                what = f"Kubernetes refuses the PodDisruptionBudget {name}: {reason_of(error)}"
-                raise DeploymentError(what) from error
+        self._apply(budget, self._policy.patch_namespaced_pod_disruption_budget, (name, self.namespace))
 
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
@@ -129,6 +121,18 @@ class ClusterServices:
                 reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
                 raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
+
+    def _apply(
+        self, item: dict[str, Any], patch: Any, where: tuple[str, ...], done: Callable[[], Any] = lambda: None
+    ) -> None:
+        """Apply an object; `done` tells whether a try whose answer was lost has done it."""
+        from kubernetes.client import ApiException
+
+        try:
+            created(lambda: patch(*where, item, field_manager=MANAGER, force=True, _content_type=APPLY), done)
+        except ApiException as error:
+            what = f"Kubernetes refuses the {item['kind']} {item['metadata']['name']}: {reason_of(error)}"
+            raise DeploymentError(what) from error
 
 
 def _why_not_ready(pods: Pods, selector: str) -> Waiting:

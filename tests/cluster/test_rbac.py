@@ -30,8 +30,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-webserver-read-only": {},
     "dagster-step": {},
     "dagster-deployer": {
-        "inferenceservices.serving.kserve.io": "get list create update delete",
-        "poddisruptionbudgets.policy": "create",
+        "inferenceservices.serving.kserve.io": "get list create patch delete",
+        "poddisruptionbudgets.policy": "create patch",
         "deployments.apps": "get",
         "pods": "get list",
         "pods/log": "get",

@@ -81,38 +81,44 @@ def test_a_creation_is_given_up_where_the_server_stays_overloaded(api_server: Ap
     assert api_server.objects == {}
 
 
+def applied(**spec: Any) -> dict[str, Any]:
+    """SERVICE with another predictor."""
+    return SERVICE | {"spec": {"predictor": spec}}
+
+
 @pytest.mark.parametrize("fault", [503, "lost"])
-def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str, is_there: bool) -> None:
     services = ClusterServices(KSERVE, "mlops")
-    api_server.faults = [404, fault] if fault == 503 else []  # nothing is there, and the creation is tried again
-    services.apply(SERVICE)
-    changed = SERVICE | {"spec": {"predictor": {"minReplicas": 2}}}
-    api_server.requests.clear()
-    original = services.read
-    assert original("rain") is not None
-    api_server.faults = []
-
-    def read_then_fail(name: str) -> dict[str, Any] | None:
-        found = original(name)
-        if not api_server.requests.count("PUT"):
-            api_server.faults = [fault]
-        return found
-
-    services.read = read_then_fail
-    services.apply(changed)
-    assert [found["spec"] for found in api_server.objects.values()] == [changed["spec"]]
+    if is_there:
+        services.apply(SERVICE)
+    api_server.faults = [None, fault]  # the service is looked at, and applied
+    services.apply(applied(minReplicas=2))
+    assert [found["spec"] for found in api_server.objects.values()] == [applied(minReplicas=2)["spec"]]
 
 
-def test_what_another_has_changed_is_refused(api_server: ApiServer) -> None:
+def test_what_a_version_has_no_more_is_removed_and_what_others_have_set_stays(api_server: ApiServer) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(applied(minReplicas=1, scaleMetric="memory"))
+    [service] = api_server.objects.values()
+    service["metadata"]["labels"] = {"argocd.argoproj.io/instance": "models"}
+    service["spec"]["predictor"] |= {"timeout": 30, "minReplicas": 9}
+    services.apply(applied(minReplicas=1))
+    [service] = api_server.objects.values()
+    assert service["spec"]["predictor"] == {"minReplicas": 1, "timeout": 30}
+    assert service["metadata"]["labels"] == {"argocd.argoproj.io/instance": "models"}
+    assert [manager for _, manager in api_server.applied] == ["mlops-assets"]
+
+
+def test_what_another_has_changed_meanwhile_is_refused(api_server: ApiServer) -> None:
     services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     original = services.read
-    stale = original("rain")
-    services.apply(SERVICE | {"spec": {"predictor": {"minReplicas": 5}}})
-    answers = iter([stale, original("rain")])
-    services.read = lambda name: next(answers)
+    answers = iter([original("rain")])
+    services.apply(applied(minReplicas=5))
+    services.read = lambda name: next(answers, None) or original(name)
     with pytest.raises(DeploymentError, match="the object has been modified"):
-        services.apply(SERVICE | {"spec": {"predictor": {"minReplicas": 2}}})
+        services.apply(applied(minReplicas=2))
 
 
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
@@ -174,7 +180,7 @@ def test_a_service_gets_one_disruption_budget(api_server: ApiServer, fault: int 
     services = ClusterServices(KSERVE, "mlops")
     services.keep_up("rain")  # nobody is there
     services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
-    api_server.faults = [None, fault]  # the service is looked at, and the budget is made
+    api_server.faults = [None, fault]  # the service is looked at, and the budget applied
     services.keep_up("rain")
     services.keep_up("rain")
     assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [
