@@ -30,6 +30,7 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
         prefix=environment.prefix,
         max_body_mib=environment.serving_max_body_mib,
         max_rows=environment.serving_max_rows,
+        prometheus=environment.prometheus_url,
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MANAGER, APPLY = "mlops-assets", "application/apply-patch+yaml"  # JSON is YAML
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+SCALERS = {"hpa": ("autoscaling", "v2", "horizontalpodautoscalers"), "keda": ("keda.sh", "v1alpha1", "scaledobjects")}
 MAX_RESTARTS = 3
 CONDITIONS = ("PredictorReady", "DeploymentsReady")  # of KServe and Seldon, about pods
 
@@ -48,10 +50,11 @@ class ClusterServices:
         """Those that were made here, by the label of their model."""
         return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
-    def apply(self, service: dict[str, Any]) -> None:
-        """Make a service what this says: server-side, so that what others have set beside it stays.
+    def apply(self, service: dict[str, Any]) -> dict[str, Any] | None:
+        """Make a service what this says, and give what it was before.
 
-        Its own fields are taken whoever has set them meanwhile, and those that it has no more are removed.
+        It is done server-side, so that what others have set beside it stays. Its own fields are taken whoever has set
+        them meanwhile, and those that it has no more are removed.
 
         Raises:
             DeploymentError: Kubernetes refuses it, or is away.
@@ -73,6 +76,17 @@ class ClusterServices:
         except HTTPError as error:
             what = f"The API server of Kubernetes is away, and the {self.kind.kind} {name} cannot be changed"
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
+        return present
+
+    def leave_scaler(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
+        """Delete the autoscaler of a service's own that it had before, where it has another kind of them now.
+
+        KServe leaves it, and KEDA takes nothing that has one.
+        """
+        kind, now = ((item or service)["metadata"].get("annotations", {}).get(AUTOSCALER) for item in (before, service))
+        if kind in SCALERS and kind != now:
+            group, version, plural = SCALERS[kind]
+            self._delete((group, version, self.namespace, plural, self.kind.deployment(service["metadata"]["name"])))
 
     def keep_up(self, name: str) -> None:
         """Give a service that is there its PodDisruptionBudget.
@@ -88,13 +102,7 @@ class ClusterServices:
 
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
-        from kubernetes.client import ApiException
-
-        try:
-            self._api.delete_namespaced_custom_object(*self._services, name)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+        self._delete((*self._services, name))
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
         """Wait until the newest pods of a service answer, and only they.
@@ -121,6 +129,15 @@ class ClusterServices:
                 reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
                 raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
+
+    def _delete(self, where: tuple[str, ...]) -> None:
+        from kubernetes.client import ApiException
+
+        try:
+            self._api.delete_namespaced_custom_object(*where)
+        except ApiException as error:
+            if error.status != 404:
+                raise
 
     def _apply(
         self, item: dict[str, Any], patch: Any, where: tuple[str, ...], done: Callable[[], Any] = lambda: None

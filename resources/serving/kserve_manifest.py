@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
+from mlops_assets.ml.errors import SpecError
 from resources.kubernetes.labels import MODEL, STAGE
+from resources.serving.cluster_services import AUTOSCALER
 from resources.serving.predictor_pod import KindOfService, PodSettings, predictor_pod, version_annotations
+from resources.serving.service_settings import USUAL, Scale, ServiceSettings
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -27,11 +30,18 @@ def inference_service(
     image: str,
     *,
     replicas: int,
+    service: ServiceSettings = USUAL,
+    namespace: str = "",
+    prometheus: str | None = None,
     **settings: Unpack[PodSettings],
 ) -> dict[str, Any]:
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
-    `settings` are those of `predictor_pod`. Of the `replicas` each is in another zone where it can be.
+    `replicas` are the environment's, where `service` says nothing else; `settings` are those of `predictor_pod`. By
+    concurrency KEDA scales, which asks the server at the address `prometheus` about the pods in `namespace`.
+
+    Raises:
+        SpecError: no address of Prometheus is known, and `service` needs one.
     """
     pod = predictor_pod(
         "kserve-container",
@@ -41,20 +51,48 @@ def inference_service(
         version,
         uri,
         image,
+        service.resources,
         **settings,
     )
+    least, most = service.scale.replicas(replicas)
     predictor = pod | {
-        "minReplicas": replicas,
-        "maxReplicas": 3 * replicas,
+        "minReplicas": least,
+        "maxReplicas": most,
+        **_scaling(name, namespace, service.scale, prometheus),
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "labels": {MODEL: model, STAGE: "serving"},
     }
     spec = {"predictor": predictor}
     # KServe gives its Deployment and the pods these, which tells when they are those of this specification
-    annotations = {"serving.kserve.io/deploymentMode": "Standard", **version_annotations(version, uri, spec)}
+    annotations = {
+        "serving.kserve.io/deploymentMode": "Standard",
+        AUTOSCALER: scaler_of(service.scale),
+        **version_annotations(version, uri, spec, service),
+    }
     return {
         "apiVersion": KSERVE.api_version,
         "kind": KSERVE.kind,
         "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model}},
         "spec": spec,
     }
+
+
+def scaler_of(scale: Scale) -> str:
+    """What KServe makes to scale a service: a HorizontalPodAutoscaler, or a ScaledObject of KEDA."""
+    return "keda" if scale.metric == "concurrency" else "hpa"
+
+
+def _scaling(name: str, namespace: str, scale: Scale, prometheus: str | None) -> dict[str, Any]:
+    """By what a predictor is scaled. KServe knows no concurrency without Knative, so KEDA asks Prometheus about it."""
+    if scaler_of(scale) == "hpa":
+        return {"scaleMetric": scale.metric, "scaleTarget": scale.threshold}
+    if prometheus is None:
+        what = "KEDA asks Prometheus how many requests are being answered, and no address of it is known"
+        remedy = "set MLOPS_PROMETHEUS_URL, or choose another metric"
+        raise SpecError(what, where="deploy.scale.metric", remedy=remedy)
+    # Little's law: seconds spent on requests in each second are the requests that are being answered at a time
+    pods = f'namespace="{namespace}",pod=~"{KSERVE.deployment(name)}-.*"'
+    query = f"sum(rate(model_request_duration_seconds_sum{{{pods}}}[1m]))"
+    metric = {"backend": "prometheus", "serverAddress": prometheus, "query": query}
+    external = {"metric": metric, "target": {"type": "Value", "value": str(scale.threshold)}}
+    return {"autoScaling": {"metrics": [{"type": "External", "external": external}]}}

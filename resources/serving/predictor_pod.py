@@ -8,7 +8,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from mlops_assets.serving.declaration import CANDIDATE
-from resources.kubernetes.labels import ARTIFACT, EXPLAIN, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
+from resources.kubernetes.labels import (
+    ARTIFACT,
+    EXPLAIN,
+    GPU,
+    LOG_POLICY,
+    POOL,
+    PRIORITY_OF_SERVING,
+    SERVICE,
+    SHA256,
+    SPEC_SHA256,
+    VERSION,
+)
+from resources.serving.service_settings import USUAL, ServiceSettings, ServingResources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +105,7 @@ def predictor_pod(
     version: ServedVersion,
     uri: str,
     image: str,
+    resources: ServingResources,
     *,
     size: int,
     prefix: str = "",
@@ -105,8 +118,9 @@ def predictor_pod(
 
     `container` and `http_port` are the names that the operator looks for, and `selector` the labels that the pods of
     one service have, each of which is in another zone where it can be. `size` are the artifact's bytes, by which it has
-    memory. `prefix` is that of the cluster's priority classes. In the lake at `lake_uri` it finds how requests are
-    shared with a candidate, unless it is that itself, and writes the inference log.
+    memory where `resources` do not say how much. `prefix` is that of the cluster's priority classes. In the lake at
+    `lake_uri` it finds how requests are shared with a candidate, unless it is that itself, and writes the inference
+    log.
     """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
     arguments += ["--lake-uri", lake_uri]
@@ -116,7 +130,20 @@ def predictor_pod(
         arguments.append("--explain")
     if is_candidate:
         arguments.append("--candidates")
+    # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
+    needed = _mebibytes(512, 2 * size), _mebibytes(512, 4 * size + (max_body_mib << 26))
+    requested, limit = (resources.memory, resources.memory) if resources.memory else needed
+    limits = {"memory": limit}
+    on_gpu = dict[str, Any]()
+    if resources.gpu:
+        arguments.append("--gpu")
+        limits[GPU] = str(resources.gpu)
+        on_gpu = {
+            "nodeSelector": {POOL: "gpu"},
+            "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
+        }
     return {
+        **on_gpu,
         "serviceAccountName": "predictor",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE_S,
@@ -150,9 +177,8 @@ def predictor_pod(
                     "timeoutSeconds": 5,
                 },
                 "resources": {
-                    "requests": {"cpu": "200m", "memory": _mebibytes(512, 2 * size)},
-                    # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
-                    "limits": {"memory": _mebibytes(512, 4 * size + (max_body_mib << 26))},
+                    "requests": {"cpu": f"{round(resources.cpu * 1000)}m", "memory": requested},
+                    "limits": limits,
                 },
                 "securityContext": RESTRICTED,
                 "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
@@ -173,10 +199,15 @@ def predictor_pod(
     }
 
 
-def version_annotations(version: ServedVersion, uri: str, spec: Mapping[str, Any]) -> dict[str, str]:
-    """What an object says of the version that it serves, and of its own specification, by which pods are known."""
+def version_annotations(
+    version: ServedVersion, uri: str, spec: Mapping[str, Any], service: ServiceSettings
+) -> dict[str, str]:
+    """What an object says of the version that it serves, how it is laid out, and of its own specification, by which
+    pods are known.
+    """
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     about = {VERSION: version.version, SHA256: version.sha256, ARTIFACT: uri, SPEC_SHA256: digest}
+    about |= {SERVICE: service.model_dump_json(exclude_defaults=True)} if service != USUAL else {}
     about |= {LOG_POLICY: version.log.model_dump_json()} if version.log else {}
     return about | ({EXPLAIN: "true"} if version.explain else {})
 

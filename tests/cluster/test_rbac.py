@@ -32,6 +32,8 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-deployer": {
         "inferenceservices.serving.kserve.io": "get list create patch delete",
         "poddisruptionbudgets.policy": "create patch",
+        "horizontalpodautoscalers.autoscaling": "delete",
+        "scaledobjects.keda.sh": "delete",
         "deployments.apps": "get",
         "pods": "get list",
         "pods/log": "get",
@@ -56,7 +58,7 @@ RESOURCES = (
     *("secrets", "configmaps", "services", "events", "resourcequotas", "persistentvolumeclaims", "namespaces", "nodes"),
     *("serviceaccounts", "serviceaccounts/token", "nodes/proxy", "jobs.batch", "jobs.batch/status", "cronjobs.batch"),
     *("deployments.apps", "statefulsets.apps", "daemonsets.apps", "networkpolicies.networking.k8s.io"),
-    "poddisruptionbudgets.policy",
+    *("poddisruptionbudgets.policy", "horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh"),
     *("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
     *("clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io"),
     *("inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org"),

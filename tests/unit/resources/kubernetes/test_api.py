@@ -12,7 +12,7 @@ from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
 from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
-from resources.serving.cluster_services import ClusterServices
+from resources.serving.cluster_services import AUTOSCALER, ClusterServices
 from resources.serving.kserve_manifest import KSERVE
 
 if TYPE_CHECKING:
@@ -119,6 +119,19 @@ def test_what_another_has_changed_meanwhile_is_refused(api_server: ApiServer) ->
     services.read = lambda name: next(answers, None) or original(name)
     with pytest.raises(DeploymentError, match="the object has been modified"):
         services.apply(applied(minReplicas=2))
+
+
+def test_of_two_kinds_of_autoscalers_that_of_before_goes(api_server: ApiServer) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    scalers = "/apis/autoscaling/v2/namespaces/mlops/horizontalpodautoscalers/rain-predictor"
+
+    def scaled(kind: str) -> dict[str, Any]:
+        return SERVICE | {"metadata": {"name": "rain", "annotations": {AUTOSCALER: kind}}}
+
+    for kind, left in (("hpa", True), ("hpa", True), ("keda", False)):
+        api_server.objects[scalers] = {"metadata": {"name": "rain-predictor"}}
+        services.leave_scaler(services.apply(scaled(kind)), scaled(kind))
+        assert (scalers in api_server.objects) == left
 
 
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:

@@ -11,22 +11,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlops_assets.ml.errors import SpecError
 from mlops_assets.serving.declaration import ServedVersion
 from resources.kubernetes.labels import EXPLAIN
 from resources.lake.space import name_in
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, disruption_budget, service_name
+from resources.serving.service_settings import ServiceSettings
+from tests.crds import problems
 
 if TYPE_CHECKING:
     from typing import Any
 
 
-def made(version: ServedVersion, size: int = 1 << 20, replicas: int = 2) -> dict[str, Any]:
+def made(version: ServedVersion | None = None, size: int = 1 << 20, replicas: int = 2, **more: Any) -> dict[str, Any]:
     """The service of a version of flight_delay."""
-    uri = "s3://lake/served/flight_delay/3"
-    return inference_service(
-        "flight-delay", "flight_delay", version, uri, "image:1", size=size, replicas=replicas, lake_uri="s3://lake"
-    )
+    uri, served = "s3://lake/served/flight_delay/3", version or ServedVersion.of(3, "0" * 64)
+    given = {"size": size, "replicas": replicas, "lake_uri": "s3://lake", "namespace": "mlops", **more}
+    return inference_service("flight-delay", "flight_delay", served, uri, "image:1", **given)
+
+
+def laid_out(**settings: Any) -> ServiceSettings:
+    return ServiceSettings.model_validate(settings)
 
 
 @pytest.mark.parametrize(("model", "name"), [("iris", "iris"), ("flight_delay", "flight-delay")])
@@ -54,6 +60,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
         "labels": {"mlops.dev/model": "flight_delay"},
         "annotations": {
             "serving.kserve.io/deploymentMode": "Standard",
+            "serving.kserve.io/autoscalerClass": "hpa",
             "mlops.dev/version": "3",
             "mlops.dev/sha256": version.sha256,
             "mlops.dev/artifact": "s3://lake/served/flight_delay/3",
@@ -134,3 +141,63 @@ def test_a_model_that_is_explained_says_so_to_its_server_and_to_who_reads_its_ob
         [container] = manifest["spec"]["predictor"]["containers"]
         assert ("--explain" in container["args"]) == is_there
         assert (EXPLAIN in manifest["metadata"]["annotations"]) == is_there
+
+
+def test_it_is_scaled_by_cpu_as_kserve_does_where_the_yaml_says_nothing() -> None:
+    predictor = made()["spec"]["predictor"]
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("cpu", 80)
+    assert "mlops.dev/service" not in made()["metadata"]["annotations"]
+
+
+def test_it_is_scaled_as_the_yaml_says_and_keeps_that_with_it() -> None:
+    scale = {"min_replicas": 3, "max_replicas": 4, "metric": "memory", "target": 60}
+    service = made(service=laid_out(scale=scale))
+    predictor = service["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (3, 4)
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("memory", 60)
+    assert json.loads(service["metadata"]["annotations"]["mlops.dev/service"]) == {"scale": scale}
+
+
+def test_by_concurrency_keda_scales_it_by_what_prometheus_sees_of_its_pods() -> None:
+    settings = laid_out(scale={"metric": "concurrency", "target": 10})
+    service = made(service=settings, prometheus="http://prometheus:9090")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+    predictor = service["spec"]["predictor"]
+    assert "scaleMetric" not in predictor, "KServe refuses it beside KEDA"
+    [metric] = predictor["autoScaling"]["metrics"]
+    query = metric["external"]["metric"]["query"]
+    assert query.removeprefix("sum(rate(").removesuffix("[1m]))") == (
+        'model_request_duration_seconds_sum{namespace="mlops",pod=~"flight-delay-predictor-.*"}'
+    )
+    # As KServe's KedaReconciler makes it of that
+    trigger = {"type": "prometheus", "metadata": {"serverAddress": "http://prometheus:9090", "query": query}}
+    trigger["metadata"]["threshold"] = metric["external"]["target"]["value"]
+    scaled = {"scaleTargetRef": {"name": "flight-delay-predictor"}, "triggers": [trigger]}
+    scaled |= {"minReplicaCount": predictor["minReplicas"], "maxReplicaCount": predictor["maxReplicas"]}
+    assert problems({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "spec": scaled}) == []
+
+
+def test_without_prometheus_nothing_is_scaled_by_concurrency() -> None:
+    with pytest.raises(SpecError, match="set MLOPS_PROMETHEUS_URL, or choose another metric"):
+        made(service=laid_out(scale={"metric": "concurrency"}))
+
+
+def test_what_its_pods_ask_for_is_what_the_yaml_says() -> None:
+    pod = made(service=laid_out(resources={"cpu": 1.5, "memory": "3Gi", "gpu": 2}))["spec"]["predictor"]
+    [container] = pod["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1500m", "memory": "3Gi"},
+        "limits": {"memory": "3Gi", "nvidia.com/gpu": "2"},
+    }
+    assert pod["nodeSelector"] == {"mlops.dev/pool": "gpu"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "--gpu" in container["args"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"scale": {"metric": "concurrency"}}, {"scale": {"metric": "memory"}, "resources": {"gpu": 1}}],
+    ids=["as it is", "by KEDA", "on a GPU"],
+)
+def test_the_crd_takes_every_field(settings: dict[str, Any]) -> None:
+    assert problems(made(service=laid_out(**settings), prometheus="http://prometheus:9090")) == []
