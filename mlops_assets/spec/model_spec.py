@@ -316,7 +316,8 @@ class ModelSpec(Value):
     @property
     def service(self) -> ServiceSettings:
         """How its service is laid out in a cluster."""
-        return ServiceSettings(scale=self.deploy.scale, resources=self.deploy.resources)
+        looked_up = tuple(column.name for view in self.features.from_store.values() for column in view.columns)
+        return ServiceSettings(scale=self.deploy.scale, resources=self.deploy.resources, looked_up=looked_up)
 
     @property
     def views(self) -> dict[str, FeatureView]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
+from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.predictor_pod import KindOfService, covers, disruption_budget
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
 MANAGER, APPLY = "mlops-assets", "application/apply-patch+yaml"  # JSON is YAML
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SCALERS = {"hpa": ("autoscaling", "v2", "horizontalpodautoscalers"), "keda": ("keda.sh", "v1alpha1", "scaledobjects")}
+DEPLOYMENTS, SERVICES = ("apps", "v1", "deployments"), ("", "v1", "services")
 MAX_RESTARTS = 3
-CONDITIONS = ("PredictorReady", "DeploymentsReady")  # of KServe and Seldon, about pods
+CONDITIONS = ("PredictorReady", "TransformerReady", "DeploymentsReady")  # of KServe and Seldon, about pods
+
+
+def transformer_of(name: str) -> str:
+    """The Deployment and the Service of the transformer of an InferenceService."""
+    return f"{name}-transformer"
 
 
 class ClusterServices:
@@ -33,7 +41,9 @@ class ClusterServices:
         self.kind, self.namespace = kind, namespace
         self._api = client.CustomObjectsApi(api_client())
         self._policy = client.PolicyV1Api(api_client())
-        self._services = (*kind.api_version.split("/"), namespace, kind.plural)
+        self._core = client.CoreV1Api(api_client())
+        group, version = kind.api_version.split("/")
+        self._kind, self._services = (group, version, kind.plural), (group, version, namespace, kind.plural)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A service, or None when there is none."""
@@ -78,15 +88,23 @@ class ClusterServices:
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
         return present
 
-    def leave_scaler(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
-        """Delete the autoscaler of a service's own that it had before, where it has another kind of them now.
-
-        KServe leaves it, and KEDA takes nothing that has one.
+    def clear_up(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
+        """Delete what KServe has made of a service as it was `before`, and leaves: an autoscaler of the other kind,
+        beside which KEDA takes nothing, and a transformer.
         """
-        kind, now = ((item or service)["metadata"].get("annotations", {}).get(AUTOSCALER) for item in (before, service))
-        if kind in SCALERS and kind != now:
-            group, version, plural = SCALERS[kind]
-            self._delete((group, version, self.namespace, plural, self.kind.deployment(service["metadata"]["name"])))
+        if before is None:
+            return
+        name = service["metadata"]["name"]
+        old, new = (item["metadata"].get("annotations", {}).get(AUTOSCALER) for item in (before, service))
+        if old in SCALERS and old != new:
+            self._delete(SCALERS[old], self.kind.deployment(name))
+        if "transformer" in before["spec"] and "transformer" not in service["spec"]:
+            for made in (SCALERS["hpa"], DEPLOYMENTS, SERVICES):
+                self._delete(made, transformer_of(name))
+
+    def image_here(self) -> str:
+        """The image of the pod that this process runs in."""
+        return Pods(self.namespace).pod(socket.gethostname())["spec"]["containers"][0]["image"]
 
     def keep_up(self, name: str) -> None:
         """Give a service that is there its PodDisruptionBudget.
@@ -102,7 +120,7 @@ class ClusterServices:
 
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
-        self._delete((*self._services, name))
+        self._delete(self._kind, name)
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
         """Wait until the newest pods of a service answer, and only they.
@@ -119,22 +137,28 @@ class ClusterServices:
             spec_sha256 = service.get("metadata", {}).get("annotations", {}).get(SPEC_SHA256)
             conditions = {item["type"]: item for item in status.get("conditions", [])}
             ready = conditions.get("Ready", {}).get("status") == "True"
-            if ready and pods.rolled_out(self.kind.deployment(name), (SPEC_SHA256, spec_sha256)):
+            wanted = [self.kind.deployment(name)]
+            if "transformer" in service.get("spec", {}):
+                wanted.append(transformer_of(name))
+            if ready and all(pods.rolled_out(deployment, (SPEC_SHA256, spec_sha256)) for deployment in wanted):
                 return
             found = _why_not_ready(pods, f"{self.kind.of_service}={name}")
             if found.final or time.monotonic() > deadline:
-                message = next(
-                    (conditions[about].get("message", "") for about in CONDITIONS if about in conditions), ""
-                )
+                told = [conditions[about] for about in CONDITIONS if about in conditions]
+                message = next((item["message"] for item in told if item.get("message")), "")
                 reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
                 raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
 
-    def _delete(self, where: tuple[str, ...]) -> None:
+    def _delete(self, kind: tuple[str, str, str], name: str) -> None:
         from kubernetes.client import ApiException
 
+        group, version, plural = kind
         try:
-            self._api.delete_namespaced_custom_object(*where)
+            if kind == SERVICES:
+                self._core.delete_namespaced_service(name, self.namespace)
+            else:
+                self._api.delete_namespaced_custom_object(group, version, self.namespace, plural, name)
         except ApiException as error:
             if error.status != 404:
                 raise
@@ -153,10 +177,13 @@ class ClusterServices:
 
 
 def _why_not_ready(pods: Pods, selector: str) -> Waiting:
-    """What the newest pod waits for or died of."""
-    newest = pods.newest(selector)
-    if newest is None:
+    """What the newest pod that is not ready waits for or died of."""
+    found = sorted(
+        pods.matching(selector), key=lambda pod: (not holds(pod, "Ready"), pod["metadata"]["creationTimestamp"])
+    )
+    if not found:
         return Waiting(cause="it has no pod yet")
+    newest = found[-1]
     pod = newest["metadata"]["name"]
     container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
     restarts = container.get("restartCount", 0)
@@ -165,9 +192,14 @@ def _why_not_ready(pods: Pods, selector: str) -> Waiting:
         end = container.get("lastState", {}).get("terminated", {})
         # Its log may be gone already: a node keeps that of one container before the last
         words = end.get("message") or pods.log(pod, previous=True)
-        lines = [line for line in words.splitlines() if line.strip()]
         final = end.get("exitCode") == EXIT_REFUSED or restarts >= MAX_RESTARTS
-        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=final)
+        return Waiting(cause=f"its pod {pod} ended: {_last_lines(words)}", final=final)
     if newest.get("status", {}).get("phase") == "Pending":
         return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
-    return Waiting(cause=f"its pod {pod} runs, but the model is not ready")
+    if holds(newest, "Ready"):
+        return Waiting(cause=f"its pod {pod} is ready, and others are not there yet")
+    return Waiting(cause=f"its pod {pod} runs and is not ready: {_last_lines(pods.log(pod))}")
+
+
+def _last_lines(log: str) -> str:
+    return " | ".join([line for line in log.splitlines() if line.strip()][-3:])

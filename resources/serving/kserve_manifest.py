@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mlops_assets.ml.errors import SpecError
-from resources.kubernetes.labels import MODEL, STAGE
+from resources.kubernetes.labels import MODEL, STAGE, USES_POSTGRES
 from resources.serving.cluster_services import AUTOSCALER
 from resources.serving.predictor_pod import KindOfService, PodSettings, predictor_pod, version_annotations
 from resources.serving.service_settings import USUAL, Scale, ServiceSettings
+from resources.serving.transformer_pod import transformer_pod
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -21,6 +22,8 @@ KSERVE = KindOfService(
     deployment=lambda name: f"{name}-predictor",
 )
 
+COMPONENT = "component"  # KServe's label of pods: predictor or transformer
+
 
 def inference_service(
     name: str,
@@ -29,6 +32,7 @@ def inference_service(
     uri: str,
     image: str,
     *,
+    platform_image: str = "",
     replicas: int,
     service: ServiceSettings = USUAL,
     namespace: str = "",
@@ -38,7 +42,8 @@ def inference_service(
     """The InferenceService `name` that serves the artifact at `uri`, s3://bucket/prefix, in KServe's Standard mode.
 
     `replicas` are the environment's, where `service` says nothing else; `settings` are those of `predictor_pod`. By
-    concurrency KEDA scales, which asks the server at the address `prometheus` about the pods in `namespace`.
+    concurrency KEDA scales, which asks the server at the address `prometheus` about the pods in `namespace`. Where
+    features are looked up, a transformer of the image `platform_image` does that.
 
     Raises:
         SpecError: no address of Prometheus is known, and `service` needs one.
@@ -46,7 +51,7 @@ def inference_service(
     pod = predictor_pod(
         "kserve-container",
         "http1",  # KServe's Service has the first port as 80, and each further one under its own number
-        {KSERVE.of_service: name},
+        {KSERVE.of_service: name, COMPONENT: "predictor"},
         model,
         version,
         uri,
@@ -55,14 +60,27 @@ def inference_service(
         **settings,
     )
     least, most = service.scale.replicas(replicas)
-    predictor = pod | {
+    labels = {MODEL: model, STAGE: "serving"}
+    replicated: dict[str, Any] = {
         "minReplicas": least,
         "maxReplicas": most,
-        **_scaling(name, namespace, service.scale, prometheus),
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "labels": {MODEL: model, STAGE: "serving"},
     }
-    spec = {"predictor": predictor}
+    spec = {
+        "predictor": {**pod, **replicated, **_scaling(name, namespace, service.scale, prometheus), "labels": labels}
+    }
+    if service.looked_up:
+        transformer = transformer_pod(
+            {KSERVE.of_service: name, COMPONENT: "transformer"},
+            model,
+            f"{KSERVE.deployment(name)}.{namespace}",
+            platform_image,
+            prefix=settings.get("prefix", ""),
+            max_body_mib=settings.get("max_body_mib", 8),
+        )
+        # It is scaled by CPU, whatever the predictor is scaled by
+        about = {"labels": {**labels, USES_POSTGRES: "true"}, "annotations": {AUTOSCALER: "hpa"}}
+        spec["transformer"] = {**transformer, **replicated, **about}
     # KServe gives its Deployment and the pods these, which tells when they are those of this specification
     annotations = {
         "serving.kserve.io/deploymentMode": "Standard",

@@ -13,7 +13,7 @@ from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SERVICE, SHA256, VERSION
 from resources.lake.lake import Lake
-from resources.serving.cluster_services import ClusterServices
+from resources.serving.cluster_services import ClusterServices, transformer_of
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, service_name
@@ -73,8 +73,7 @@ class KServe(ServingTarget):
         log = InferenceLogPolicy.model_validate_json(about[LOG_POLICY]) if LOG_POLICY in about else None
         version = ServedVersion.of(about[VERSION], about[SHA256], log, explain=EXPLAIN in about)
         manifest = {key: found[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
-        service = ServiceSettings.model_validate_json(about.get(SERVICE, "{}"))
-        return RunningVersion(**version.model_dump(), service=service, manifest=manifest)
+        return RunningVersion(**version.model_dump(), service=_settings(manifest), manifest=manifest)
 
     def store(self, model: str, version: ServedVersion, artifact: Path) -> None:
         for name in (GRAPH, ModelSignature.FILE):
@@ -121,7 +120,7 @@ class KServe(ServingTarget):
             running = self.current(model)
             service = running.service if running else USUAL
         if suffix:
-            service = service.model_copy(update={"scale": ONE_POD})
+            service = service.model_copy(update={"scale": ONE_POD, "looked_up": ()})  # callers do not ask it
         uri = f"{self.lake.uri}/{folder}"
         return self._object(
             name,
@@ -142,20 +141,31 @@ class KServe(ServingTarget):
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:
         """Where a service answers, once it does with the pods of this manifest alone."""
         services, name = self.services, manifest["metadata"]["name"]
-        services.leave_scaler(services.apply(manifest), manifest)
+        services.clear_up(services.apply(manifest), manifest)
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
         service, port = self._service(name)
+        looked_up = ()
+        asked = service
+        if "transformer" in manifest["spec"]:
+            asked = transformer_of(name)
+            looked_up = _settings(manifest).looked_up
         return Endpoint(
             url=f"http://{service}.{namespace}" if port == 80 else f"http://{service}.{namespace}:{port}",
             model=model,
             public_url=self.public_url and public_address(self.public_url, name, namespace),
-            forward=f"kubectl port-forward -n {namespace} service/{service} 8080:{port}",
+            forward=f"kubectl port-forward -n {namespace} service/{asked} 8080:{port}",
+            transformer=None if asked == service else f"http://{asked}.{namespace}",
+            looked_up=looked_up,
         )
 
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         """The object that serves a version; it is given what `inference_service` is."""
-        return inference_service(*arguments, **settings, namespace=self.services.namespace, prometheus=self.prometheus)
+        services, prometheus = self.services, self.prometheus
+        image = services.image_here() if settings["service"].looked_up else ""
+        return inference_service(
+            *arguments, **settings, platform_image=image, namespace=services.namespace, prometheus=prometheus
+        )
 
     def _service(self, name: str) -> tuple[str, int]:
         """The Service of such an object, and its port for HTTP."""
@@ -169,6 +179,10 @@ def public_address(pattern: str, service: str, namespace: str) -> str:
     'https://flight-delay.mlops.example.com'
     """
     return pattern.replace("{service}", service).replace("{namespace}", namespace).rstrip("/")
+
+
+def _settings(manifest: dict[str, Any]) -> ServiceSettings:
+    return ServiceSettings.model_validate_json(manifest["metadata"]["annotations"].get(SERVICE, "{}"))
 
 
 def _prefix(model: str, version: ServedVersion) -> str:

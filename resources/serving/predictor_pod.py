@@ -14,33 +14,23 @@ from resources.kubernetes.labels import (
     GPU,
     LOG_POLICY,
     POOL,
-    PRIORITY_OF_SERVING,
     SERVICE,
     SHA256,
     SPEC_SHA256,
     VERSION,
 )
 from resources.serving.service_settings import USUAL, ServiceSettings, ServingResources
+from resources.serving.serving_pod import DRAIN_S, HTTP, mebibytes, serving_pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlops_assets.serving.declaration import ServedVersion
 
-RESTRICTED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 # KServe labels the pods of a candidate with all of this, and a label has 63 characters
 LONGEST = 63 - len("isvc.-predictor") - len(CANDIDATE)
 DIGEST = 8
-STEP_MIB = 256
-HTTP, GRPC = 8080, 8081
-GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
-DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
+GRPC = 8081
 SERVE = [
     *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
     *("--port", str(HTTP), "--grpc-port", str(GRPC), "--drain", str(DRAIN_S)),
@@ -131,7 +121,7 @@ def predictor_pod(
     if is_candidate:
         arguments.append("--candidates")
     # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
-    needed = _mebibytes(512, 2 * size), _mebibytes(512, 4 * size + (max_body_mib << 26))
+    needed = mebibytes(512, 2 * size), mebibytes(512, 4 * size + (max_body_mib << 26))
     requested, limit = (resources.memory, resources.memory) if resources.memory else needed
     limits = {"memory": limit}
     on_gpu = dict[str, Any]()
@@ -142,61 +132,31 @@ def predictor_pod(
             "nodeSelector": {POOL: "gpu"},
             "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
         }
-    return {
-        **on_gpu,
-        "serviceAccountName": "predictor",
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "priorityClassName": prefix + PRIORITY_OF_SERVING,
-        "securityContext": {"runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [
-            {
-                "name": container,
-                "image": image,
-                "imagePullPolicy": "IfNotPresent",
-                "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
-                "envFrom": [
-                    {"configMapRef": {"name": "mlops-environment"}},
-                    {"secretRef": {"name": "lake-credentials", "optional": True}},
-                    {"secretRef": {"name": "inference-log", "optional": True}},
-                ],
-                "ports": [
-                    {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
-                    {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
-                ],
-                # Ready means that the golden rows were answered as in training
-                "readinessProbe": {
-                    "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
-                    "periodSeconds": 2,
-                    "timeoutSeconds": 5,
-                },
-                "livenessProbe": {
-                    "httpGet": {"path": "/v2/health/live", "port": HTTP},
-                    "initialDelaySeconds": 60,
-                    "periodSeconds": 10,
-                    "timeoutSeconds": 5,
-                },
-                "resources": {
-                    "requests": {"cpu": f"{round(resources.cpu * 1000)}m", "memory": requested},
-                    "limits": limits,
-                },
-                "securityContext": RESTRICTED,
-                "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
-                # Its last lines stay in the pod's status when its log has gone
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-            }
+    answering = {
+        "name": container,
+        "image": image,
+        "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
+        "envFrom": [
+            {"configMapRef": {"name": "mlops-environment"}},
+            {"secretRef": {"name": "lake-credentials", "optional": True}},
+            {"secretRef": {"name": "inference-log", "optional": True}},
         ],
-        "volumes": [{"name": "scratch", "emptyDir": {}}],
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": key,
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": dict(selector)},
-            }
-            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        "ports": [
+            {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
         ],
+        # Ready means that the golden rows were answered as in training
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+        },
+        "resources": {
+            "requests": {"cpu": f"{round(resources.cpu * 1000)}m", "memory": requested},
+            "limits": limits,
+        },
     }
+    return on_gpu | serving_pod("predictor", selector, answering, prefix=prefix)
 
 
 def version_annotations(
@@ -227,8 +187,3 @@ def disruption_budget(kind: KindOfService, service: Mapping[str, Any]) -> dict[s
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
-
-
-def _mebibytes(base: int, more: int) -> str:
-    """Memory as Kubernetes writes it, in steps, so that a model of a few bytes more has the same."""
-    return f"{base + STEP_MIB * (more // (STEP_MIB << 20))}Mi"

@@ -76,6 +76,8 @@ class ServiceSettings(Value):
 
     scale: Scale = Scale()
     resources: ServingResources = ServingResources()
+    looked_up: tuple[str, ...] = ()
+    """Columns that a transformer looks up, and callers leave out."""
 
 
 USUAL = ServiceSettings()

@@ -41,6 +41,8 @@ TESTED_ELSEWHERE = {
     "resources.serving.local_serving": SERVER,
     "resources.serving.predictor_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.rollout": ROLLOUT,
+    "resources.serving.serving_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
+    "resources.serving.transformer_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.serving_steps": "tests/unit/resources/serving/test_serving_target.py",
 }
 

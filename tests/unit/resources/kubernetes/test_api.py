@@ -130,8 +130,24 @@ def test_of_two_kinds_of_autoscalers_that_of_before_goes(api_server: ApiServer) 
 
     for kind, left in (("hpa", True), ("hpa", True), ("keda", False)):
         api_server.objects[scalers] = {"metadata": {"name": "rain-predictor"}}
-        services.leave_scaler(services.apply(scaled(kind)), scaled(kind))
+        services.clear_up(services.apply(scaled(kind)), scaled(kind))
         assert (scalers in api_server.objects) == left
+
+
+def test_a_transformer_that_is_not_wanted_any_more_goes_with_all_that_kserve_has_made_of_it(
+    api_server: ApiServer,
+) -> None:
+    services, made = ClusterServices(KSERVE, "mlops"), ["/api/v1/services", "/apis/apps/v1/deployments"]
+    made.append("/apis/autoscaling/v2/horizontalpodautoscalers")
+    for kind in made:
+        place, _, plural = kind.rpartition("/")
+        for name in ("rain-transformer", "snow-transformer"):
+            path = f"{place}/namespaces/mlops/{plural}/{name}"
+            api_server.objects[path] = {"metadata": {"name": name}}
+    services.apply(SERVICE | {"spec": {"predictor": {}, "transformer": {"containers": []}}})
+    services.clear_up(services.apply(SERVICE), SERVICE)
+    left = [path.rpartition("/")[2] for path in api_server.objects if path.endswith("-transformer")]
+    assert left == ["snow-transformer"] * len(made)
 
 
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
@@ -171,6 +187,25 @@ def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_d
         patch.setattr("resources.serving.cluster_services.time.sleep", looks.append)
         services.wait_until_ready("rain", 0.5)
     assert bool(looks) != at_once
+
+
+def test_a_predictor_that_runs_and_does_not_get_ready_has_its_last_words_in_the_error(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(SERVICE)
+    for name, ready in (("rain-1", "False"), ("rain-2", "True")):
+        labels = {"serving.kserve.io/inferenceservice": "rain"}
+        api_server.objects[f"/api/v1/namespaces/mlops/pods/{name}"] = {
+            "metadata": {"name": name, "labels": labels, "creationTimestamp": f"2026-11-25T10:00:0{name[-1]}Z"},
+            "spec": {"containers": []},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+        }
+    monkeypatch.setattr(Pods, "log", lambda _, pod: f"{pod} begins\nthe views of rain cannot be read\n")
+    with pytest.raises(
+        DeploymentError, match=r"rain-1 runs and is not ready: rain-1 begins \| the views of rain cannot"
+    ):
+        services.wait_until_ready("rain", 0.5)
 
 
 def test_why_a_predictor_ended_is_known_when_its_log_has_gone(api_server: ApiServer) -> None:

@@ -116,7 +116,8 @@ def test_the_pods_of_a_service_are_in_several_zones_and_go_one_at_a_time() -> No
     service["metadata"]["uid"] = "u-1"
     budget = disruption_budget(KSERVE, service)
     selected = {"matchLabels": {"serving.kserve.io/inferenceservice": "flight-delay"}}
-    assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [selected] * 2
+    spread = {"matchLabels": {**selected["matchLabels"], "component": "predictor"}}
+    assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [spread] * 2
     assert (budget["spec"]["selector"], budget["spec"]["maxUnavailable"]) == (selected, 1)
     assert budget["metadata"]["ownerReferences"][0]["uid"] == "u-1"
 
@@ -192,6 +193,41 @@ def test_what_its_pods_ask_for_is_what_the_yaml_says() -> None:
     assert pod["nodeSelector"] == {"mlops.dev/pool": "gpu"}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert "--gpu" in container["args"]
+
+
+def looking_up(**more: Any) -> dict[str, Any]:
+    """The service of a version whose callers leave out two columns."""
+    settings = laid_out(looked_up=["temp", "wind_speed"], **more)
+    return made(service=settings, platform_image="platform:1", prometheus="http://prometheus:9090")
+
+
+def test_what_is_looked_up_is_looked_up_by_a_transformer_with_the_database_and_nothing_else() -> None:
+    transformer = looking_up(scale={"min_replicas": 3})["spec"]["transformer"]
+    assert (transformer["serviceAccountName"], transformer["automountServiceAccountToken"]) == ("transformer", False)
+    assert (transformer["minReplicas"], transformer["maxReplicas"]) == (3, 9)
+    assert transformer["labels"]["mlops.dev/uses-postgres"] == "true"
+    [container] = transformer["containers"]
+    assert (container["image"], container["securityContext"]["readOnlyRootFilesystem"]) == ("platform:1", True)
+    assert "envFrom" not in container
+    secrets = [item["valueFrom"]["secretKeyRef"] for item in container["env"] if "secretKeyRef" in str(item)]
+    assert secrets == [{"name": "features-database", "key": "MLOPS_FEATURES_DATABASE"}]
+    assert container["args"][:4] == ["--model_name", "flight_delay", "--predictor_host", "flight-delay-predictor.mlops"]
+    spread = [item["labelSelector"]["matchLabels"]["component"] for item in transformer["topologySpreadConstraints"]]
+    assert spread == ["transformer"] * 2
+
+
+def test_kserve_adds_no_argument_to_a_transformer() -> None:
+    """It does where none begins with one of these (CustomTransformer.GetContainer)."""
+    [container] = looking_up()["spec"]["transformer"]["containers"]
+    for name in ("--model_name", "--predictor_host", "--http_port"):
+        assert any(argument.startswith(name) for argument in container["args"])
+
+
+def test_a_transformer_is_scaled_by_cpu_also_where_keda_scales_its_predictor() -> None:
+    service = looking_up(scale={"metric": "concurrency"})
+    assert service["spec"]["transformer"]["annotations"] == {"serving.kserve.io/autoscalerClass": "hpa"}
+    assert "scaleMetric" not in service["spec"]["transformer"], "KServe refuses it in an InferenceService with KEDA"
+    assert problems(service) == []
 
 
 @pytest.mark.parametrize(

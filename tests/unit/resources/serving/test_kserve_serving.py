@@ -43,8 +43,11 @@ class Services:
         self.manifests[name] = copy.deepcopy(service)
         self.calls.append(f"apply {name} {self.version(name)}")
 
-    def leave_scaler(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
-        """They have none."""
+    def clear_up(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
+        """Nothing is left."""
+
+    def image_here(self) -> str:
+        return "platform:1"
 
     def keep_up(self, name: str) -> None:
         self.calls.append(f"keep up {name}")
@@ -188,6 +191,24 @@ def test_a_service_is_laid_out_as_one_says_and_stays_so_where_nobody_says_anythi
     assert services.manifests["my-model"]["spec"]["predictor"]["minReplicas"] == 5
     target.deploy("my_model", *artifact, 4, service=ServiceSettings())
     assert services.manifests["my-model"]["spec"]["predictor"]["minReplicas"] == 2
+
+
+def test_callers_ask_the_transformer_and_proofs_the_predictor(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    proof = target.deploy("my_model", *artifact, 2, service=ServiceSettings(looked_up=("x",)))
+    asked = [call for call in services.calls if call.startswith("ask")]
+    assert [call.split("/")[2] for call in asked] == [
+        "my-model-candidate-predictor.models",
+        "my-model-predictor.models",
+    ]
+    assert proof.url == "http://my-model-transformer.models"
+    assert proof.example.startswith("kubectl port-forward -n models service/my-model-transformer 8080:80 &\n")
+    assert '"instances": [{}]' in proof.example, "x is looked up"
+    [container] = services.manifests["my-model"]["spec"]["transformer"]["containers"]
+    assert container["image"] == "platform:1"
+    target.deploy("my_model", *artifact, 3, service=ServiceSettings())
+    assert "transformer" not in services.manifests["my-model"]["spec"]
 
 
 def test_a_candidate_is_one_pod(target: KServe, services: Services, artifact: tuple[Path, str]) -> None:
