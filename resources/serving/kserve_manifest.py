@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mlops_assets.ml.errors import SpecError
 from resources.kubernetes.labels import MODEL, STAGE, USES_POSTGRES
 from resources.serving.cluster_services import AUTOSCALER
 from resources.serving.predictor_pod import KindOfService, PodSettings, predictor_pod, version_annotations
@@ -44,9 +43,6 @@ def inference_service(
     `replicas` are the environment's, where `service` says nothing else; `settings` are those of `predictor_pod`. By
     concurrency KEDA scales, which asks the server at the address `prometheus` about the pods in `namespace`. Where
     features are looked up, a transformer of the image `platform_image` does that.
-
-    Raises:
-        SpecError: no address of Prometheus is known, and `service` needs one.
     """
     pod = predictor_pod(
         "kserve-container",
@@ -104,10 +100,6 @@ def _scaling(name: str, namespace: str, scale: Scale, prometheus: str | None) ->
     """By what a predictor is scaled. KServe knows no concurrency without Knative, so KEDA asks Prometheus about it."""
     if scaler_of(scale) == "hpa":
         return {"scaleMetric": scale.metric, "scaleTarget": scale.threshold}
-    if prometheus is None:
-        what = "KEDA asks Prometheus how many requests are being answered, and no address of it is known"
-        remedy = "set MLOPS_PROMETHEUS_URL, or choose another metric"
-        raise SpecError(what, where="deploy.scale.metric", remedy=remedy)
     # Little's law: seconds spent on requests in each second are the requests that are being answered at a time
     pods = f'namespace="{namespace}",pod=~"{KSERVE.deployment(name)}-.*"'
     query = f"sum(rate(model_request_duration_seconds_sum{{{pods}}}[1m]))"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Unpack
 
-from mlops_assets.ml.errors import SpecError
 from resources.kubernetes.labels import MODEL, SPEC_SHA256, STAGE
 from resources.serving.predictor_pod import HTTP, KindOfService, PodSettings, predictor_pod, version_annotations
 from resources.serving.service_settings import USUAL, ServiceSettings
@@ -58,15 +57,8 @@ def seldon_deployment(
     service: ServiceSettings = USUAL,
     **settings: Unpack[PodSettings],
 ) -> dict[str, Any]:
-    """The SeldonDeployment `name`; what it is given is what `inference_service` is.
-
-    Raises:
-        SpecError: it is to be scaled by what Seldon Core 1.17 cannot.
-    """
+    """The SeldonDeployment `name`; what it is given is what `inference_service` is."""
     scale = service.scale
-    if scale.metric == "concurrency":
-        what = "Seldon Core scales by cpu and memory alone"
-        raise SpecError(what, where="deploy.scale.metric", remedy="choose one of them, or serve the model on KServe")
     least, most = scale.replicas(replicas)
     pod = predictor_pod(
         NODE,

@@ -9,7 +9,7 @@ from resources.serving.serving_pod import DRAIN_S, HTTP, mebibytes, serving_pod
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DATABASE = {"name": "features-database", "key": "MLOPS_FEATURES_DATABASE"}  # a Secret and its key
+DATABASE = {"name": "features-database", "key": "uri"}  # a Secret and its key
 OF_LIBPQ = ("PGSSLMODE", "PGSSLROOTCERT")  # of the environment's ConfigMap, where the database shows a certificate
 
 
@@ -36,7 +36,7 @@ def transformer_pod(
             "command": ["python", "-m", "resources.features.transformer"],
             "args": [part for pair in told.items() for part in pair],
             "env": [
-                {"name": DATABASE["key"], "valueFrom": {"secretKeyRef": DATABASE}},
+                {"name": "MLOPS_FEATURES_DATABASE", "valueFrom": {"secretKeyRef": DATABASE}},
                 {"name": "SERVING_MAX_BODY_MIB", "value": str(max_body_mib)},
                 *settings,
             ],

@@ -34,7 +34,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         "poddisruptionbudgets.policy": "create patch",
         "horizontalpodautoscalers.autoscaling": "delete",
         "scaledobjects.keda.sh": "delete",
-        "deployments.apps": "get",
+        "deployments.apps": "get delete",
+        "services": "delete",
         "pods": "get list",
         "pods/log": "get",
         "events": "list",
@@ -50,6 +51,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "mlflow": {},
     "postgres": {},
     "predictor": {},
+    "transformer": {},
     "default": {},
 }
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.ml.errors import SpecError
 from mlops_assets.serving.declaration import ServedVersion
 from resources.kubernetes.labels import EXPLAIN
 from resources.lake.space import name_in
@@ -178,11 +177,6 @@ def test_by_concurrency_keda_scales_it_by_what_prometheus_sees_of_its_pods() -> 
     assert problems({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "spec": scaled}) == []
 
 
-def test_without_prometheus_nothing_is_scaled_by_concurrency() -> None:
-    with pytest.raises(SpecError, match="set MLOPS_PROMETHEUS_URL, or choose another metric"):
-        made(service=laid_out(scale={"metric": "concurrency"}))
-
-
 def test_what_its_pods_ask_for_is_what_the_yaml_says() -> None:
     pod = made(service=laid_out(resources={"cpu": 1.5, "memory": "3Gi", "gpu": 2}))["spec"]["predictor"]
     [container] = pod["containers"]
@@ -210,7 +204,7 @@ def test_what_is_looked_up_is_looked_up_by_a_transformer_with_the_database_and_n
     assert (container["image"], container["securityContext"]["readOnlyRootFilesystem"]) == ("platform:1", True)
     assert "envFrom" not in container
     secrets = [item["valueFrom"]["secretKeyRef"] for item in container["env"] if "secretKeyRef" in str(item)]
-    assert secrets == [{"name": "features-database", "key": "MLOPS_FEATURES_DATABASE"}]
+    assert secrets == [{"name": "features-database", "key": "uri"}]
     assert container["args"][:4] == ["--model_name", "flight_delay", "--predictor_host", "flight-delay-predictor.mlops"]
     spread = [item["labelSelector"]["matchLabels"]["component"] for item in transformer["topologySpreadConstraints"]]
     assert spread == ["transformer"] * 2

@@ -9,9 +9,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import pytest
 
-from mlops_assets.ml.errors import SpecError
 from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.labels import SPEC_SHA256
@@ -196,5 +194,3 @@ def test_it_is_scaled_as_the_yaml_says_by_what_seldon_can() -> None:
     [metric] = component["hpaSpec"]["metricsv2"]
     assert (component["hpaSpec"]["minReplicas"], component["hpaSpec"]["maxReplicas"]) == (2, 4)
     assert metric["resource"]["name"] == "memory"
-    with pytest.raises(SpecError, match="Seldon Core scales by cpu and memory alone"):
-        made(service=ServiceSettings(scale=Scale(metric="concurrency")))
