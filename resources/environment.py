@@ -57,6 +57,7 @@ class Environment(Value):
     mlflow_ui_url: str | None = None
     features_database: SecretStr | None = None  # the online store is embedded where there is none
     features_port: int = 8087
+    prometheus_url: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
@@ -105,6 +106,7 @@ class Environment(Value):
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
             features_database=_database(variables.get("MLOPS_FEATURES_DATABASE") or None),
+            prometheus_url=_web_address(variables, "MLOPS_PROMETHEUS_URL"),
             features_port=ports["MLOPS_FEATURES_PORT"],
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ class ApiServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[str, dict[str, Any]] = {}
+        self.applied: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: list[int | str | None] = []
         self.requests: list[str] = []
         self.connections = 0
@@ -27,7 +29,7 @@ class ApiServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Create, read, replace and delete, as the Kubernetes API answers them."""
+    """Create, read, replace, apply and delete, as the Kubernetes API answers them."""
 
     protocol_version = "HTTP/1.1"
     server: ApiServer  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -45,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.answer(status, found)
 
-    do_GET = do_POST = do_PUT = do_DELETE = handle_method  # noqa: N815 - names of the standard library
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_method  # noqa: N815 - names of the standard library
 
     def apply(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         address = urlsplit(self.path)
@@ -60,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
             selector = parse_qs(address.query).get("labelSelector", [""])[0]
             found = [item for name, item in objects.items() if name.rpartition("/")[0] == path]
             return 200, {"items": [item for item in found if selected(selector, item["metadata"].get("labels", {}))]}
+        if self.command == "PATCH":
+            return self.apply_server_side(path, body, parse_qs(address.query)["fieldManager"][0])
         if path not in objects:
             return 404, {"message": "not found"}
         if self.command == "PUT":
@@ -69,6 +73,20 @@ class Handler(BaseHTTPRequestHandler):
             objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": str(int(known) + 1)}}
         if self.command == "DELETE":
             return 200, objects.pop(path)
+        return 200, objects[path]
+
+    def apply_server_side(self, path: str, body: dict[str, Any], manager: str) -> tuple[int, dict[str, Any]]:
+        """What a manager applies takes its fields, and gives up those that it has applied before and has no more."""
+        assert self.headers["Content-Type"] == "application/apply-patch+yaml"
+        objects, applied = self.server.objects, self.server.applied
+        present = objects.get(path, {"metadata": {}})
+        known = present["metadata"].get("resourceVersion", "0")
+        if body["metadata"].pop("resourceVersion", known) != known:
+            return 409, {"message": "the object has been modified"}
+        found = merged(without(present, applied.get((path, manager), {}), body), copy.deepcopy(body))
+        applied[path, manager] = body
+        found["metadata"]["resourceVersion"] = str(int(known) + (found != present))
+        objects[path] = found
         return 200, objects[path]
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
@@ -81,6 +99,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
+
+
+def without(present: Any, before: Any, now: Any) -> Any:
+    """An object without what was applied before and is not any more; a list is one value."""
+    if not (isinstance(present, dict) and isinstance(before, dict) and isinstance(now, dict)):
+        return present
+    return {
+        key: without(value, before.get(key), now.get(key))
+        for key, value in present.items()
+        if key in now or key not in before
+    }
+
+
+def merged(present: Any, applied: Any) -> Any:
+    """An object with what is applied to it."""
+    if not (isinstance(present, dict) and isinstance(applied, dict)):
+        return applied
+    return present | {key: merged(present.get(key), value) for key, value in applied.items()}
 
 
 def selected(selector: str, labels: dict[str, str]) -> bool:

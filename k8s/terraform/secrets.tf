@@ -3,7 +3,7 @@
 
 locals {
   passwords = toset(concat(
-    ["dagster", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session"],
+    ["dagster", "features", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session"],
     # The superuser of the server in the cluster; Aurora's is made by RDS
     var.aurora == null ? ["postgres"] : [],
   ))
@@ -11,6 +11,7 @@ locals {
     {
       dagster-postgresql = { password = "dagster" }
       mlflow-database    = { password = "mlflow" }
+      features-database  = { password = "features" }
       mlflow-auth        = { password = "mlflow-admin", secret_key = "mlflow-session" }
       # The pipeline's user, which manages what it makes and is no admin
       mlflow-client = { password = "mlflow-client" }
@@ -18,12 +19,13 @@ locals {
     var.aurora == null ? { postgres = { password = "postgres" } } : {},
   )
   # Each database has two users. A new password is that of the other one, so that who is logged in goes on.
-  databases = ["dagster-postgresql", "mlflow-database"]
+  databases = ["dagster-postgresql", "mlflow-database", "features-database"]
   turn      = var.database_secrets_version % 2 == 1 ? "a" : "b"
   # What stands beside the passwords
   plain = {
     dagster-postgresql = { username = "dagster_${local.turn}" }
     mlflow-database    = { host = local.database_host, username = "mlflow_${local.turn}" }
+    features-database  = { host = local.database_host, username = "features_${local.turn}" }
     mlflow-auth        = { username = "admin" }
     mlflow-client      = { username = "pipeline" }
   }

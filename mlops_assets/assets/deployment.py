@@ -101,6 +101,7 @@ def deployment_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                     LiveTraffic(lake.store, name, spec.deploy.rollout, held.check),
                     partial(record_step, context, lake, version),
                     explain=spec.deploy.explain,
+                    service=spec.service,
                 )
             held.check()
             evidence = ledger_evidence(registered_model, verdict, proof) | retrain_tags(context.run)

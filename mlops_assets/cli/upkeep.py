@@ -87,9 +87,7 @@ def rollback(name: str, version: int, reason: str) -> Iterator[str]:
     from mlops_assets.components.rollback import roll_back
     from resources.environment import user_name
 
-    spec = defined_spec(name)
-    deploy = spec.deploy if spec else None
-    yield from roll_back(name, version, reason, f"user {user_name()}", *outside_world(), deploy)
+    yield from roll_back(name, version, reason, f"user {user_name()}", *outside_world(), defined_spec(name))
 
 
 def outside_world() -> tuple[ServingTarget, Tracking, Lake]:

@@ -23,6 +23,8 @@ from mlops_assets.components.scaffold import ModelPipelineScaffolder
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.model_spec import ModelSpec
 from mlops_assets.spec.yaml_text import check_keys
+from resources.environment import Environment
+from resources.serving.choose_target import check_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +88,9 @@ class ModelPipeline(dg.Component):
         file = context.path / "defs.yaml" if context.path.is_dir() else context.path
         shown = file.relative_to(context.project_root) if file.is_relative_to(context.project_root) else file
         check_keys(file.read_text(), str(shown))
-        return cls(load_spec(given, resolution.source_position_tree, str(shown)), str(shown))
+        spec = load_spec(given, resolution.source_position_tree, str(shown))
+        check_service(spec.service, Environment.read(), str(shown))
+        return cls(spec, str(shown))
 
     def stages(self) -> Sequence[Stage]:
         """What makes the assets, in the order of the flow."""

@@ -16,7 +16,8 @@ from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.ml.errors import ArtifactError, SpecError
 from mlops_assets.ml.inference.artifact import load_artifact
-from mlops_assets.spec.model_spec import ROLLBACK_SUFFIX, Deploy, ModelSpec
+from mlops_assets.serving.log_policy import InferenceLogPolicy
+from mlops_assets.spec.model_spec import ROLLBACK_SUFFIX, ModelSpec
 from resources.kubernetes.labels import MODEL
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
@@ -33,11 +34,11 @@ def roll_back(
     serving: ServingTarget,
     tracking: Tracking,
     lake: Lake,
-    deploy: Deploy | None = None,
+    spec: ModelSpec | None = None,
 ) -> list[str]:
     """Make a registered version champion again; what was done, a line each.
 
-    `deploy` is how its YAML has it served; without one it is as the version before. What was killed half way is
+    It is served as its YAML says, `spec`; without one as the version before. What was killed half way is
     completed by calling it again.
 
     Raises:
@@ -58,9 +59,11 @@ def roll_back(
             raise SpecError(what, remedy="name another one of those that MLflow lists")
         artifact = _artifact(version, tracking, Path(draft))
         held.check()
-        like = deploy or Deploy()
-        log, explain = (like.inference_log, like.explain) if deploy or not served else (served.log, served.explain)
-        proof = serving.deploy(name, artifact, version.sha256, number, log, explain=explain)
+        log, explain = (served.log, served.explain) if served else (InferenceLogPolicy(), False)
+        if spec:
+            log, explain = spec.deploy.inference_log, spec.deploy.explain
+        service = spec.service if spec else None
+        proof = serving.deploy(name, artifact, version.sha256, number, log, explain=explain, service=service)
         held.check()
         before = f"version {champion.version}" if champion else "no version"
         evidence = {"decision": f"rolled back from {before}", **proof.evidence}
@@ -115,7 +118,7 @@ def rollback_job(spec: ModelSpec) -> dg.JobDefinition:
     ) -> None:
         by = actor(context.run)
         with as_dagster_failure():
-            done = roll_back(spec.model, config.version, config.reason, by, serving, tracking, lake, spec.deploy)
+            done = roll_back(spec.model, config.version, config.reason, by, serving, tracking, lake, spec)
         for line in done:
             context.log.info(line)
         context.add_output_metadata({"done": dg.MetadataValue.json(done)})

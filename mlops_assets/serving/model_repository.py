@@ -33,9 +33,10 @@ class Repository:
         inference_log: InferenceLog | None = None,
         *,
         of_candidates: bool = False,
+        gpu: bool = False,
     ) -> None:
         self.folder, self.max_rows, self.inference_log = folder.resolve(), max_rows, inference_log
-        self.of_candidates = of_candidates
+        self.of_candidates, self._gpu = of_candidates, gpu
         self.models: dict[str, Predictor] = {}
         """What answers, by the name under which it does."""
         self.refused: dict[str, str] = {}
@@ -106,4 +107,6 @@ class Repository:
         if self.inference_log and wanted.log:
             self.inference_log.check(wanted.log)
             record = self.inference_log.record
-        self.models[name] = Predictor(name, wanted, artifact, self.max_rows, record, is_candidate=self.of_candidates)
+        self.models[name] = Predictor(
+            name, wanted, artifact, self.max_rows, record, is_candidate=self.of_candidates, gpu=self._gpu
+        )

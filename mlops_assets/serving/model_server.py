@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--max-rows", type=int, default=Limits().rows, help="the most rows of a request")
     parser.add_argument("--lake-uri", help="s3://bucket/prefix or folder, for the inference log and shared traffic")
     parser.add_argument("--candidates", action="store_true", help="serve the candidates, and not the champions")
+    parser.add_argument("--gpu", action="store_true", help="run graphs on a GPU, and serve nothing where there is none")
     parser.add_argument("--log-policy", help="what is fetched: what of its requests is kept, as JSON")
     parser.add_argument("--explain", action="store_true", help="what is fetched: explain its answers, too")
     parser.add_argument("--fetch", help="s3:// prefix of an artifact to serve")
@@ -67,7 +68,9 @@ def main(arguments: list[str]) -> None:
     limits = Limits(body_bytes=options.max_body_mib << 20, rows=options.max_rows)
     lake = open_lake_files(options.lake_uri) if options.lake_uri else None
     inference_log = InferenceLog(lake, os.environ.get(SALT, "").encode()) if lake else None
-    repository = Repository(options.models, limits.rows, inference_log, of_candidates=options.candidates)
+    repository = Repository(
+        options.models, limits.rows, inference_log, of_candidates=options.candidates, gpu=options.gpu
+    )
     if options.fetch:
         try:
             policy = InferenceLogPolicy.model_validate_json(options.log_policy) if options.log_policy else None

@@ -74,10 +74,11 @@ class Predictor:
         record: Record = nothing_recorded,
         *,
         is_candidate: bool = False,
+        gpu: bool = False,
     ) -> None:
         self.name, self.served, self._record, self.is_candidate = name, served, record, is_candidate
         graph, self.signature = load_artifact(folder, served.sha256)
-        self.onnx = OnnxModel(graph)
+        self.onnx = OnnxModel(graph, gpu=gpu)
         self.reader = RequestReader(self.signature.inputs, max_rows)
         self._verify_golden_rows()
 

@@ -20,12 +20,12 @@ from mlops_assets.ml.monitoring.monitor_policy import MonitorPolicy
 from mlops_assets.ml.times import TimeZone
 from mlops_assets.ml.training.training_config import NETWORK_FIELDS, TrainingConfig, nested_estimators
 from mlops_assets.ml.values import LONGEST_MODEL_NAME, MODEL_NAME, Duration, Task, Value, did_you_mean, problem
-from mlops_assets.serving.log_policy import InferenceLogPolicy
-from mlops_assets.serving.rollout_policy import RolloutPolicy
 from mlops_assets.spec.cron import Cron
+from mlops_assets.spec.deploy import Deploy
 from mlops_assets.spec.source import Source
 from mlops_assets.spec.stored_view import StoredView, check_views
 from resources.kubernetes.compute import Compute, TrainingCompute
+from resources.serving.service_settings import ServiceSettings
 
 if TYPE_CHECKING:
     from mlops_assets.ml.data.feature_view import FeatureView
@@ -141,20 +141,6 @@ class Retrain(RetrainPolicy):
                 "time_zone", "it is that of the schedule, and there is none; add retrain.schedule, or remove it"
             )
         return self
-
-
-class Deploy(Value):
-    """How the model is served."""
-
-    inference_log: InferenceLogPolicy = Field(
-        default=InferenceLogPolicy(), description="What is kept of the requests that are answered"
-    )
-    rollout: RolloutPolicy = Field(
-        default=RolloutPolicy(), description="What a version must show beside the champion before it takes over"
-    )
-    explain: bool = Field(
-        default=False, description="Whether /v1/models/MODEL:explain tells what each column contributed to an answer"
-    )
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
@@ -326,6 +312,12 @@ class ModelSpec(Value):
         """The columns of prepared rows: those of the source, and what feature views add."""
         views = self.features.from_store.values()
         return (*self.contract, *(column for view in views for column in view.columns))
+
+    @property
+    def service(self) -> ServiceSettings:
+        """How its service is laid out in a cluster."""
+        looked_up = tuple(column.name for view in self.features.from_store.values() for column in view.columns)
+        return ServiceSettings(scale=self.deploy.scale, resources=self.deploy.resources, looked_up=looked_up)
 
     @property
     def views(self) -> dict[str, FeatureView]:

@@ -80,8 +80,8 @@ class OnlineStore:
         address = urlsplit(self._database)
         login = {"user": unquote(address.username or ""), "password": unquote(address.password or "")}
         place = {"host": address.hostname, "port": address.port or 5432, "database": address.path.lstrip("/")}
-        ssl = "disable" if address.hostname in ("localhost", "127.0.0.1") else "require"
-        online = {"type": "postgres", "conn_type": "pool", "sslmode": ssl, **place, **login}
+        # None is what libpq's own variables say, PGSSLMODE and PGSSLROOTCERT, as for the registry
+        online = {"type": "postgres", "conn_type": "pool", "sslmode": None, **place, **login}
         registry = {"registry_type": "sql", "path": address._replace(scheme="postgresql+psycopg").geturl()}
         return OnlineViews(project, online, registry)
 

@@ -48,6 +48,7 @@ NOT_PASSED_ON = {b"host", b"connection", b"content-length", b"transfer-encoding"
 RETURNED = ("content-type", "retry-after")
 MOST_MODELS = 1_000
 CONNECT_TRIES, CONNECT_PAUSE_S = 3, 0.05
+READY_PAUSE_S = 2
 log = logging.getLogger("mlops_assets.transformer")
 
 
@@ -71,6 +72,10 @@ class LookUps:
 
     def __init__(self, store: OnlineStore) -> None:
         self._store, self._models = store, dict[str, _Views]()
+
+    def read_views(self, model: str) -> None:
+        """Read the views of a model, so that the first request need not wait for that."""
+        self.fill_in(model, None)
 
     def fill_in(self, model: str, content: Any) -> Any:
         """A request with the features of the model's views; as it is where the model has none."""
@@ -103,12 +108,31 @@ class LookUps:
 
 
 class Transformer:
-    """The ASGI application."""
+    """The ASGI application; for one model alone, if that is named."""
 
-    def __init__(self, look_ups: LookUps, predictor: str, session: aiohttp.ClientSession, limits: Limits) -> None:
+    def __init__(
+        self,
+        look_ups: LookUps,
+        predictor: str,
+        session: aiohttp.ClientSession,
+        limits: Limits,
+        model: str | None = None,
+    ) -> None:
         self.state, self._look_ups, self._predictor, self._session = _State(limits), look_ups, predictor, session
-        # The import takes seconds, for which no caller should wait
-        self._warm = asyncio.create_task(asyncio.to_thread(importlib.import_module, "feast"))
+        self._model = model
+        self._warm = asyncio.create_task(self._warm_up())
+
+    async def _warm_up(self) -> None:
+        """Get ready: the import takes seconds, for which no caller should wait, and a store may be away."""
+        await asyncio.to_thread(importlib.import_module, "feast")
+        while self._model:
+            try:
+                await asyncio.to_thread(self._look_ups.read_views, self._model)
+            except Exception as error:
+                log.error("the views of %s cannot be read: %s", self._model, error)
+                await asyncio.sleep(READY_PAUSE_S)
+            else:
+                return
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
         body = RequestBody(receive)
@@ -134,7 +158,10 @@ class Transformer:
             match = ASKED.fullmatch(path)
             if match is None or scope["method"] != "POST":
                 raise RequestRefused(404, "there is nothing here; features are looked up for predictions alone")
-            return await self._transformed(match[1] or match[2], path, headers, body)
+            model = match[1] or match[2]
+            if model != (self._model or model):
+                raise RequestRefused(404, f"features of {self._model} alone are looked up here")
+            return await self._transformed(model, path, headers, body)
         except BadRequest as error:
             return refusal(400, str(error))
         except RequestRefused as error:
@@ -186,8 +213,10 @@ class Transformer:
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--predictor", required=True, help="address of the server that answers")
-    parser.add_argument("--port", type=int, required=True)
+    # The second names are those by which KServe knows them
+    parser.add_argument("--predictor", "--predictor_host", required=True, help="the server that answers")
+    parser.add_argument("--port", "--http_port", type=int, required=True)
+    parser.add_argument("--model", "--model_name", help="look features up for this model alone, and be ready with them")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--deadline", type=float, default=10, help="seconds that the predictor may take")
     parser.add_argument("--drain", type=float, default=0, help="seconds to go on answering after SIGTERM")
@@ -208,7 +237,8 @@ async def _serve(options: argparse.Namespace, look_ups: LookUps, limits: Limits)
         async def stopped() -> None:
             await session.close()
 
-        application = Transformer(look_ups, options.predictor.rstrip("/"), session, limits)
+        predictor = options.predictor if "://" in options.predictor else f"http://{options.predictor}"
+        application = Transformer(look_ups, predictor.rstrip("/"), session, limits, options.model)
         await Server(application, options.host, options.port, options.drain, stopped).serve()
 
 

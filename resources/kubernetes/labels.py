@@ -9,6 +9,8 @@ ARTIFACT = "mlops.dev/artifact"
 SPEC_SHA256 = "mlops.dev/spec-sha256"
 LOG_POLICY = "mlops.dev/log-policy"  # what is kept of its requests, as JSON
 EXPLAIN = "mlops.dev/explain"  # whether its answers are explained
+SERVICE = "mlops.dev/service"  # how its service is laid out, as JSON
+USES_POSTGRES = "mlops.dev/uses-postgres"  # by which network policies know who may reach the databases
 POD_POLICY = "mlops.dev/pod"  # op tag: a PodPolicy for the executor
 
 RUN_ID = "dagster/run-id"

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
+from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.predictor_pod import KindOfService, covers, disruption_budget
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MANAGER, APPLY = "mlops-assets", "application/apply-patch+yaml"  # JSON is YAML
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+SCALERS = {"hpa": ("autoscaling", "v2", "horizontalpodautoscalers"), "keda": ("keda.sh", "v1alpha1", "scaledobjects")}
+DEPLOYMENTS, SERVICES = ("apps", "v1", "deployments"), ("", "v1", "services")
 MAX_RESTARTS = 3
-CONDITIONS = ("PredictorReady", "DeploymentsReady")  # of KServe and Seldon, about pods
+CONDITIONS = ("PredictorReady", "TransformerReady", "DeploymentsReady")  # of KServe and Seldon, about pods
+
+
+def transformer_of(name: str) -> str:
+    """The Deployment and the Service of the transformer of an InferenceService."""
+    return f"{name}-transformer"
 
 
 class ClusterServices:
@@ -27,7 +41,9 @@ class ClusterServices:
         self.kind, self.namespace = kind, namespace
         self._api = client.CustomObjectsApi(api_client())
         self._policy = client.PolicyV1Api(api_client())
-        self._services = (*kind.api_version.split("/"), namespace, kind.plural)
+        self._core = client.CoreV1Api(api_client())
+        group, version = kind.api_version.split("/")
+        self._kind, self._services = (group, version, kind.plural), (group, version, namespace, kind.plural)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A service, or None when there is none."""
@@ -44,65 +60,67 @@ class ClusterServices:
         """Those that were made here, by the label of their model."""
         return self._api.list_namespaced_custom_object(*self._services, label_selector=MODEL)["items"]
 
-    def apply(self, service: dict[str, Any]) -> None:
-        """Create a service, or replace the one of its name unless it is so already.
+    def apply(self, service: dict[str, Any]) -> dict[str, Any] | None:
+        """Make a service what this says, and give what it was before.
+
+        It is done server-side, so that what others have set beside it stays. Its own fields are taken whoever has set
+        them meanwhile, and those that it has no more are removed.
 
         Raises:
             DeploymentError: Kubernetes refuses it, or is away.
         """
-        from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        name = service["metadata"]["name"]
+        name, as_wanted = service["metadata"]["name"], service
         try:
             present = self.read(name)
-            if present is None:
-                created(
-                    lambda: self._api.create_namespaced_custom_object(*self._services, service),
-                    lambda: self.read(name),
-                )
-            elif not covers(present["spec"], service["spec"]):
+            if present is not None:
+                # Of two that change a service at once, one is refused
                 version = {"resourceVersion": present["metadata"]["resourceVersion"]}
-                replacement = service | {"metadata": service["metadata"] | version}
-                self._api.replace_namespaced_custom_object(*self._services, name, replacement)
-        except ApiException as error:
-            now = self.read(name) if error.status == 409 else None
-            if now is not None and covers(now["spec"], service["spec"]):
-                return  # the answer to the first try was lost
-            raise DeploymentError(f"Kubernetes refuses the {self.kind.kind} {name}: {reason_of(error)}") from error
+                service = service | {"metadata": service["metadata"] | version}
+
+            def done() -> bool | None:
+                return covers(self.read(name), as_wanted) or None
+
+            self._apply(service, self._api.patch_namespaced_custom_object, (*self._services, name), done)
         except HTTPError as error:
             what = f"The API server of Kubernetes is away, and the {self.kind.kind} {name} cannot be changed"
             raise DeploymentError(what, remedy="materialize it again when that is back") from error
+        return present
+
+    def clear_up(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
+        """Delete what KServe has made of a service as it was `before`, and leaves: an autoscaler of the other kind,
+        beside which KEDA takes nothing, and a transformer.
+        """
+        if before is None:
+            return
+        name = service["metadata"]["name"]
+        old, new = (item["metadata"].get("annotations", {}).get(AUTOSCALER) for item in (before, service))
+        if old in SCALERS and old != new:
+            self._delete(SCALERS[old], self.kind.deployment(name))
+        if "transformer" in before["spec"] and "transformer" not in service["spec"]:
+            for made in (SCALERS["hpa"], DEPLOYMENTS, SERVICES):
+                self._delete(made, transformer_of(name))
+
+    def image_here(self) -> str:
+        """The image of the pod that this process runs in."""
+        return Pods(self.namespace).pod(socket.gethostname())["spec"]["containers"][0]["image"]
 
     def keep_up(self, name: str) -> None:
-        """Give a service that is there its PodDisruptionBudget, once.
+        """Give a service that is there its PodDisruptionBudget.
 
         Raises:
             DeploymentError: Kubernetes refuses it.
         """
-        from kubernetes.client import ApiException
-
         service = self.read(name)
         if service is None:
             return  # somebody has deleted it meanwhile
         budget = disruption_budget(self.kind, service)
-        make = self._policy.create_namespaced_pod_disruption_budget
-        try:
-            created(lambda: make(self.namespace, budget), lambda: budget)  # whoever has made it
-        except ApiException as error:
-            if error.status != 409:
-                what = f"Kubernetes refuses the PodDisruptionBudget {name}: {reason_of(error)}"
-                raise DeploymentError(what) from error
+        self._apply(budget, self._policy.patch_namespaced_pod_disruption_budget, (name, self.namespace))
 
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
-        from kubernetes.client import ApiException
-
-        try:
-            self._api.delete_namespaced_custom_object(*self._services, name)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+        self._delete(self._kind, name)
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
         """Wait until the newest pods of a service answer, and only they.
@@ -119,23 +137,53 @@ class ClusterServices:
             spec_sha256 = service.get("metadata", {}).get("annotations", {}).get(SPEC_SHA256)
             conditions = {item["type"]: item for item in status.get("conditions", [])}
             ready = conditions.get("Ready", {}).get("status") == "True"
-            if ready and pods.rolled_out(self.kind.deployment(name), (SPEC_SHA256, spec_sha256)):
+            wanted = [self.kind.deployment(name)]
+            if "transformer" in service.get("spec", {}):
+                wanted.append(transformer_of(name))
+            if ready and all(pods.rolled_out(deployment, (SPEC_SHA256, spec_sha256)) for deployment in wanted):
                 return
             found = _why_not_ready(pods, f"{self.kind.of_service}={name}")
             if found.final or time.monotonic() > deadline:
-                message = next(
-                    (conditions[about].get("message", "") for about in CONDITIONS if about in conditions), ""
-                )
+                told = [conditions[about] for about in CONDITIONS if about in conditions]
+                message = next((item["message"] for item in told if item.get("message")), "")
                 reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
                 raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
 
+    def _delete(self, kind: tuple[str, str, str], name: str) -> None:
+        from kubernetes.client import ApiException
+
+        group, version, plural = kind
+        try:
+            if kind == SERVICES:
+                self._core.delete_namespaced_service(name, self.namespace)
+            else:
+                self._api.delete_namespaced_custom_object(group, version, self.namespace, plural, name)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+
+    def _apply(
+        self, item: dict[str, Any], patch: Any, where: tuple[str, ...], done: Callable[[], Any] = lambda: None
+    ) -> None:
+        """Apply an object; `done` tells whether a try whose answer was lost has done it."""
+        from kubernetes.client import ApiException
+
+        try:
+            created(lambda: patch(*where, item, field_manager=MANAGER, force=True, _content_type=APPLY), done)
+        except ApiException as error:
+            what = f"Kubernetes refuses the {item['kind']} {item['metadata']['name']}: {reason_of(error)}"
+            raise DeploymentError(what) from error
+
 
 def _why_not_ready(pods: Pods, selector: str) -> Waiting:
-    """What the newest pod waits for or died of."""
-    newest = pods.newest(selector)
-    if newest is None:
+    """What the newest pod that is not ready waits for or died of."""
+    found = sorted(
+        pods.matching(selector), key=lambda pod: (not holds(pod, "Ready"), pod["metadata"]["creationTimestamp"])
+    )
+    if not found:
         return Waiting(cause="it has no pod yet")
+    newest = found[-1]
     pod = newest["metadata"]["name"]
     container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
     restarts = container.get("restartCount", 0)
@@ -144,9 +192,14 @@ def _why_not_ready(pods: Pods, selector: str) -> Waiting:
         end = container.get("lastState", {}).get("terminated", {})
         # Its log may be gone already: a node keeps that of one container before the last
         words = end.get("message") or pods.log(pod, previous=True)
-        lines = [line for line in words.splitlines() if line.strip()]
         final = end.get("exitCode") == EXIT_REFUSED or restarts >= MAX_RESTARTS
-        return Waiting(cause=f"its pod {pod} ended: {' | '.join(lines[-3:])}", final=final)
+        return Waiting(cause=f"its pod {pod} ended: {_last_lines(words)}", final=final)
     if newest.get("status", {}).get("phase") == "Pending":
         return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
-    return Waiting(cause=f"its pod {pod} runs, but the model is not ready")
+    if holds(newest, "Ready"):
+        return Waiting(cause=f"its pod {pod} is ready, and others are not there yet")
+    return Waiting(cause=f"its pod {pod} runs and is not ready: {_last_lines(pods.log(pod))}")
+
+
+def _last_lines(log: str) -> str:
+    return " | ".join([line for line in log.splitlines() if line.strip()][-3:])

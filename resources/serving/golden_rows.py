@@ -30,13 +30,16 @@ class Endpoint(Value):
     """Where a version answers: the URL of its server, and its model's name there.
 
     `public_url` is for people and their browsers, where that is another one; `forward` is the command that brings a
-    server nobody outside reaches to FORWARDED on their own machine.
+    server nobody outside reaches to FORWARDED on their own machine. Where there is a `transformer`, that is what
+    callers ask, without the columns that are `looked_up`.
     """
 
     url: str
     model: str
     public_url: str | None = None
     forward: str | None = None
+    transformer: str | None = None
+    looked_up: tuple[str, ...] = ()
 
 
 class RolloutStep(Value):
@@ -98,16 +101,18 @@ def verify_golden_rows(
         raise DeploymentError(
             f"it answers {len(golden.rows)} golden rows differently than offline, by {difference:.3g}"
         )
-    body = shlex.quote(json.dumps({"instances": [dict(golden.rows[0])]}))
+    row = {name: value for name, value in golden.rows[0].items() if name not in endpoint.looked_up}
+    body = shlex.quote(json.dumps({"instances": [row]}))
     public = endpoint.public_url or (None if endpoint.forward else endpoint.url)
     example = f"curl {public or FORWARDED}/v1/models/{endpoint.model}:predict -d {body}"
     if public is None:
         example = f"{endpoint.forward} &\n{example}"
-    link = public and f"{public}/v2/models/{endpoint.model}"
+    # A transformer shows no page of the model
+    link = public and not endpoint.transformer and f"{public}/v2/models/{endpoint.model}"
     return Proof(
-        url=endpoint.url,
+        url=endpoint.transformer or endpoint.url,
         model=endpoint.model,
-        link=link,
+        link=link or None,
         rows=len(golden.rows),
         difference=difference,
         example=example,

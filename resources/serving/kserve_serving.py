@@ -5,16 +5,19 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from pydantic import PrivateAttr
+
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.api import in_cluster
-from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SHA256, VERSION
+from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SERVICE, SHA256, VERSION
 from resources.lake.lake import Lake
-from resources.serving.cluster_services import ClusterServices
+from resources.serving.cluster_services import ClusterServices, transformer_of
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, service_name
+from resources.serving.service_settings import ONE_POD, USUAL, ServiceSettings
 from resources.serving.serving_target import ServingTarget
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
 
 
 class RunningVersion(ServedVersion):
-    """A version that is served, and the manifest by which it comes back."""
+    """A version that is served, how its service is laid out, and the manifest by which it comes back."""
 
+    service: ServiceSettings
     manifest: dict[str, Any]
 
 
@@ -42,27 +46,34 @@ class KServe(ServingTarget):
     prefix: str = ""
     max_body_mib: int = 8
     max_rows: int = 100_000
+    prometheus: str | None = None
     ready_within_s: int = 300
+    _settings: ServiceSettings | None = PrivateAttr(default=None)
 
     @property
     def services(self) -> ClusterServices:
         """The InferenceServices beside this pod."""
         return ClusterServices(KSERVE, in_cluster())
 
+    def with_service(self, service: ServiceSettings | None) -> KServe:
+        target = self.model_copy()
+        target._settings = service
+        return target
+
     def exclusive(self, model: str) -> AbstractContextManager[None]:
         """Of two that replace a service at once, Kubernetes refuses one by its resource version."""
         return nullcontext()
 
     def current(self, model: str) -> RunningVersion | None:
-        service = self.services.read(service_name(model))
-        if service is None:
+        found = self.services.read(service_name(model))
+        if found is None:
             return None
-        metadata = {key: service["metadata"][key] for key in ("name", "labels", "annotations")}
+        metadata = {key: found["metadata"][key] for key in ("name", "labels", "annotations")}
         about = metadata["annotations"]
         log = InferenceLogPolicy.model_validate_json(about[LOG_POLICY]) if LOG_POLICY in about else None
         version = ServedVersion.of(about[VERSION], about[SHA256], log, explain=EXPLAIN in about)
-        manifest = {key: service[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
-        return RunningVersion(**version.model_dump(), manifest=manifest)
+        manifest = {key: found[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
+        return RunningVersion(**version.model_dump(), service=_settings(manifest), manifest=manifest)
 
     def store(self, model: str, version: ServedVersion, artifact: Path) -> None:
         for name in (GRAPH, ModelSignature.FILE):
@@ -104,7 +115,12 @@ class KServe(ServingTarget):
     def _manifest(self, model: str, version: ServedVersion, suffix: str = "") -> dict[str, Any]:
         folder, name = _prefix(model, version), service_name(model) + suffix
         size = sum(item.size for item in self.lake.store.stored(folder))
-        replicas = 1 if suffix else self.replicas
+        service = self._settings
+        if service is None:
+            running = self.current(model)
+            service = running.service if running else USUAL
+        if suffix:
+            service = service.model_copy(update={"scale": ONE_POD, "looked_up": ()})  # callers do not ask it
         uri = f"{self.lake.uri}/{folder}"
         return self._object(
             name,
@@ -113,7 +129,8 @@ class KServe(ServingTarget):
             uri,
             self.image,
             size=size,
-            replicas=replicas,
+            replicas=self.replicas,
+            service=service,
             prefix=self.prefix,
             max_body_mib=self.max_body_mib,
             max_rows=self.max_rows,
@@ -124,20 +141,31 @@ class KServe(ServingTarget):
     def _applied(self, model: str, manifest: dict[str, Any]) -> Endpoint:
         """Where a service answers, once it does with the pods of this manifest alone."""
         services, name = self.services, manifest["metadata"]["name"]
-        services.apply(manifest)
+        services.clear_up(services.apply(manifest), manifest)
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
         service, port = self._service(name)
+        looked_up = ()
+        asked = service
+        if "transformer" in manifest["spec"]:
+            asked = transformer_of(name)
+            looked_up = _settings(manifest).looked_up
         return Endpoint(
             url=f"http://{service}.{namespace}" if port == 80 else f"http://{service}.{namespace}:{port}",
             model=model,
             public_url=self.public_url and public_address(self.public_url, name, namespace),
-            forward=f"kubectl port-forward -n {namespace} service/{service} 8080:{port}",
+            forward=f"kubectl port-forward -n {namespace} service/{asked} 8080:{port}",
+            transformer=None if asked == service else f"http://{asked}.{namespace}",
+            looked_up=looked_up,
         )
 
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         """The object that serves a version; it is given what `inference_service` is."""
-        return inference_service(*arguments, **settings)
+        services, prometheus = self.services, self.prometheus
+        image = services.image_here() if settings["service"].looked_up else ""
+        return inference_service(
+            *arguments, **settings, platform_image=image, namespace=services.namespace, prometheus=prometheus
+        )
 
     def _service(self, name: str) -> tuple[str, int]:
         """The Service of such an object, and its port for HTTP."""
@@ -151,6 +179,10 @@ def public_address(pattern: str, service: str, namespace: str) -> str:
     'https://flight-delay.mlops.example.com'
     """
     return pattern.replace("{service}", service).replace("{namespace}", namespace).rstrip("/")
+
+
+def _settings(manifest: dict[str, Any]) -> ServiceSettings:
+    return ServiceSettings.model_validate_json(manifest["metadata"]["annotations"].get(SERVICE, "{}"))
 
 
 def _prefix(model: str, version: ServedVersion) -> str:

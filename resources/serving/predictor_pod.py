@@ -8,27 +8,29 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from mlops_assets.serving.declaration import CANDIDATE
-from resources.kubernetes.labels import ARTIFACT, EXPLAIN, LOG_POLICY, PRIORITY_OF_SERVING, SHA256, SPEC_SHA256, VERSION
+from resources.kubernetes.labels import (
+    ARTIFACT,
+    EXPLAIN,
+    GPU,
+    LOG_POLICY,
+    POOL,
+    SERVICE,
+    SHA256,
+    SPEC_SHA256,
+    VERSION,
+)
+from resources.serving.service_settings import USUAL, ServiceSettings, ServingResources
+from resources.serving.serving_pod import DRAIN_S, HTTP, mebibytes, serving_pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlops_assets.serving.declaration import ServedVersion
 
-RESTRICTED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 # KServe labels the pods of a candidate with all of this, and a label has 63 characters
 LONGEST = 63 - len("isvc.-predictor") - len(CANDIDATE)
 DIGEST = 8
-STEP_MIB = 256
-HTTP, GRPC = 8080, 8081
-GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
-DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
+GRPC = 8081
 SERVE = [
     *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
     *("--port", str(HTTP), "--grpc-port", str(GRPC), "--drain", str(DRAIN_S)),
@@ -93,6 +95,7 @@ def predictor_pod(
     version: ServedVersion,
     uri: str,
     image: str,
+    resources: ServingResources,
     *,
     size: int,
     prefix: str = "",
@@ -105,8 +108,9 @@ def predictor_pod(
 
     `container` and `http_port` are the names that the operator looks for, and `selector` the labels that the pods of
     one service have, each of which is in another zone where it can be. `size` are the artifact's bytes, by which it has
-    memory. `prefix` is that of the cluster's priority classes. In the lake at `lake_uri` it finds how requests are
-    shared with a candidate, unless it is that itself, and writes the inference log.
+    memory where `resources` do not say how much. `prefix` is that of the cluster's priority classes. In the lake at
+    `lake_uri` it finds how requests are shared with a candidate, unless it is that itself, and writes the inference
+    log.
     """
     arguments = ["--fetch", uri, "--model", model, "--model-version", version.version, "--sha256", version.sha256]
     arguments += ["--lake-uri", lake_uri]
@@ -116,67 +120,54 @@ def predictor_pod(
         arguments.append("--explain")
     if is_candidate:
         arguments.append("--candidates")
-    return {
-        "serviceAccountName": "predictor",
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "priorityClassName": prefix + PRIORITY_OF_SERVING,
-        "securityContext": {"runAsNonRoot": True, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [
-            {
-                "name": container,
-                "image": image,
-                "imagePullPolicy": "IfNotPresent",
-                "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
-                "envFrom": [
-                    {"configMapRef": {"name": "mlops-environment"}},
-                    {"secretRef": {"name": "lake-credentials", "optional": True}},
-                    {"secretRef": {"name": "inference-log", "optional": True}},
-                ],
-                "ports": [
-                    {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
-                    {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
-                ],
-                # Ready means that the golden rows were answered as in training
-                "readinessProbe": {
-                    "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
-                    "periodSeconds": 2,
-                    "timeoutSeconds": 5,
-                },
-                "livenessProbe": {
-                    "httpGet": {"path": "/v2/health/live", "port": HTTP},
-                    "initialDelaySeconds": 60,
-                    "periodSeconds": 10,
-                    "timeoutSeconds": 5,
-                },
-                "resources": {
-                    "requests": {"cpu": "200m", "memory": _mebibytes(512, 2 * size)},
-                    # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
-                    "limits": {"memory": _mebibytes(512, 4 * size + (max_body_mib << 26))},
-                },
-                "securityContext": RESTRICTED,
-                "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
-                # Its last lines stay in the pod's status when its log has gone
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-            }
+    # JSON of nothing but brackets takes 32 times its bytes, and two large bodies are parsed at a time
+    needed = mebibytes(512, 2 * size), mebibytes(512, 4 * size + (max_body_mib << 26))
+    requested, limit = (resources.memory, resources.memory) if resources.memory else needed
+    limits = {"memory": limit}
+    on_gpu = dict[str, Any]()
+    if resources.gpu:
+        arguments.append("--gpu")
+        limits[GPU] = str(resources.gpu)
+        on_gpu = {
+            "nodeSelector": {POOL: "gpu"},
+            "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
+        }
+    answering = {
+        "name": container,
+        "image": image,
+        "args": [*SERVE, *arguments, "--max-body-mib", str(max_body_mib), "--max-rows", str(max_rows)],
+        "envFrom": [
+            {"configMapRef": {"name": "mlops-environment"}},
+            {"secretRef": {"name": "lake-credentials", "optional": True}},
+            {"secretRef": {"name": "inference-log", "optional": True}},
         ],
-        "volumes": [{"name": "scratch", "emptyDir": {}}],
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": key,
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": dict(selector)},
-            }
-            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        "ports": [
+            {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
         ],
+        # Ready means that the golden rows were answered as in training
+        "readinessProbe": {
+            "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+        },
+        "resources": {
+            "requests": {"cpu": f"{round(resources.cpu * 1000)}m", "memory": requested},
+            "limits": limits,
+        },
     }
+    return on_gpu | serving_pod("predictor", selector, answering, prefix=prefix)
 
 
-def version_annotations(version: ServedVersion, uri: str, spec: Mapping[str, Any]) -> dict[str, str]:
-    """What an object says of the version that it serves, and of its own specification, by which pods are known."""
+def version_annotations(
+    version: ServedVersion, uri: str, spec: Mapping[str, Any], service: ServiceSettings
+) -> dict[str, str]:
+    """What an object says of the version that it serves, how it is laid out, and of its own specification, by which
+    pods are known.
+    """
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
     about = {VERSION: version.version, SHA256: version.sha256, ARTIFACT: uri, SPEC_SHA256: digest}
+    about |= {SERVICE: service.model_dump_json(exclude_defaults=True)} if service != USUAL else {}
     about |= {LOG_POLICY: version.log.model_dump_json()} if version.log else {}
     return about | ({EXPLAIN: "true"} if version.explain else {})
 
@@ -196,8 +187,3 @@ def disruption_budget(kind: KindOfService, service: Mapping[str, Any]) -> dict[s
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
-
-
-def _mebibytes(base: int, more: int) -> str:
-    """Memory as Kubernetes writes it, in steps, so that a model of a few bytes more has the same."""
-    return f"{base + STEP_MIB * (more // (STEP_MIB << 20))}Mi"

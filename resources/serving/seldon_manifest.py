@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from resources.kubernetes.labels import MODEL, SPEC_SHA256, STAGE
 from resources.serving.predictor_pod import HTTP, KindOfService, PodSettings, predictor_pod, version_annotations
+from resources.serving.service_settings import USUAL, ServiceSettings
 
 if TYPE_CHECKING:
     from mlops_assets.serving.declaration import ServedVersion
@@ -53,9 +54,12 @@ def seldon_deployment(
     image: str,
     *,
     replicas: int,
+    service: ServiceSettings = USUAL,
     **settings: Unpack[PodSettings],
 ) -> dict[str, Any]:
     """The SeldonDeployment `name`; what it is given is what `inference_service` is."""
+    scale = service.scale
+    least, most = scale.replicas(replicas)
     pod = predictor_pod(
         NODE,
         "http",
@@ -64,6 +68,7 @@ def seldon_deployment(
         version,
         uri,
         image,
+        service.resources,
         **settings,
     )
     [container] = pod["containers"]
@@ -71,7 +76,7 @@ def seldon_deployment(
     container["volumeMounts"].append({"name": POD_INFORMATION, "mountPath": "/etc/podinfo"})
     annotations = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}
     pod["volumes"].append({"name": POD_INFORMATION, "downwardAPI": {"items": [annotations]}})
-    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    load = {"name": scale.metric, "target": {"type": "Utilization", "averageUtilization": scale.threshold}}
     predictor: dict[str, Any] = {
         "name": PREDICTOR,
         "annotations": {
@@ -85,15 +90,15 @@ def seldon_deployment(
             {
                 "spec": pod,
                 "hpaSpec": {
-                    "minReplicas": replicas,
-                    "maxReplicas": 3 * replicas,
+                    "minReplicas": least,
+                    "maxReplicas": most,
                     # Not `metrics`: that is of an API which Kubernetes has had no more since 1.25
-                    "metricsv2": [{"type": "Resource", "resource": cpu}],
+                    "metricsv2": [{"type": "Resource", "resource": load}],
                 },
             }
         ],
     }
-    about = version_annotations(version, uri, predictor)
+    about = version_annotations(version, uri, predictor, service)
     # The operator gives its Deployment and the pods a predictor's annotations
     predictor["annotations"][SPEC_SHA256] = about[SPEC_SHA256]
     return {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlops_assets.serving.log_policy import InferenceLogPolicy
     from resources.serving.golden_rows import Proof, RolloutStep
     from resources.serving.live_traffic import LiveTraffic
+    from resources.serving.service_settings import ServiceSettings
 
 
 class ServingTarget(dg.ConfigurableResource[Any], ServingSteps):
@@ -68,18 +69,24 @@ class ServingTarget(dg.ConfigurableResource[Any], ServingSteps):
         record: Callable[[RolloutStep], object] = nothing_recorded,
         *,
         explain: bool = False,
+        service: ServiceSettings | None = None,
     ) -> Proof:
         """Serve a version, by the way that `Rollout` describes.
 
-        `log` is what is kept of its requests, `live` are those of the model, if it is proved on them too, and
-        `explain` says whether its answers are explained.
+        `log` is what is kept of its requests, `live` are those of the model, if it is proved on them too, `explain`
+        says whether its answers are explained, and `service` how pods serve it, where there are any; they go on as
+        they are where it is not given.
 
         Raises:
             DeploymentError: it was refused or answered wrongly; the version that answered before goes on.
         """
         with self.exclusive(model):
             new = ServedVersion.of(version, sha256, log, explain=explain)
-            return Rollout(self, model, artifact, new, live, record).run()
+            return Rollout(self.with_service(service), model, artifact, new, live, record).run()
+
+    def with_service(self, service: ServiceSettings | None) -> ServingSteps:
+        """The target for versions whose service is laid out so; the same one where it has but one way to serve."""
+        return self
 
     def retire(self, model: str) -> ServedVersion | None:
         """Serve nothing under a model's name any more, and delete its stored files; what was served."""

@@ -20,7 +20,7 @@ K8S = Path(__file__).parents[2] / "k8s"
 
 def write_secrets(folder: Path = K8S / "overlays" / "test") -> None:
     """Make the env files of overlays/test, which git ignores. Files that are there stay: a database may know them."""
-    mlflow = secrets.token_hex(16)
+    mlflow, features = secrets.token_hex(16), secrets.token_hex(16)
     contents = {
         "postgres": {"password": secrets.token_hex(16)},
         "dagster-postgresql": {"username": "dagster_a", "postgresql-password": secrets.token_hex(16)},
@@ -28,6 +28,11 @@ def write_secrets(folder: Path = K8S / "overlays" / "test") -> None:
             "username": "mlflow_a",
             "password": mlflow,
             "uri": f"postgresql+psycopg2://mlflow_a:{mlflow}@postgres:5432/mlflow",
+        },
+        "features-database": {
+            "username": "features_a",
+            "password": features,
+            "uri": f"postgresql://features_a:{features}@postgres:5432/features",
         },
         # moto takes any
         "lake-credentials": {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)},

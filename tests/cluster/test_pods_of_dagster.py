@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 
 from mlops_assets.serving.declaration import ServedVersion
 from resources.serving.kserve_manifest import inference_service
+from resources.serving.service_settings import ServiceSettings
 from tests.cluster.environment_copy import as_list
 from tests.cluster.kubectl import kubectl
 from tests.cluster.waiting import SOON_S, wait_until
@@ -24,7 +26,7 @@ MAY_MAKE = {
 }
 ACCOUNTS = (
     *("default", "dagster", "dagster-webserver", "dagster-run", "dagster-step", "dagster-deployer", "dagster-trainer"),
-    *("mlflow", "postgres", "predictor", "external-secrets"),
+    *("mlflow", "postgres", "predictor", "transformer", "external-secrets"),
 )
 REFUSED = "denied request: "
 
@@ -196,11 +198,36 @@ CONTAINERS = [{"name": "kserve-container", "image": "t"}]
 STORED = {"modelFormat": {"name": "onnx"}, "storageUri": "s3://bucket/prefix"}
 
 
-@pytest.mark.parametrize("part", ["transformer", "explainer"])
-def test_an_endpoint_has_no_other_parts(enforced: Copy, part: str) -> None:
+def test_an_endpoint_has_no_explainer(enforced: Copy) -> None:
     item = endpoint()
-    item["spec"][part] = {"containers": CONTAINERS}
+    item["spec"]["explainer"] = {"containers": CONTAINERS}
     assert REFUSED in made_by("dagster-deployer", enforced.namespace, item)
+
+
+def test_a_transformer_has_its_own_account_and_is_looked_at_like_a_predictor(enforced: Copy) -> None:
+    version, settings = ServedVersion.of(1, "0" * 64), ServiceSettings(looked_up=("temp",))
+    item = inference_service("probe", "iris", version, "s3://b/p", "image", size=1, replicas=1, service=settings)
+    deployer, namespace = "dagster-deployer", enforced.namespace
+    assert "inferenceservice.serving.kserve.io/probe" in made_by(deployer, namespace, item)
+    secret = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "password"}}}]
+    for change in ({"serviceAccountName": "dagster-run"}, {"containers": [CONTAINERS[0] | {"env": secret}]}):
+        changed = copy.deepcopy(item)
+        changed["spec"]["transformer"] |= change
+        assert REFUSED in made_by(deployer, namespace, changed), change
+
+
+def test_a_deployment_step_deletes_what_kserve_has_made_alone(enforced: Copy) -> None:
+    """Of Services that are there: of none, the API server says so before it asks a policy."""
+    namespace, made_of = enforced.namespace, {"serving.kserve.io/inferenceservice": "probe"}
+    for name, labels in (("probe-transformer", made_of), ("dagster-webserver", {})):
+        metadata, spec = {"name": name, "labels": labels}, {"ports": [{"port": 80}]}
+        item = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(item))
+    command = ["kubectl", "delete", "service", "-n", namespace, "probe-transformer", "dagster-webserver"]
+    command += [f"--as=system:serviceaccount:{namespace}:dagster-deployer", "--as-group=system:serviceaccounts"]
+    answer = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert 'service "probe-transformer" deleted' in answer.stdout
+    assert "KServe has not made dagster-webserver" in answer.stderr
 
 
 @pytest.mark.parametrize(

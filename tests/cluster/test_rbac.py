@@ -30,9 +30,12 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-webserver-read-only": {},
     "dagster-step": {},
     "dagster-deployer": {
-        "inferenceservices.serving.kserve.io": "get list create update delete",
-        "poddisruptionbudgets.policy": "create",
-        "deployments.apps": "get",
+        "inferenceservices.serving.kserve.io": "get list create patch delete",
+        "poddisruptionbudgets.policy": "create patch",
+        "horizontalpodautoscalers.autoscaling": "delete",
+        "scaledobjects.keda.sh": "delete",
+        "deployments.apps": "get delete",
+        "services": "delete",
         "pods": "get list",
         "pods/log": "get",
         "events": "list",
@@ -48,6 +51,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "mlflow": {},
     "postgres": {},
     "predictor": {},
+    "transformer": {},
     "default": {},
 }
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
@@ -56,7 +60,7 @@ RESOURCES = (
     *("secrets", "configmaps", "services", "events", "resourcequotas", "persistentvolumeclaims", "namespaces", "nodes"),
     *("serviceaccounts", "serviceaccounts/token", "nodes/proxy", "jobs.batch", "jobs.batch/status", "cronjobs.batch"),
     *("deployments.apps", "statefulsets.apps", "daemonsets.apps", "networkpolicies.networking.k8s.io"),
-    "poddisruptionbudgets.policy",
+    *("poddisruptionbudgets.policy", "horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh"),
     *("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
     *("clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io"),
     *("inferenceservices.serving.kserve.io", "pytorchjobs.kubeflow.org"),

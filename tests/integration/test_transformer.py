@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from resources.environment import Environment
+from resources.environment import PROJECT, Environment
 from resources.features.local_transformer import local_transformer
+from resources.local.background_server import BackgroundServer
 from tests.stored_views import model
 from tests.support import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resources.local.background_server import BackgroundServer
     from tests.support import Platform
 
 KNOWN, UNKNOWN = "2026-03-09T08:00:00Z", "2026-03-09T12:00:00Z"  # the newest speed is 19.9, of 07:00
@@ -94,3 +95,21 @@ def test_callers_send_entities_and_get_the_answer_for_their_features(
     assert (code, told["error"], headers["retry-after"]) == (503, "the predictor cannot be reached", "1")
     platform.serving.server.ensure_running()
     assert ask(f"{transformer.url}{path}", {"instances": [row]})[0] == 200
+
+
+def test_one_that_kserve_starts_is_ready_with_its_models_views_and_answers_for_that_alone(
+    transformer: BackgroundServer, stored_platform: Platform
+) -> None:
+    platform, port = stored_platform, free_port()
+    told = ["--model_name", platform.model, "--predictor_host", f"127.0.0.1:{platform.serving_port}"]
+    command = [sys.executable, "-m", "resources.features.transformer", *told, "--http_port", str(port)]
+    variables = {"PYTHONPATH": str(PROJECT), "MLOPS_HOME": str(platform.home)}
+    server = BackgroundServer(platform.home / "one", "one", port, "/v2/health/ready", command, variables)
+    server.ensure_running()
+    try:
+        row = {"place": "Bern", "pressure": 1000, "event_timestamp": KNOWN}
+        assert ask(f"{server.url}/v1/models/{platform.model}:predict", {"instances": [row]})[0] == 200
+        code, told_code, _ = ask(f"{server.url}/v1/models/other:predict", {"instances": [row]})
+        assert (code, told_code["error"]) == (404, f"features of {platform.model} alone are looked up here")
+    finally:
+        server.stop()

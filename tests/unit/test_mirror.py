@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.serving.request_metrics": SERVER,
     "mlops_assets.serving.server_state": ROUTES,
     "mlops_assets.testing.serving_target_conformance": "tests/unit/resources/serving/test_serving_target.py",
+    "mlops_assets.spec.deploy": YAML,
     "mlops_assets.spec.source": YAML,
     "mlops_assets.spec.stored_view": YAML,
     "resources.features.local_transformer": TRANSFORMER,
@@ -40,6 +41,8 @@ TESTED_ELSEWHERE = {
     "resources.serving.local_serving": SERVER,
     "resources.serving.predictor_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.rollout": ROLLOUT,
+    "resources.serving.serving_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
+    "resources.serving.transformer_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.serving_steps": "tests/unit/resources/serving/test_serving_target.py",
 }
 

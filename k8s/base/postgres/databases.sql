@@ -15,4 +15,11 @@ SELECT format('CREATE ROLE %I IN ROLE mlflow', :'user') WHERE to_regrole(quote_i
 ALTER ROLE :"user" SET role = 'mlflow';
 ALTER ROLE :"user" LOGIN PASSWORD :'password';
 SELECT 'CREATE DATABASE mlflow OWNER mlflow' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'mlflow') \gexec
-REVOKE CONNECT ON DATABASE dagster, mlflow FROM PUBLIC;
+\getenv user FEATURES_USERNAME
+\getenv password FEATURES_PASSWORD
+SELECT 'CREATE ROLE features NOLOGIN' WHERE to_regrole('features') IS NULL \gexec
+SELECT format('CREATE ROLE %I IN ROLE features', :'user') WHERE to_regrole(quote_ident(:'user')) IS NULL \gexec
+ALTER ROLE :"user" SET role = 'features';
+ALTER ROLE :"user" LOGIN PASSWORD :'password';
+SELECT 'CREATE DATABASE features OWNER features' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'features') \gexec
+REVOKE CONNECT ON DATABASE dagster, mlflow, features FROM PUBLIC;

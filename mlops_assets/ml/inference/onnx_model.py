@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.errors import ArtifactError
+<<<<<<< HEAD
 from mlops_assets.ml.inference.artifact import GRAPH, tensor_name
+=======
+from mlops_assets.ml.inference.artifact import tensor_name
+>>>>>>> kserve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +23,31 @@ if TYPE_CHECKING:
 
     from mlops_assets.ml.inference.artifact import InputColumn
 
+CUDA = "CUDAExecutionProvider"
+
 
 class OnnxModel:
-    """An ONNX graph, ready to answer on the CPU."""
+    """An ONNX graph, ready to answer on the CPU, or on a GPU as far as that knows its operators.
 
-    def __init__(self, graph: bytes, threads: int = 1) -> None:
+    Raises:
+        ArtifactError: onnxruntime cannot use a GPU here.
+    """
+
+    def __init__(self, graph: bytes, threads: int = 1, *, gpu: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self.session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        providers = [*([CUDA] if gpu else []), "CPUExecutionProvider"]
+        self.session: Any = onnxruntime.InferenceSession(graph, options, providers=providers)
+        # It goes on without a provider that is missing or fails, and only says so in its log
+        if gpu and CUDA not in self.session.get_providers():
+            what = "onnxruntime cannot use a GPU here"
+            raise ArtifactError(
+                what, remedy="take an image with onnxruntime-gpu and CUDA, or set deploy.resources.gpu to 0"
+            )
         self.output_names: list[str] = [output.name for output in self.session.get_outputs()]
 
     def predict(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

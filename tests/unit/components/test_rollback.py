@@ -11,7 +11,6 @@ from mlops_assets.components.rollback import roll_back
 from mlops_assets.ml.errors import ArtifactError, SpecError, TrackingRefused
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.log_policy import InferenceLogPolicy
-from mlops_assets.spec.model_spec import Deploy
 from resources.tracking.mlflow_tracking import Tracking
 from tests.support import Platform, failure, messages, weather
 
@@ -88,7 +87,7 @@ def test_endpoint_alias_and_ledger_go_back_together_and_forth_again(two: Platfor
 
 def test_how_it_is_served_is_what_one_says_or_stays_as_it_was(two: Platform) -> None:
     policy = InferenceLogPolicy(rate=0.5)
-    back(two, 1, deploy=Deploy(inference_log=policy, explain=True))
+    back(two, 1, spec=two.spec(deploy={"inference_log": policy, "explain": True}))
     served = two.serving.current(two.model)
     assert served is not None
     assert (served.log, served.explain) == (policy, True)

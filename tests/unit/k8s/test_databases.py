@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 K8S = Path(__file__).parents[3] / "k8s"
 BIN = Path(pgserver.__file__).parent / "pginstall" / "bin"
-SECRETS = {"dagster": "dagster-postgresql", "mlflow": "mlflow-database"}
+SECRETS = {"dagster": "dagster-postgresql", "mlflow": "mlflow-database", "features": "features-database"}
 # The superuser of Aurora is none; it may make roles and databases
 MASTER = "CREATE ROLE aurora LOGIN CREATEROLE CREATEDB; GRANT pg_monitor TO aurora"
 # What the Data API answers to one statement, and Secrets Manager to one name
@@ -92,7 +92,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def make(server: Server) -> None:
     """What docs/production/databases.md says."""
-    done = server.shell("database dagster dagster-postgresql\ndatabase mlflow mlflow-database")
+    done = server.shell(
+        "database dagster dagster-postgresql\ndatabase mlflow mlflow-database\ndatabase features features-database"
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -237,8 +239,8 @@ def migrate(server: Server) -> subprocess.CompletedProcess[str]:
 
 def test_a_database_of_a_newer_mlflow_is_left_alone_and_no_log_has_its_password(server: Server):
     """An older version of the platform over a newer one."""
-    server.put("mlflow", "mlflow_a")
-    server.put("dagster", "dagster_a")
+    for database in SECRETS:
+        server.put(database, f"{database}_a")
     make(server)
     assert migrate(server).returncode == 0
     with sqlalchemy.create_engine(server.uri("mlflow")).begin() as connection:

@@ -17,6 +17,7 @@ from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.serving.declaration import ServedVersion
 from resources.kubernetes import labels
 from resources.serving.kserve_manifest import inference_service
+from resources.serving.service_settings import ServiceSettings
 from tests.manifests import OVERLAYS, PROJECT, needs_kubectl, of_kind, rendered
 from tests.network_policies import Address, Cluster, Pod, Service, reaches, reaches_service, selects
 from tests.support import spec
@@ -66,12 +67,16 @@ def worker() -> dict[str, str]:
 
 def predictor(name: str) -> tuple[dict[str, str], dict[str, str]]:
     """Labels of a predictor's pods, and the selector of its Service, as KServe 0.20 makes them (createDefaultSvc)."""
-    version = ServedVersion(folder="1", version="1", sha256="0" * 64)
-    made = inference_service(name, "iris", version, "s3://b/p", "image", size=1, replicas=1)["spec"]["predictor"][
-        "labels"
-    ]
-    selector = {"app": f"isvc.{name}-predictor"}
-    return {**made, **selector, "serving.kserve.io/inferenceservice": name, "component": "predictor"}, selector
+    return of_kserve(name, "predictor")
+
+
+def of_kserve(name: str, component: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The same of either component; it has a transformer."""
+    version, settings = ServedVersion(folder="1", version="1", sha256="0" * 64), ServiceSettings(looked_up=("temp",))
+    made = inference_service(name, "iris", version, "s3://b/p", "image", size=1, replicas=1, service=settings)
+    selector = {"app": f"isvc.{name}-{component}"}
+    known = {"serving.kserve.io/inferenceservice": name, "component": component}
+    return {**made["spec"][component]["labels"], **selector, **known}, selector
 
 
 def ports_of(template: dict[str, Any]) -> tuple[tuple[str, int, str], ...]:
@@ -149,6 +154,8 @@ class World:
         self._add("training worker", worker())
         pod, selector = predictor("iris-candidate")
         self._add("predictor", pod, (("http1", 8080, "TCP"), ("grpc", 8081, "TCP")))
+        transformer, before_it = of_kserve("iris", "transformer")
+        self._add("transformer", transformer, (("http", 8080, "TCP"),))
         self._add("viewers' proxy", proxy_labels())
         self._add("operators' proxy", proxy_labels() | {"mlops.dev/authenticates": "operators"})
         dns = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
@@ -166,6 +173,7 @@ class World:
         self.services += services_of_dagsters_chart(self.home) if with_chart else []
         self.services += [
             Service("iris-candidate-predictor", self.home, selector, ((80, 8080, "TCP"), (8081, 8081, "TCP"))),
+            Service("iris-transformer", self.home, before_it, ((80, 8080, "TCP"),)),
             Service("kube-dns", "kube-system", {"k8s-app": "kube-dns"}, ((53, "dns", "UDP"), (53, "dns-tcp", "TCP"))),
         ]
         self.api_server = Service("kubernetes", "default", {}, ((443, 443, "TCP"),))

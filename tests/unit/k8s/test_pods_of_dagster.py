@@ -14,6 +14,7 @@ import yaml
 from mlops_assets.assets.pod_template import op_tags, worker_pods
 from mlops_assets.serving.declaration import ServedVersion
 from resources.serving.kserve_manifest import inference_service
+from resources.serving.service_settings import ServiceSettings
 from tests.manifests import PROJECT, named, needs_kubectl, of_kind, rendered
 from tests.support import TORCH, spec
 
@@ -75,10 +76,10 @@ def test_nobody_changes_the_labels_of_a_suspended_job() -> None:
 
 
 def test_predictors_have_the_account_that_is_allowed() -> None:
-    item = inference_service(
-        "iris", "iris", ServedVersion.of(1, "0" * 64), "s3://bucket/prefix", "image", size=1, replicas=1
-    )
-    assert json.loads(variables()["accounts"])["dagster-deployer"] == [item["spec"]["predictor"]["serviceAccountName"]]
+    version, settings = ServedVersion.of(1, "0" * 64), ServiceSettings(looked_up=("temp",))
+    item = inference_service("iris", "iris", version, "s3://b/p", "image", size=1, replicas=1, service=settings)
+    accounts = [item["spec"][part]["serviceAccountName"] for part in ("predictor", "transformer")]
+    assert json.loads(variables()["accounts"])["dagster-deployer"] == accounts
 
 
 @pytest.mark.parametrize("chart", [(), DAGSTERS_CHART, SELDON], ids=["manifests", "chart", "seldon"])
@@ -115,5 +116,5 @@ def test_no_secret_of_the_platform_is_forgotten() -> None:
         for overlay in ("staging", "production")
         for item in of_kind(rendered(overlay, PEOPLE), "ExternalSecret")
     }
-    assert made - kept == {"dagster-postgresql", "mlflow-client"}
+    assert made - kept == {"dagster-postgresql", "mlflow-client", "features-database"}
     assert {"alert-webhook", "alert-mail"} <= made

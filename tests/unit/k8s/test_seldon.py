@@ -45,7 +45,7 @@ def test_the_deployment_step_may_do_what_its_target_asks_of_the_api(overlay: str
     [rule] = named(objects(overlay), "Role", "dagster-deployer-seldon")["rules"]
     group, _, _ = SELDON.api_version.partition("/")
     assert (rule["apiGroups"], rule["resources"]) == ([group], [SELDON.plural])
-    assert set(rule["verbs"]) == {"get", "list", "create", "update", "delete"}
+    assert set(rule["verbs"]) == {"get", "list", "create", "patch", "delete"}
     [subject] = named(objects(overlay), "RoleBinding", "dagster-deployer-seldon")["subjects"]
     assert subject == {"kind": "ServiceAccount", "name": "dagster-deployer", "namespace": f"mlops-{overlay}"}
 

@@ -124,7 +124,7 @@ def test_every_service_account_of_an_overlay_is_trusted_by_the_role_that_it_name
     given = {
         item["metadata"]["name"]: item["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn", "")
         for item in rendered(environment)
-        if item["kind"] == "ServiceAccount" and item["metadata"]["name"] != "postgres"
+        if item["kind"] == "ServiceAccount" and item["metadata"]["name"] not in ("postgres", "transformer")
     }
     kinds = trusted()
 
@@ -166,4 +166,12 @@ def test_no_password_is_written_down():
     assigned = re.findall(r'(?:password|secret_key|secret_string)\s*=\s*"([^"]+)"', source())
 
     # Names of generated passwords, see secrets.tf
-    assert set(assigned) <= {"dagster", "mlflow", "mlflow-admin", "mlflow-client", "mlflow-session", "postgres"}
+    assert set(assigned) <= {
+        "dagster",
+        "features",
+        "mlflow",
+        "mlflow-admin",
+        "mlflow-client",
+        "mlflow-session",
+        "postgres",
+    }

@@ -51,6 +51,13 @@ def test_champion_and_candidate_are_served_by_a_repository_of_their_own(reposito
     assert (served(repository), served(candidates)) == ({"m": "1"}, {"m": "2"})
 
 
+def test_a_server_that_is_to_have_a_gpu_serves_nothing_without_one(repository: Repository) -> None:
+    declare(repository, stored(repository, 1))
+    on_gpu = Repository(repository.folder, gpu=True)
+    with pytest.raises(ArtifactError, match="onnxruntime cannot use a GPU here"):
+        on_gpu.load("m")
+
+
 def test_a_candidate_that_is_not_declared_any_more_goes(repository: Repository) -> None:
     one, two = stored(repository, 1), stored(repository, 2)
     candidates = Repository(repository.folder, of_candidates=True)

@@ -13,6 +13,7 @@ from dagster_shared.yaml_utils import parse_yaml_with_source_position
 from mlops_assets.ml.errors import SpecError
 from mlops_assets.spec.load_spec import load_spec
 from mlops_assets.spec.reference import fields
+from tests.services import BROKEN_SERVICES
 from tests.stored_views import BROKEN_VIEWS
 from tests.support import attributes
 
@@ -418,6 +419,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "deploy.inference_log.hash.0",
         "place is left out; remove it from one of the two",
     ),
+    *BROKEN_SERVICES,
     ("compute is text", attributes(compute="large"), "compute", "give fields"),
     ("memory of the stages", attributes(compute={"memory": "3G"}), "compute.memory", "(Mi|Gi|Ti)"),
     ("disk of the stages", attributes(compute={"ephemeral_storage": "0Gi"}), "compute.ephemeral_storage", "(Mi|Gi|Ti)"),

@@ -6,13 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 from onnx import TensorProto, helper
 
 from mlops_assets.ml.errors import ArtifactError
 from mlops_assets.ml.inference.artifact import GRAPH, InputColumn
-from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference, read_rows, to_model_inputs
+from mlops_assets.ml.inference.onnx_model import CUDA, OnnxModel, largest_difference, read_rows, to_model_inputs
 from tests.artifacts import write_artifact
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ def test_a_graph_that_never_ends_is_ended() -> None:
         OnnxModel(endless(2**62)).predict_within(0.5, x)
     with pytest.raises(ArtifactError, match="cannot be run"):
         OnnxModel(endless(3)).predict_within(60, {"x": np.ones((1, 2), np.float32)})
+
+
+def test_on_a_gpu_a_graph_runs_only_where_there_is_one(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "model")
+    if CUDA in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime can use a GPU")
+    with pytest.raises(ArtifactError, match="take an image with onnxruntime-gpu and CUDA"):
+        OnnxModel((tmp_path / "model" / GRAPH).read_bytes(), gpu=True)
 
 
 def test_rows_become_one_array_for_each_input_with_what_is_missing_as_nan_and_empty_text() -> None:

@@ -12,7 +12,7 @@ from mlops_assets.ml.errors import DeploymentError, TrainingError
 from resources.kubernetes import api
 from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
-from resources.serving.cluster_services import ClusterServices
+from resources.serving.cluster_services import AUTOSCALER, ClusterServices
 from resources.serving.kserve_manifest import KSERVE
 
 if TYPE_CHECKING:
@@ -81,38 +81,73 @@ def test_a_creation_is_given_up_where_the_server_stays_overloaded(api_server: Ap
     assert api_server.objects == {}
 
 
+def applied(**spec: Any) -> dict[str, Any]:
+    """SERVICE with another predictor."""
+    return SERVICE | {"spec": {"predictor": spec}}
+
+
 @pytest.mark.parametrize("fault", [503, "lost"])
-def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_roll_out_whose_answer_is_lost_is_one(api_server: ApiServer, fault: int | str, is_there: bool) -> None:
     services = ClusterServices(KSERVE, "mlops")
-    api_server.faults = [404, fault] if fault == 503 else []  # nothing is there, and the creation is tried again
-    services.apply(SERVICE)
-    changed = SERVICE | {"spec": {"predictor": {"minReplicas": 2}}}
-    api_server.requests.clear()
-    original = services.read
-    assert original("rain") is not None
-    api_server.faults = []
-
-    def read_then_fail(name: str) -> dict[str, Any] | None:
-        found = original(name)
-        if not api_server.requests.count("PUT"):
-            api_server.faults = [fault]
-        return found
-
-    services.read = read_then_fail
-    services.apply(changed)
-    assert [found["spec"] for found in api_server.objects.values()] == [changed["spec"]]
+    if is_there:
+        services.apply(SERVICE)
+    api_server.faults = [None, fault]  # the service is looked at, and applied
+    services.apply(applied(minReplicas=2))
+    assert [found["spec"] for found in api_server.objects.values()] == [applied(minReplicas=2)["spec"]]
 
 
-def test_what_another_has_changed_is_refused(api_server: ApiServer) -> None:
+def test_what_a_version_has_no_more_is_removed_and_what_others_have_set_stays(api_server: ApiServer) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(applied(minReplicas=1, scaleMetric="memory"))
+    [service] = api_server.objects.values()
+    service["metadata"]["labels"] = {"argocd.argoproj.io/instance": "models"}
+    service["spec"]["predictor"] |= {"timeout": 30, "minReplicas": 9}
+    services.apply(applied(minReplicas=1))
+    [service] = api_server.objects.values()
+    assert service["spec"]["predictor"] == {"minReplicas": 1, "timeout": 30}
+    assert service["metadata"]["labels"] == {"argocd.argoproj.io/instance": "models"}
+    assert [manager for _, manager in api_server.applied] == ["mlops-assets"]
+
+
+def test_what_another_has_changed_meanwhile_is_refused(api_server: ApiServer) -> None:
     services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     original = services.read
-    stale = original("rain")
-    services.apply(SERVICE | {"spec": {"predictor": {"minReplicas": 5}}})
-    answers = iter([stale, original("rain")])
-    services.read = lambda name: next(answers)
+    answers = iter([original("rain")])
+    services.apply(applied(minReplicas=5))
+    services.read = lambda name: next(answers, None) or original(name)
     with pytest.raises(DeploymentError, match="the object has been modified"):
-        services.apply(SERVICE | {"spec": {"predictor": {"minReplicas": 2}}})
+        services.apply(applied(minReplicas=2))
+
+
+def test_of_two_kinds_of_autoscalers_that_of_before_goes(api_server: ApiServer) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    scalers = "/apis/autoscaling/v2/namespaces/mlops/horizontalpodautoscalers/rain-predictor"
+
+    def scaled(kind: str) -> dict[str, Any]:
+        return SERVICE | {"metadata": {"name": "rain", "annotations": {AUTOSCALER: kind}}}
+
+    for kind, left in (("hpa", True), ("hpa", True), ("keda", False)):
+        api_server.objects[scalers] = {"metadata": {"name": "rain-predictor"}}
+        services.clear_up(services.apply(scaled(kind)), scaled(kind))
+        assert (scalers in api_server.objects) == left
+
+
+def test_a_transformer_that_is_not_wanted_any_more_goes_with_all_that_kserve_has_made_of_it(
+    api_server: ApiServer,
+) -> None:
+    services, made = ClusterServices(KSERVE, "mlops"), ["/api/v1/services", "/apis/apps/v1/deployments"]
+    made.append("/apis/autoscaling/v2/horizontalpodautoscalers")
+    for kind in made:
+        place, _, plural = kind.rpartition("/")
+        for name in ("rain-transformer", "snow-transformer"):
+            path = f"{place}/namespaces/mlops/{plural}/{name}"
+            api_server.objects[path] = {"metadata": {"name": name}}
+    services.apply(SERVICE | {"spec": {"predictor": {}, "transformer": {"containers": []}}})
+    services.clear_up(services.apply(SERVICE), SERVICE)
+    left = [path.rpartition("/")[2] for path in api_server.objects if path.endswith("-transformer")]
+    assert left == ["snow-transformer"] * len(made)
 
 
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:
@@ -154,6 +189,25 @@ def test_a_predictor_that_cannot_serve_ends_the_roll_out_and_one_that_stumbles_d
     assert bool(looks) != at_once
 
 
+def test_a_predictor_that_runs_and_does_not_get_ready_has_its_last_words_in_the_error(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(SERVICE)
+    for name, ready in (("rain-1", "False"), ("rain-2", "True")):
+        labels = {"serving.kserve.io/inferenceservice": "rain"}
+        api_server.objects[f"/api/v1/namespaces/mlops/pods/{name}"] = {
+            "metadata": {"name": name, "labels": labels, "creationTimestamp": f"2026-11-25T10:00:0{name[-1]}Z"},
+            "spec": {"containers": []},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+        }
+    monkeypatch.setattr(Pods, "log", lambda _, pod: f"{pod} begins\nthe views of rain cannot be read\n")
+    with pytest.raises(
+        DeploymentError, match=r"rain-1 runs and is not ready: rain-1 begins \| the views of rain cannot"
+    ):
+        services.wait_until_ready("rain", 0.5)
+
+
 def test_why_a_predictor_ended_is_known_when_its_log_has_gone(api_server: ApiServer) -> None:
     services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
@@ -174,7 +228,7 @@ def test_a_service_gets_one_disruption_budget(api_server: ApiServer, fault: int 
     services = ClusterServices(KSERVE, "mlops")
     services.keep_up("rain")  # nobody is there
     services.apply(SERVICE | {"metadata": {"name": "rain", "labels": {}, "uid": "u-1"}})
-    api_server.faults = [None, fault]  # the service is looked at, and the budget is made
+    api_server.faults = [None, fault]  # the service is looked at, and the budget applied
     services.keep_up("rain")
     services.keep_up("rain")
     assert [path for path in api_server.objects if "poddisruptionbudgets" in path] == [

@@ -16,17 +16,22 @@ from resources.kubernetes.labels import EXPLAIN
 from resources.lake.space import name_in
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, disruption_budget, service_name
+from resources.serving.service_settings import ServiceSettings
+from tests.crds import problems
 
 if TYPE_CHECKING:
     from typing import Any
 
 
-def made(version: ServedVersion, size: int = 1 << 20, replicas: int = 2) -> dict[str, Any]:
+def made(version: ServedVersion | None = None, size: int = 1 << 20, replicas: int = 2, **more: Any) -> dict[str, Any]:
     """The service of a version of flight_delay."""
-    uri = "s3://lake/served/flight_delay/3"
-    return inference_service(
-        "flight-delay", "flight_delay", version, uri, "image:1", size=size, replicas=replicas, lake_uri="s3://lake"
-    )
+    uri, served = "s3://lake/served/flight_delay/3", version or ServedVersion.of(3, "0" * 64)
+    given = {"size": size, "replicas": replicas, "lake_uri": "s3://lake", "namespace": "mlops", **more}
+    return inference_service("flight-delay", "flight_delay", served, uri, "image:1", **given)
+
+
+def laid_out(**settings: Any) -> ServiceSettings:
+    return ServiceSettings.model_validate(settings)
 
 
 @pytest.mark.parametrize(("model", "name"), [("iris", "iris"), ("flight_delay", "flight-delay")])
@@ -54,6 +59,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
         "labels": {"mlops.dev/model": "flight_delay"},
         "annotations": {
             "serving.kserve.io/deploymentMode": "Standard",
+            "serving.kserve.io/autoscalerClass": "hpa",
             "mlops.dev/version": "3",
             "mlops.dev/sha256": version.sha256,
             "mlops.dev/artifact": "s3://lake/served/flight_delay/3",
@@ -109,7 +115,8 @@ def test_the_pods_of_a_service_are_in_several_zones_and_go_one_at_a_time() -> No
     service["metadata"]["uid"] = "u-1"
     budget = disruption_budget(KSERVE, service)
     selected = {"matchLabels": {"serving.kserve.io/inferenceservice": "flight-delay"}}
-    assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [selected] * 2
+    spread = {"matchLabels": {**selected["matchLabels"], "component": "predictor"}}
+    assert [item["labelSelector"] for item in predictor["topologySpreadConstraints"]] == [spread] * 2
     assert (budget["spec"]["selector"], budget["spec"]["maxUnavailable"]) == (selected, 1)
     assert budget["metadata"]["ownerReferences"][0]["uid"] == "u-1"
 
@@ -134,3 +141,93 @@ def test_a_model_that_is_explained_says_so_to_its_server_and_to_who_reads_its_ob
         [container] = manifest["spec"]["predictor"]["containers"]
         assert ("--explain" in container["args"]) == is_there
         assert (EXPLAIN in manifest["metadata"]["annotations"]) == is_there
+
+
+def test_it_is_scaled_by_cpu_as_kserve_does_where_the_yaml_says_nothing() -> None:
+    predictor = made()["spec"]["predictor"]
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("cpu", 80)
+    assert "mlops.dev/service" not in made()["metadata"]["annotations"]
+
+
+def test_it_is_scaled_as_the_yaml_says_and_keeps_that_with_it() -> None:
+    scale = {"min_replicas": 3, "max_replicas": 4, "metric": "memory", "target": 60}
+    service = made(service=laid_out(scale=scale))
+    predictor = service["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (3, 4)
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("memory", 60)
+    assert json.loads(service["metadata"]["annotations"]["mlops.dev/service"]) == {"scale": scale}
+
+
+def test_by_concurrency_keda_scales_it_by_what_prometheus_sees_of_its_pods() -> None:
+    settings = laid_out(scale={"metric": "concurrency", "target": 10})
+    service = made(service=settings, prometheus="http://prometheus:9090")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+    predictor = service["spec"]["predictor"]
+    assert "scaleMetric" not in predictor, "KServe refuses it beside KEDA"
+    [metric] = predictor["autoScaling"]["metrics"]
+    query = metric["external"]["metric"]["query"]
+    assert query.removeprefix("sum(rate(").removesuffix("[1m]))") == (
+        'model_request_duration_seconds_sum{namespace="mlops",pod=~"flight-delay-predictor-.*"}'
+    )
+    # As KServe's KedaReconciler makes it of that
+    trigger = {"type": "prometheus", "metadata": {"serverAddress": "http://prometheus:9090", "query": query}}
+    trigger["metadata"]["threshold"] = metric["external"]["target"]["value"]
+    scaled = {"scaleTargetRef": {"name": "flight-delay-predictor"}, "triggers": [trigger]}
+    scaled |= {"minReplicaCount": predictor["minReplicas"], "maxReplicaCount": predictor["maxReplicas"]}
+    assert problems({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "spec": scaled}) == []
+
+
+def test_what_its_pods_ask_for_is_what_the_yaml_says() -> None:
+    pod = made(service=laid_out(resources={"cpu": 1.5, "memory": "3Gi", "gpu": 2}))["spec"]["predictor"]
+    [container] = pod["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1500m", "memory": "3Gi"},
+        "limits": {"memory": "3Gi", "nvidia.com/gpu": "2"},
+    }
+    assert pod["nodeSelector"] == {"mlops.dev/pool": "gpu"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "--gpu" in container["args"]
+
+
+def looking_up(**more: Any) -> dict[str, Any]:
+    """The service of a version whose callers leave out two columns."""
+    settings = laid_out(looked_up=["temp", "wind_speed"], **more)
+    return made(service=settings, platform_image="platform:1", prometheus="http://prometheus:9090")
+
+
+def test_what_is_looked_up_is_looked_up_by_a_transformer_with_the_database_and_nothing_else() -> None:
+    transformer = looking_up(scale={"min_replicas": 3})["spec"]["transformer"]
+    assert (transformer["serviceAccountName"], transformer["automountServiceAccountToken"]) == ("transformer", False)
+    assert (transformer["minReplicas"], transformer["maxReplicas"]) == (3, 9)
+    assert transformer["labels"]["mlops.dev/uses-postgres"] == "true"
+    [container] = transformer["containers"]
+    assert (container["image"], container["securityContext"]["readOnlyRootFilesystem"]) == ("platform:1", True)
+    assert "envFrom" not in container
+    secrets = [item["valueFrom"]["secretKeyRef"] for item in container["env"] if "secretKeyRef" in str(item)]
+    assert secrets == [{"name": "features-database", "key": "uri"}]
+    assert container["args"][:4] == ["--model_name", "flight_delay", "--predictor_host", "flight-delay-predictor.mlops"]
+    spread = [item["labelSelector"]["matchLabels"]["component"] for item in transformer["topologySpreadConstraints"]]
+    assert spread == ["transformer"] * 2
+
+
+def test_kserve_adds_no_argument_to_a_transformer() -> None:
+    """It does where none begins with one of these (CustomTransformer.GetContainer)."""
+    [container] = looking_up()["spec"]["transformer"]["containers"]
+    for name in ("--model_name", "--predictor_host", "--http_port"):
+        assert any(argument.startswith(name) for argument in container["args"])
+
+
+def test_a_transformer_is_scaled_by_cpu_also_where_keda_scales_its_predictor() -> None:
+    service = looking_up(scale={"metric": "concurrency"})
+    assert service["spec"]["transformer"]["annotations"] == {"serving.kserve.io/autoscalerClass": "hpa"}
+    assert "scaleMetric" not in service["spec"]["transformer"], "KServe refuses it in an InferenceService with KEDA"
+    assert problems(service) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"scale": {"metric": "concurrency"}}, {"scale": {"metric": "memory"}, "resources": {"gpu": 1}}],
+    ids=["as it is", "by KEDA", "on a GPU"],
+)
+def test_the_crd_takes_every_field(settings: dict[str, Any]) -> None:
+    assert problems(made(service=laid_out(**settings), prometheus="http://prometheus:9090")) == []

@@ -11,6 +11,7 @@ from mlops_assets.ml.errors import DeploymentError
 from resources.kubernetes.labels import VERSION
 from resources.lake.lake import Lake
 from resources.serving.kserve_serving import KServe
+from resources.serving.service_settings import Scale, ServiceSettings
 from tests.artifacts import write_artifact
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ class Services:
         name = service["metadata"]["name"]
         self.manifests[name] = copy.deepcopy(service)
         self.calls.append(f"apply {name} {self.version(name)}")
+
+    def clear_up(self, before: dict[str, Any] | None, service: dict[str, Any]) -> None:
+        """Nothing is left."""
+
+    def image_here(self) -> str:
+        return "platform:1"
 
     def keep_up(self, name: str) -> None:
         self.calls.append(f"keep up {name}")
@@ -173,6 +180,44 @@ def test_a_first_version_that_does_not_get_ready_leaves_no_service(
     with pytest.raises(DeploymentError, match="was rolled back"):
         target.deploy("my_model", *artifact, 1)
     assert services.manifests == {}
+
+
+def test_a_service_is_laid_out_as_one_says_and_stays_so_where_nobody_says_anything(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    target.deploy("my_model", *artifact, 2, service=ServiceSettings(scale=Scale(min_replicas=5)))
+    assert services.manifests["my-model"]["spec"]["predictor"]["minReplicas"] == 5
+    target.deploy("my_model", *artifact, 3)
+    assert services.manifests["my-model"]["spec"]["predictor"]["minReplicas"] == 5
+    target.deploy("my_model", *artifact, 4, service=ServiceSettings())
+    assert services.manifests["my-model"]["spec"]["predictor"]["minReplicas"] == 2
+
+
+def test_callers_ask_the_transformer_and_proofs_the_predictor(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    proof = target.deploy("my_model", *artifact, 2, service=ServiceSettings(looked_up=("x",)))
+    asked = [call for call in services.calls if call.startswith("ask")]
+    assert [call.split("/")[2] for call in asked] == [
+        "my-model-candidate-predictor.models",
+        "my-model-predictor.models",
+    ]
+    assert proof.url == "http://my-model-transformer.models"
+    assert proof.example.startswith("kubectl port-forward -n models service/my-model-transformer 8080:80 &\n")
+    assert '"instances": [{}]' in proof.example, "x is looked up"
+    [container] = services.manifests["my-model"]["spec"]["transformer"]["containers"]
+    assert container["image"] == "platform:1"
+    target.deploy("my_model", *artifact, 3, service=ServiceSettings())
+    assert "transformer" not in services.manifests["my-model"]["spec"]
+
+
+def test_a_candidate_is_one_pod(target: KServe, services: Services, artifact: tuple[Path, str]) -> None:
+    seen = list[dict[str, Any]]()
+    original = services.apply
+    services.apply = lambda service: seen.append(service) or original(service)  # pyright: ignore[reportAttributeAccessIssue]
+    target.deploy("my_model", *artifact, 2, service=ServiceSettings(scale=Scale(min_replicas=5)))
+    replicas = [(item["spec"]["predictor"]["minReplicas"], item["spec"]["predictor"]["maxReplicas"]) for item in seen]
+    assert replicas == [(1, 1), (5, 15)]
 
 
 def test_a_model_of_a_space_has_services_and_files_beside_those_of_production(

@@ -16,6 +16,7 @@ from resources.kubernetes.labels import SPEC_SHA256
 from resources.serving.kserve_manifest import inference_service
 from resources.serving.predictor_pod import GRPC, HTTP, covers, disruption_budget
 from resources.serving.seldon_manifest import SELDON, predictor_service, seldon_deployment
+from resources.serving.service_settings import Scale, ServiceSettings
 from tests.artifacts import write_artifact
 from tests.crds import problems
 from tests.model_servers import PROJECT
@@ -184,3 +185,12 @@ def test_the_container_answers_as_seldon_starts_it(s3_endpoint: str, tmp_path: P
         process.wait(timeout=30)
     stored = client.list_objects_v2(Bucket="seldon", Prefix="lake/inference/flight_delay/")
     assert stored["KeyCount"] == 1
+
+
+def test_it_is_scaled_as_the_yaml_says_by_what_seldon_can() -> None:
+    [component] = predictor_of(made(service=ServiceSettings(scale=Scale(max_replicas=4, metric="memory"))))[
+        "componentSpecs"
+    ]
+    [metric] = component["hpaSpec"]["metricsv2"]
+    assert (component["hpaSpec"]["minReplicas"], component["hpaSpec"]["maxReplicas"]) == (2, 4)
+    assert metric["resource"]["name"] == "memory"

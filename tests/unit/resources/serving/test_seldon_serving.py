@@ -147,6 +147,6 @@ def test_what_is_served_already_needs_no_candidate_and_what_is_retired_is_gone(
 def test_the_operator_is_missing_where_the_api_server_does_not_know_its_kind(
     target: Seldon, api_server: ApiServer, artifact: tuple[Path, str]
 ) -> None:
-    api_server.faults = [404, 404, 404, 404]
+    api_server.faults = [404] * 100
     with pytest.raises(DeploymentError, match="Kubernetes refuses the SeldonDeployment my-model-candidate"):
         target.deploy("my_model", *artifact, 1)
