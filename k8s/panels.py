@@ -28,6 +28,7 @@ class Dashboard(NamedTuple):
 HERE = '{namespace="$namespace"}'
 MODEL = '{namespace="$namespace", model="$model"}'
 BUCKETS = f"model_request_duration_seconds_bucket{MODEL}"
+SCORES = f"model_answer_score_bucket{MODEL}"
 OF_PODS = "on (namespace, pod) group_left (label_mlops_dev_model, label_mlops_dev_stage) kube_pod_labels"
 PENDING = 'kube_pod_status_phase{namespace="$namespace", phase="Pending"}'
 WAITING = f"sum by (label_mlops_dev_model, label_mlops_dev_stage) ({PENDING} * {OF_PODS})"
@@ -128,6 +129,21 @@ ONE_MODEL = Dashboard(
             {
                 f"{share} of 100": f"histogram_quantile({share / 100}, sum by (le) (rate({BUCKETS}[5m])))"
                 for share in (50, 95, 99)
+            },
+        ),
+        Panel(
+            "Answers",
+            "Rows a second, by the label that was answered",
+            "none",
+            {"{{label}}": f"sum by (label) (rate(model_answers_total{MODEL}[5m]))"},
+        ),
+        Panel(
+            "Scores",
+            "So many of 100 rows have at most this score: a probability, or what a regression predicts",
+            "none",
+            {
+                f"{share} of 100": f"histogram_quantile({share / 100}, sum by (le) (rate({SCORES}[5m])))"
+                for share in (10, 50, 90)
             },
         ),
         Panel(

@@ -13,6 +13,7 @@ import orjson
 from mlops_assets.ml.errors import ArtifactError, BadRequest
 from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
+from mlops_assets.serving.answer_metrics import observe_answers
 from mlops_assets.serving.http_answers import MIRROR, REPLAY
 from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
 from mlops_assets.serving.limits import Limits
@@ -80,6 +81,7 @@ class Predictor:
         graph, self.signature = load_artifact(folder, served.sha256)
         self.onnx = OnnxModel(graph, gpu=gpu)
         self.reader = RequestReader(self.signature.inputs, max_rows)
+        self._classes = self.signature.class_texts
         self._verify_golden_rows()
 
     def _verify_golden_rows(self) -> None:
@@ -154,6 +156,8 @@ class Predictor:
     ) -> dict[str, NDArray[Any]]:
         """Run the graph for a request of `size` bytes that came at `start` (of `time.perf_counter`), and record it."""
         outputs = self.onnx.predict(inputs)
+        if role not in (REPLAY, MIRROR):
+            observe_answers(self.name, outputs, self._classes)
         if not self.is_candidate:
             self._record(self, request_id, "champion", time.perf_counter() - start, inputs, outputs, size)
         elif role != REPLAY:

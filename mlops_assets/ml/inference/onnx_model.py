@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlops_assets.ml.errors import ArtifactError
-<<<<<<< HEAD
 from mlops_assets.ml.inference.artifact import GRAPH, tensor_name
-=======
-from mlops_assets.ml.inference.artifact import tensor_name
->>>>>>> kserve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
