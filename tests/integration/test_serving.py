@@ -279,6 +279,8 @@ def test_requests_are_counted(shared: Platform) -> None:
     assert f'model_requests_total{{code="200",model="{shared.model}"}}' in text
     assert f'model_requests_total{{code="400",model="{shared.model}"}}' in text
     assert f'model_request_duration_seconds_count{{model="{shared.model}"}}' in text
+    assert re.search(rf'model_answers_total{{label="\w+",model="{shared.model}"}} [1-9]', text)
+    assert re.search(rf'model_answer_score_bucket{{le="1.0",model="{shared.model}"}} [1-9]', text)
 
 
 def test_the_server_listens_on_this_machine_alone(shared: Platform) -> None:
