@@ -19,6 +19,7 @@ from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.assets.stage import as_dagster_failure, asset_key, check, snapshot, version_of
 from mlops_assets.assets.table_metadata import address
 from mlops_assets.ml.evaluation.metrics import shown
+from mlops_assets.ml.foreign_text import as_markdown
 from mlops_assets.ml.monitoring.compact_log import TABLE
 from mlops_assets.ml.monitoring.drift_plot import drift_plot
 from mlops_assets.ml.monitoring.drift_report import DriftReport, drift_report, report_without_score
@@ -31,7 +32,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 STAGE = "drift_report"
 PLOT, PAGE = "drift.png", "evidently.html"
 NO_REFERENCE = "version {} has no reference profile; materialize the model's group, which adds it, or train again"
@@ -268,7 +269,7 @@ def columns_table(report: DriftReport) -> str:
             f"{column.outside:.1%}",
             f"{column.missing:.1%}",
             f"{column.reference_missing:.1%}",
-            ", ".join(column.new),
+            ", ".join(map(as_markdown, column.new)),
         )
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     lines += [f"| {name} | | not compared: {reason} | | | | | | | |" for name, reason in report.skipped.items()]
