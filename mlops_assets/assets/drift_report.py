@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mlops_assets.assets.handles import DriftSummary
 from mlops_assets.assets.inference_log import DAYS, DayTable, day_table, log_objects, yesterday
 from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.assets.stage import as_dagster_failure, asset_key, check, snapshot, version_of
 from mlops_assets.assets.table_metadata import address
+from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import shown
 from mlops_assets.ml.foreign_text import as_markdown
 from mlops_assets.ml.monitoring.compact_log import TABLE
@@ -83,10 +85,22 @@ def drift_report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
 
 
 def drift_summaries(lake: Lake, model: str, last: int = 0) -> list[DriftSummary]:
-    """The newest report about each day that has one, the last day last; only the `last` ones where that is given."""
+    """The newest report about each day that has one, the last day last; only the `last` ones where that is given.
+
+    Raises:
+        DataError: one of them is damaged.
+    """
     keys = sorted(lake.store.sizes(f"{lake.name_of(model)}/{STAGE}/*/latest.json"))[-last:]
-    contents = filter(None, map(lake.store.read, keys))
-    return [DriftSummary.model_validate_json(content) for content in contents]
+    contents = ((key, lake.store.read(key)) for key in keys)
+    return [_summary(f"{lake.uri}/{key}", content) for key, content in contents if content is not None]
+
+
+def _summary(place: str, content: bytes) -> DriftSummary:
+    try:
+        return DriftSummary.model_validate_json(content)
+    except ValidationError as error:
+        remedy = "materialize drift_report of that day again, or move the object away"
+        raise DataError(f"The summary {place} of a drift report is damaged", remedy=remedy) from error
 
 
 def window_tables(spec: ModelSpec, lake: Lake, log: Callable[[str], None], day: date) -> list[DayTable]:
