@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mlops_assets.assets.handles import DriftSummary
 from mlops_assets.assets.inference_log import DAYS, DayTable, day_table, log_objects, yesterday
 from mlops_assets.assets.pod_template import op_tags
 from mlops_assets.assets.stage import as_dagster_failure, asset_key, check, snapshot, version_of
 from mlops_assets.assets.table_metadata import address
+from mlops_assets.ml.errors import DataError
 from mlops_assets.ml.evaluation.metrics import shown
+from mlops_assets.ml.foreign_text import as_markdown
 from mlops_assets.ml.monitoring.compact_log import TABLE
 from mlops_assets.ml.monitoring.drift_plot import drift_plot
 from mlops_assets.ml.monitoring.drift_report import DriftReport, drift_report, report_without_score
@@ -31,7 +34,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 STAGE = "drift_report"
 PLOT, PAGE = "drift.png", "evidently.html"
 NO_REFERENCE = "version {} has no reference profile; materialize the model's group, which adds it, or train again"
@@ -82,10 +85,22 @@ def drift_report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
 
 
 def drift_summaries(lake: Lake, model: str, last: int = 0) -> list[DriftSummary]:
-    """The newest report about each day that has one, the last day last; only the `last` ones where that is given."""
+    """The newest report about each day that has one, the last day last; only the `last` ones where that is given.
+
+    Raises:
+        DataError: one of them is damaged.
+    """
     keys = sorted(lake.store.sizes(f"{lake.name_of(model)}/{STAGE}/*/latest.json"))[-last:]
-    contents = filter(None, map(lake.store.read, keys))
-    return [DriftSummary.model_validate_json(content) for content in contents]
+    contents = ((key, lake.store.read(key)) for key in keys)
+    return [_summary(f"{lake.uri}/{key}", content) for key, content in contents if content is not None]
+
+
+def _summary(place: str, content: bytes) -> DriftSummary:
+    try:
+        return DriftSummary.model_validate_json(content)
+    except ValidationError as error:
+        remedy = "materialize drift_report of that day again, or move the object away"
+        raise DataError(f"The summary {place} of a drift report is damaged", remedy=remedy) from error
 
 
 def window_tables(spec: ModelSpec, lake: Lake, log: Callable[[str], None], day: date) -> list[DayTable]:
@@ -268,7 +283,7 @@ def columns_table(report: DriftReport) -> str:
             f"{column.outside:.1%}",
             f"{column.missing:.1%}",
             f"{column.reference_missing:.1%}",
-            ", ".join(column.new),
+            ", ".join(map(as_markdown, column.new)),
         )
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     lines += [f"| {name} | | not compared: {reason} | | | | | | | |" for name, reason in report.skipped.items()]

@@ -13,6 +13,7 @@ from mlops_assets.ml.evaluation.evaluate import EvaluationReport, evaluate
 from mlops_assets.ml.evaluation.metrics import GREATER_IS_BETTER, OF_THE_POSITIVE, shown
 from mlops_assets.ml.evaluation.model_card import model_card
 from mlops_assets.ml.evaluation.plots import render
+from mlops_assets.ml.foreign_text import as_markdown
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.ml.monitoring.reference_profile import reference_profile
 from mlops_assets.ml.training.learner import LearningCurve
@@ -21,7 +22,7 @@ from resources.lake.lake import Lake
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 
 def evaluation_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -149,7 +150,7 @@ def slices_table(report: EvaluationReport, gate: Gate) -> str:
     """The gate's metric in each slice, as Markdown."""
     lines = ["| slice | rows | " + gate.metric + " |", "|---|---|---|"]
     lines += [
-        f"| {s.column} = {s.value} | {s.rows} | {shown(s.metrics.get(gate.metric, float('nan')))} |"
+        f"| {as_markdown(f'{s.column} = {s.value}')} | {s.rows} | {shown(s.metrics.get(gate.metric, float('nan')))} |"
         for s in report.slices
     ]
     return "\n".join(lines) if report.slices else "no slices"

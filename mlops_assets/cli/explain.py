@@ -12,6 +12,7 @@ from mlops_assets.cli.provenance import logged_request
 from mlops_assets.cli.upkeep import outside_world
 from mlops_assets.components.defined_models import defined_spec
 from mlops_assets.ml.errors import BadRequest, SpecError
+from mlops_assets.ml.foreign_text import printable
 from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.explain import Explanation, explain_rows
 from mlops_assets.ml.inference.onnx_model import OnnxModel
@@ -129,4 +130,4 @@ def told(found: ExplainedAnswer) -> Iterator[str]:
     yield f"  {'usually':<28} {explanation.base_value:>12.6g}"
     for name, value in sorted(explanation.attributions.items(), key=lambda item: -abs(item[1])):
         given = found.inputs[name]
-        yield f"  {name + ' = ' + ('missing' if given in (None, '') else str(given)):<28} {value:>+12.6g}"
+        yield f"  {name + ' = ' + ('missing' if given in (None, '') else printable(given)):<28} {value:>+12.6g}"

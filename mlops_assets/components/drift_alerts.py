@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import TypeAdapter, ValidationError
 
 from mlops_assets.assets.drift_report import STAGE
 
@@ -32,7 +33,7 @@ def tell_of_drift(people: People, namespace: str | None) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        seen: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
+        seen = _seen(context.cursor)
         newest = dict(_newest(context))
         place = f" in {namespace}" if namespace else ""
         told = 0
@@ -46,6 +47,14 @@ def tell_of_drift(people: People, namespace: str | None) -> dg.SensorDefinition:
         return dg.SkipReason(f"{len(newest)} models have a drift report; {told} new ones are above their threshold")
 
     return sensor
+
+
+def _seen(cursor: str | None) -> dict[str, int] | None:
+    """A cursor; where it is none of ours, as after somebody has set it by hand, the look is the first one again."""
+    try:
+        return TypeAdapter(dict[str, int]).validate_json(cursor) if cursor else None
+    except ValidationError:
+        return None
 
 
 def _newest(context: dg.SensorEvaluationContext) -> Iterator[tuple[str, tuple[int, bool, str]]]:

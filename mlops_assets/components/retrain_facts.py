@@ -38,7 +38,7 @@ def champion(spec: ModelSpec, number: int, tracking: Tracking) -> Champion:
     """The champion's own facts.
 
     Raises:
-        TrackingRefused: the version is gone, or was not registered here.
+        TrackingRefused: the version is gone, was not registered here, or somebody has changed its tags.
     """
     found = tracking.described(spec.model, number)
     if found is None or "sha256" not in found.tags:
@@ -50,8 +50,16 @@ def champion(spec: ModelSpec, number: int, tracking: Tracking) -> Champion:
         trained_at=found.registered_at,
         source_version=found.tags.get(SOURCE_VERSION) or None,
         code_version=found.tags.get(CODE) or None,
-        test_metric=float(metric) if metric else None,
+        test_metric=_number(spec, number, metric) if metric else None,
     )
+
+
+def _number(spec: ModelSpec, version: int, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        what = f"Version {version} of {spec.model} has {text!r} as its tag test_{spec.gate.metric} in MLflow"
+        raise TrackingRefused(what, remedy="put the number back that its run has") from error
 
 
 def window_facts(spec: ModelSpec, retrain: Retrain, champion: Champion, lake: Lake) -> tuple[WindowFact, ...]:
@@ -73,7 +81,7 @@ def window_facts(spec: ModelSpec, retrain: Retrain, champion: Champion, lake: La
 def _loss(spec: ModelSpec, report: DriftSummary, champion: Champion) -> float | None:
     """By how much the metric of labelled rows is worse than on the test part; None where too few rows have a label."""
     live, test = report.metrics.get(spec.gate.metric), champion.test_metric
-    if live is None or test is None or math.isnan(live) or report.labelled < spec.monitor.min_rows:
+    if live is None or test is None or not math.isfinite(live) or report.labelled < spec.monitor.min_rows:
         return None
     return test - live if GREATER_IS_BETTER[spec.gate.metric] else live - test
 

@@ -18,7 +18,7 @@ from mlops_assets.components.retrain_facts import Champion, champion, facts, win
 from mlops_assets.components.retrain_runs import RetrainRuns, runs_in_progress
 from mlops_assets.components.source_watch import Allowance, SourceState, look
 from mlops_assets.ml.automation.retrain_policy import Outcome, decide
-from mlops_assets.ml.errors import LakeError, MlopsError
+from mlops_assets.ml.errors import LakeError
 from mlops_assets.ml.values import Value
 from resources.lake.retrain_ledger import PATIENCE, RecordedRetrain, RetrainEntry, RetrainLedger
 
@@ -101,7 +101,7 @@ class RetrainWatch:
         def one(model: str) -> dg.RunRequest | None:
             try:
                 request, reason = self._look_at(model, seen[model], moment)
-            except (MlopsError, OSError) as error:
+            except Exception as error:  # whatever is wrong with one model, the others are looked at
                 request, reason = None, f"it cannot be looked at: {error}"
             said[model] = "; ".join(filter(None, [reason, unlisted.get(model)]))
             return request
@@ -117,8 +117,8 @@ class RetrainWatch:
         for model in self._specs:
             try:
                 recorded[model] = ledger.retrains(places.get(model, []))
-            except MlopsError as error:
-                broken[model] = str(error)
+            except Exception as error:
+                broken[model] = f"its ledger cannot be read: {error}"
         return recorded, broken
 
     def _list_sources(self, lake: Lake, cursor: Cursor) -> tuple[dict[str, SourceState], str, dict[str, str]]:
@@ -132,7 +132,7 @@ class RetrainWatch:
                 return sources, model, unlisted
             try:
                 sources[model] = look(lake, self._specs[model][0].source.uri, sources.get(model), allowance)
-            except (MlopsError, OSError) as error:
+            except Exception as error:
                 unlisted[model] = f"its source cannot be listed: {error}"
             else:
                 if sources[model].after:

@@ -150,7 +150,7 @@ class RetrainLedger:
         """
         asked = dict[str, int]()
         for stem, _, number in (place.rpartition(".again-") for place in places):
-            if stem:
+            if stem and number.isdecimal():
                 asked[stem] = max(int(number), asked.get(stem, 0))
         runs = {place.removesuffix(".run"): self._read(place, BegunRun) for place in places if place.endswith(".run")}
         found = [

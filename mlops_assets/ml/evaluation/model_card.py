@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.evaluation.metrics import OF_THE_POSITIVE, shown
+from mlops_assets.ml.foreign_text import as_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,9 @@ def model_card(model: str, description: str, owners: Sequence[str], report: Eval
     lines = [f"# {model}", "", description or "No description.", ""]
     lines += [f"- task: {report.task.replace('_', ' ')}", f"- owners: {', '.join(owners) or 'none'}"]
     if report.classes:
-        lines.append(f"- classes: {', '.join(str(value) for value in report.classes)}")
+        lines.append(f"- classes: {', '.join(map(as_markdown, report.classes))}")
     if report.positive is not None:
-        lines.append(f"- positive class: {report.positive} ({', '.join(OF_THE_POSITIVE)} are about it)")
+        lines.append(f"- positive class: {as_markdown(report.positive)} ({', '.join(OF_THE_POSITIVE)} are about it)")
     lines += ["", f"## On {report.rows:,} held-out rows", "", "| metric | value |", "|---|---|"]
     lines += [f"| {name} | {shown(value)} |" for name, value in report.metrics.items()]
     ranked = sorted(report.importance.items(), key=lambda item: -item[1])
@@ -36,6 +37,7 @@ def _weakest(report: EvaluationReport) -> list[str]:
     measure = "rmse" if report.task == "regression" else "log_loss"
     worst = sorted(report.slices, key=lambda part: -part.metrics[measure])[:3]
     return [
-        f"- {part.column} = {part.value}: {measure} {shown(part.metrics[measure])} on {part.rows:,} rows"
+        f"- {as_markdown(f'{part.column} = {part.value}')}: "
+        f"{measure} {shown(part.metrics[measure])} on {part.rows:,} rows"
         for part in worst
     ]

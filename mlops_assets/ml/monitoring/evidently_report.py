@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlops_assets.ml.foreign_text import without_markup
 from mlops_assets.ml.monitoring.column_profile import EXACT_ROWS, NumberProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlops_assets.ml.monitoring.column_profile import ColumnProfile
@@ -22,7 +23,11 @@ SAMPLE_ROWS = 5_000  # more than EXACT_ROWS, so that Evidently chooses the metho
 
 def write_evidently_report(reference: Mapping[str, ColumnProfile], window: Any, file: Path) -> None:
     """Write the HTML page of `DataDriftPreset` about the columns of `reference` that have values in the window, which
-    is a DataFrame of pandas."""
+    is a DataFrame of pandas.
+
+    Evidently puts texts into a script of the page as they are, and callers choose them: markup in them
+    is replaced.
+    """
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
@@ -33,9 +38,19 @@ def write_evidently_report(reference: Mapping[str, ColumnProfile], window: Any, 
         numerical_columns=numbers, categorical_columns=[name for name in shown if name not in numbers]
     )
     old = pd.DataFrame({name: pd.Series(sample_of(column)) for name, column in shown.items()})
-    now, before = (Dataset.from_pandas(frame, definition) for frame in (window[list(shown)], old))
+    now, before = (Dataset.from_pandas(_harmless(frame[list(shown)], numbers), definition) for frame in (window, old))
     report: Any = Report([DataDriftPreset()]).run(now, before)
     report.save_html(str(file))
+
+
+def _harmless(frame: Any, numbers: Sequence[str]) -> Any:
+    import pandas as pd
+
+    columns = {
+        name: values if name in numbers else values.map(without_markup, na_action="ignore")
+        for name, values in frame.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def sample_of(column: ColumnProfile) -> Any:

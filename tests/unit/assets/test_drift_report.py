@@ -80,10 +80,16 @@ def test_the_table_has_each_column_with_its_share_of_the_score() -> None:
         "| pressure | 75% | Wasserstein distance (normed) | 0.4 ± 0.01 | 0.1 | **yes** | 50.0% | 25.0% | 0.0% |  |"
     )
     assert lines[3].startswith("| a/place | 25% |")
-    assert lines[3].endswith("| Basel |")
+    assert lines[3].endswith("| `Basel` |")
     assert lines[4].startswith("| score | answer |")
     assert lines[5].startswith("| humidity | | not compared: it is not in the log |")
     assert {line.count("|") for line in lines} == {11}
+
+
+def test_a_category_of_a_caller_is_no_markup_in_the_table() -> None:
+    place = PLACE.model_copy(update={"new": ("![x](http://a/b.png)", "a|b\n<img>")})
+    line = columns_table(report().model_copy(update={"columns": (PRESSURE, place)})).splitlines()[3]
+    assert line.endswith("| `![x](http://a/b.png)`, `a/b\\n<img>` |")
 
 
 def test_performance_stands_beside_the_share_without_a_label_and_the_moment() -> None:

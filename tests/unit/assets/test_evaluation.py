@@ -66,7 +66,7 @@ def test_slices_are_a_table_of_the_gates_metric() -> None:
     report = EvaluationReport(
         task="binary_classification", classes=(0, 1), rows=40, metrics={}, slices=(part,), importance={}
     )
-    assert slices_table(report, ACCURACY).splitlines()[-1] == "| place = Bern | 40 | 0.8750 |"
+    assert slices_table(report, ACCURACY).splitlines()[-1] == "| `place = Bern` | 40 | 0.8750 |"
     assert slices_table(report.model_copy(update={"slices": ()}), ACCURACY) == "no slices"
 
 

@@ -50,7 +50,8 @@ def test_only_the_newest_reports_are_read(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "labelled", "loss"), [(0.7, 1000, 0.2), (0.95, 1000, -0.05), (0.7, 10, None), (math.nan, 1000, None)]
+    ("live", "labelled", "loss"),
+    [(0.7, 1000, 0.2), (0.95, 1000, -0.05), (0.7, 10, None), (math.nan, 1000, None), (-math.inf, 1000, None)],
 )
 def test_a_loss_is_that_of_enough_labelled_rows(lake: Lake, live: float, labelled: int, loss: float | None) -> None:
     put(lake, 1, 0.1, metrics={"accuracy": live}, labelled=labelled)

@@ -230,6 +230,34 @@ def test_a_damaged_entry_stops_its_own_model_alone(loop: Loop) -> None:
     assert said[other.model].startswith("no cause")
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"x", b'{"score": 1e999}', b"\xff\xfe", b"null"])
+def test_a_damaged_drift_report_stops_its_own_model_alone(loop: Loop, content: bytes) -> None:
+    other = spec(model=f"{loop.model}_b", source__uri="source/*.csv", retrain={})
+    for model in (loop.model, other.model):
+        loop.champion(model)
+    key = f"{loop.model}/drift_report/2026-11-17/latest.json"
+    loop.lake.store.replace(key, content)
+    said = loop.look(loop.spec(), RetrainWatch([loop.spec(), other])).said
+    assert f"{key} of a drift report is damaged; materialize drift_report of that day again" in said[loop.model]
+    assert said[other.model].startswith("no cause")
+
+
+def test_tags_that_somebody_has_changed_stop_their_own_model_alone(loop: Loop) -> None:
+    other = spec(model=f"{loop.model}_b", source__uri="source/*.csv", retrain={})
+    loop.champion(test_accuracy="very good")
+    loop.champion(other.model)
+    said = loop.look(loop.spec(), RetrainWatch([loop.spec(), other])).said
+    assert "has 'very good' as its tag test_accuracy in MLflow; put the number back" in said[loop.model]
+    assert said[other.model].startswith("no cause")
+
+
+def test_what_others_have_put_into_the_ledger_s_folder_is_passed_over(loop: Loop) -> None:
+    loop.champion()
+    for name in (".DS_Store", "notes.txt", "drift/2026-11-17.again-copy"):
+        loop.lake.store.create(f"retrains/{loop.model}/{name}", b"x")
+    assert loop.said(loop.spec()).startswith("no cause")
+
+
 def test_a_source_that_cannot_be_listed_leaves_the_other_causes(loop: Loop) -> None:
     loop.champion()
     loop.drift(1, 2)

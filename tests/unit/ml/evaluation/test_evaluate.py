@@ -170,4 +170,4 @@ def test_the_positive_class_of_a_binary_task_is_the_second_one() -> None:
     )
     assert report.positive == "yes"
     assert report.model_copy(update={"classes": ("a", "b", "c")}).positive is None
-    assert "- positive class: yes" in model_card("m", "", [], report)
+    assert "- positive class: `yes`" in model_card("m", "", [], report)

@@ -30,9 +30,9 @@ def test_columns_come_by_how_much_they_matter_and_slices_by_how_weak_they_are() 
     card = model_card("weather", "", (), REPORT)
     assert "| pressure | +2.0000 |\n| humidity | +0.1000 |" in card
     assert [line.split(":")[0] for line in card.partition("weakest")[2].splitlines() if line] == [
-        "- place = Basel",
-        "- place = Chur",
-        "- place = Genève",
+        "- `place = Basel`",
+        "- `place = Chur`",
+        "- `place = Genève`",
     ]
 
 
@@ -49,7 +49,9 @@ def test_a_classifier_shows_its_classes() -> None:
         update={"task": "binary_classification", "classes": (False, True), "slices": (), "metrics": {"accuracy": 1.0}}
     )
     card = model_card("w", "", (), report)
-    assert "- task: binary classification\n- owners: none\n- classes: False, True\n- positive class: True (" in card
+    assert (
+        "- task: binary classification\n- owners: none\n- classes: `False`, `True`\n- positive class: `True` (" in card
+    )
 
 
 def test_the_class_that_the_metrics_are_about_is_named() -> None:
@@ -57,7 +59,7 @@ def test_the_class_that_the_metrics_are_about_is_named() -> None:
     report = REPORT.model_copy(update=update)
     card = model_card("w", "", (), report)
     assert report.positive == "fraud"
-    assert "- positive class: fraud (precision, recall, f1, roc_auc, pr_auc, brier are about it)" in card
+    assert "- positive class: `fraud` (precision, recall, f1, roc_auc, pr_auc, brier are about it)" in card
     assert REPORT.positive is None
 
 

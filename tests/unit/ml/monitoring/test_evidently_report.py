@@ -46,3 +46,16 @@ def test_the_page_has_each_column_and_needs_nothing_from_a_network(tmp_path: Pat
     assert all(name in page for name in ("pressure", "place", "output:label", "output:score"))
     assert '"humidity"' not in page
     assert '<script src="http' not in page
+
+
+def test_what_callers_send_as_a_category_does_not_become_a_part_of_the_page(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(800, seed=1)
+    rows.loc[:400, "place"] = "</script><script>alert(1)</script>"
+    with open_window([log_table(tmp_path / "day", rows)]) as window:
+        answerer = window.answerer()
+        assert answerer is not None
+        sample = window.sample(answerer, ["place"], reference, SAMPLE_ROWS)
+    write_evidently_report({"place": reference.features["place"]}, sample, tmp_path / "evidently.html")
+    page = (tmp_path / "evidently.html").read_text()
+    assert "<script>alert(1)" not in page
+    assert "alert(1)" in page

@@ -1,0 +1,35 @@
+"""Texts of callers and of data as people are shown them: whatever they hold, they do nothing where they are shown."""
+
+from __future__ import annotations
+
+MOST_LETTERS = 100
+_LOOK_ALIKES = str.maketrans("<>&", "()+")
+
+
+def printable(text: object) -> str:
+    r"""A line of at most 100 letters, for a terminal: what moves its cursor or turns its direction is escaped.
+
+    >>> printable("a\nb\x1b[31m\u202e"), printable(12.5)
+    ('a\\nb\\x1b[31m\\u202e', '12.5')
+    """
+    given = str(text)
+    cut = given if len(given) <= MOST_LETTERS else f"{given[: MOST_LETTERS - 3]}..."
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in cut)
+
+
+def as_markdown(text: object) -> str:
+    """A code span, which may stand in a table: no picture is fetched, no link is there to follow.
+
+    >>> as_markdown("![x](http://a/b.png) | `c`")
+    "`![x](http://a/b.png) / 'c'`"
+    """
+    return f"`{printable(text).replace('`', chr(39)).replace('|', '/') or ' '}`"
+
+
+def without_markup(text: object) -> str:
+    """What stays a text in a page of HTML that does not escape what it is given.
+
+    >>> without_markup("</script><script>alert(1)</script>")
+    '(/script)(script)alert(1)(/script)'
+    """
+    return printable(text).translate(_LOOK_ALIKES)
