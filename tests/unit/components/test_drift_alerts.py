@@ -72,8 +72,9 @@ def test_the_first_report_of_a_model_is_told_too(instance: dg.DagsterInstance, w
 def test_a_cursor_that_somebody_has_set_by_hand_is_as_none(instance: dg.DagsterInstance, webhook: Webhook) -> None:
     people = People(webhook.address, None)
     report(instance, 0.9)
-    for cursor in ("now", "[1]", '{"iris": "x"}'):
-        cursor = look(instance, people, cursor)
+    cursor: str | None = None
+    for wrong in ("now", "[1]", '{"iris": "x"}'):
+        cursor = look(instance, people, wrong)
         assert webhook.texts == []
     report(instance, 0.8)
     look(instance, people, cursor)
