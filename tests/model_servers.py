@@ -37,11 +37,11 @@ class ModelServer(NamedTuple):
 
 @contextmanager
 def model_server(
-    folder: Path, *options: str, lines: str = "", explain: bool = False, log: InferenceLogPolicy | None = None
+    folder: Path, *options: str, lines: str = "", explain: bool = False, policy: InferenceLogPolicy | None = None
 ) -> Generator[ModelServer]:
     """A server of this folder while the block runs; `lines` of Python are run before it starts."""
     signature = write_artifact(folder / "models/m/1")
-    version = ServedVersion(folder="1", sha256=signature.sha256, version="1", explain=explain, log=log)
+    version = ServedVersion(folder="1", sha256=signature.sha256, version="1", explain=explain, log=policy)
     Declaration(champion=version).write(folder / "models/m")
     port, grpc_port = free_port(), free_port()
     arguments = ["--models", str(folder / "models"), "--port", str(port), "--grpc-port", str(grpc_port), *options]

@@ -11,7 +11,6 @@ import threading
 import time
 import urllib.request
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import boto3
 import psutil
@@ -57,11 +56,10 @@ class Answers(NamedTuple):
 
 
 async def _asked(server: ModelServer, connections: int, answers: float, seconds: float) -> Answers:
-    address = urlsplit(f"{server.url}/v1/models/m:predict")
-    head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: server\r\nContent-Length: {len(BODY)}\r\n\r\n"
     made = [Connection(head.encode() + BODY, time.perf_counter() + seconds) for _ in range(connections)]
     for connection in made:
-        await asyncio.get_running_loop().create_connection(lambda c=connection: c, address.hostname, address.port)
+        await asyncio.get_running_loop().create_connection(lambda c=connection: c, "127.0.0.1", server.port)
     while not all(connection.done.done() for connection in made):
         await asyncio.sleep(0.05)
         if sum(len(connection.latencies) for connection in made) >= answers:
@@ -103,7 +101,7 @@ def logged(endpoint: str, bucket: str) -> list[str]:
 def logging_server(folder: Path, bucket: str, end: Path) -> AbstractContextManager[ModelServer]:
     """A server that logs to a bucket, and writes its metrics to the file `end` when it ends."""
     lines = COUNTS_AT_ITS_END.format(str(end))
-    return model_server(folder, "--lake-uri", f"s3://{bucket}", lines=lines, log=InferenceLogPolicy())
+    return model_server(folder, "--lake-uri", f"s3://{bucket}", lines=lines, policy=InferenceLogPolicy())
 
 
 def test_what_was_answered_is_logged_or_counted_also_when_a_server_ends_in_between(
