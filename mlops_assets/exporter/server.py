@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, start_http_server
 
 from mlops_assets.components.defined_models import DEFS, defined_specs, model_files
-from mlops_assets.exporter.dagster_runs import DagsterRuns
+from mlops_assets.exporter.dagster_runs import DagsterRuns, open_storage
 from mlops_assets.exporter.refreshing import Figures, Source
 from mlops_assets.exporter.sources import (
     Reading,
@@ -80,8 +80,6 @@ def sources(
 
 def serve(environment: Environment, address: str) -> None:
     """Answer scrapes until the process is asked to end."""
-    import dagster as dg
-
     from resources.tracking.model_registry import ModelRegistry
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -91,7 +89,7 @@ def serve(environment: Environment, address: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    found = sources(Models(DEFS), lake, registry, dg.DagsterInstance.get)
+    found = sources(Models(DEFS), lake, registry, open_storage)
     for source in found:
         threading.Thread(target=source.run, args=(stop,), name=source.name, daemon=True).start()
     registered = CollectorRegistry()
