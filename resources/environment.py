@@ -58,6 +58,7 @@ class Environment(Value):
     features_database: SecretStr | None = None  # the online store is embedded where there is none
     features_port: int = 8087
     prometheus_url: str | None = None
+    gateway: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
 
     @classmethod
@@ -106,6 +107,7 @@ class Environment(Value):
             alert_webhook=_webhook(variables.get("MLOPS_ALERT_WEBHOOK") or None),
             alert_mail=_mail(variables.get("MLOPS_ALERT_MAIL") or None),
             features_database=_database(variables.get("MLOPS_FEATURES_DATABASE") or None),
+            gateway=_gateway(variables.get("MLOPS_GATEWAY") or None),
             prometheus_url=_web_address(variables, "MLOPS_PROMETHEUS_URL"),
             features_port=ports["MLOPS_FEATURES_PORT"],
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
@@ -239,6 +241,13 @@ def _queue(name: str | None) -> str | None:
     if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", name):
         what = f"MLOPS_QUEUE is {name!r}, which no LocalQueue can be called"
         raise SpecError(what, remedy="give the name of the LocalQueue in this environment's namespace")
+    return name
+
+
+def _gateway(name: str | None) -> str | None:
+    if name and not re.fullmatch(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9.-]*)?", name):
+        what = f"MLOPS_GATEWAY is {name!r}, which names no Gateway"
+        raise SpecError(what, remedy="give namespace/name, or namespace/name/listener, as in gateways/public/https")
     return name
 
 

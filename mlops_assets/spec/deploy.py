@@ -7,6 +7,7 @@ from pydantic import Field
 from mlops_assets.ml.values import Value
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
+from resources.serving.expose import Expose
 from resources.serving.service_settings import Scale, ServingResources
 
 
@@ -25,4 +26,7 @@ class Deploy(Value):
     scale: Scale = Field(default=Scale(), description="How many pods serve the model, in a cluster")
     resources: ServingResources = Field(
         default=ServingResources(), description="What each of these pods asks for, in a cluster"
+    )
+    expose: Expose | None = Field(
+        default=None, description="Its address in the world, behind the gateway of a cluster; without it there is none"
     )

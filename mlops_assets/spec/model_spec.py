@@ -317,7 +317,10 @@ class ModelSpec(Value):
     def service(self) -> ServiceSettings:
         """How its service is laid out in a cluster."""
         looked_up = tuple(column.name for view in self.features.from_store.values() for column in view.columns)
-        return ServiceSettings(scale=self.deploy.scale, resources=self.deploy.resources, looked_up=looked_up)
+        deploy = self.deploy
+        return ServiceSettings(
+            scale=deploy.scale, resources=deploy.resources, looked_up=looked_up, expose=deploy.expose
+        )
 
     @property
     def views(self) -> dict[str, FeatureView]:

@@ -33,6 +33,7 @@ def serving_target(environment: Environment, lake: Lake) -> ServingTarget:
         max_body_mib=environment.serving_max_body_mib,
         max_rows=environment.serving_max_rows,
         prometheus=environment.prometheus_url,
+        gateway=environment.gateway,
     )
 
 
@@ -51,6 +52,11 @@ def check_service(service: ServiceSettings, environment: Environment, file: str)
     if service.looked_up and environment.features_database is None:
         what, remedy = "in production, feature views need a database", "set MLOPS_FEATURES_DATABASE to its address"
         refuse("features.from_store", what, remedy)
+    if service.expose and environment.serving_operator == "seldon":
+        refuse("deploy.expose", "models of Seldon Core are not exposed", "remove it, or serve models by KServe")
+    if service.expose and environment.gateway is None:
+        what, remedy = "no gateway is known", "set MLOPS_GATEWAY to namespace/name/listener of the cluster's Gateway"
+        refuse("deploy.expose", what, remedy)
     if service.scale.metric == "concurrency" and environment.serving_operator == "seldon":
         what, remedy = "Seldon Core scales by cpu and memory alone", "choose one of them, or serve models by KServe"
         refuse("deploy.scale.metric", what, remedy)

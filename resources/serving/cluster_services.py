@@ -13,7 +13,8 @@ from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
-from resources.serving.predictor_pod import KindOfService, covers, disruption_budget
+from resources.serving.exposure import UNUSED_FIRST, Kind
+from resources.serving.predictor_pod import KindOfService, covers, disruption_budget, owner_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +119,24 @@ class ClusterServices:
         budget = disruption_budget(self.kind, service)
         self._apply(budget, self._policy.patch_namespaced_pod_disruption_budget, (name, self.namespace))
 
+    def expose(self, name: str, wanted: dict[Kind, dict[str, Any]]) -> None:
+        """Have these objects, by kind, expose a service, and no others.
+
+        Raises:
+            DeploymentError: Kubernetes refuses one, or does not know its kind.
+        """
+        for kind, item in wanted.items():
+            group, version, plural = kind
+            where = (group, version, self.namespace, plural, name)
+            self._apply(item, self._api.patch_namespaced_custom_object, where)
+        for kind in UNUSED_FIRST:
+            if kind not in wanted:
+                self._delete(kind, name)
+
+    def owner(self, name: str) -> dict[str, Any]:
+        """The reference by which something goes with a service that is there."""
+        return owner_reference(self.kind, self.read(name) or {"metadata": {"name": name, "uid": ""}})
+
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
         self._delete(self._kind, name)
@@ -150,7 +169,7 @@ class ClusterServices:
                 raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
             time.sleep(1)
 
-    def _delete(self, kind: tuple[str, str, str], name: str) -> None:
+    def _delete(self, kind: Kind, name: str) -> None:
         from kubernetes.client import ApiException
 
         group, version, plural = kind

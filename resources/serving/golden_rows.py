@@ -40,6 +40,10 @@ class Endpoint(Value):
     forward: str | None = None
     transformer: str | None = None
     looked_up: tuple[str, ...] = ()
+    credential: str | None = None
+    """The header by which callers show who they are, as a shell writes it."""
+    has_page: bool = True
+    """Whether the address for people shows the model's page."""
 
 
 class RolloutStep(Value):
@@ -104,15 +108,15 @@ def verify_golden_rows(
     row = {name: value for name, value in golden.rows[0].items() if name not in endpoint.looked_up}
     body = shlex.quote(json.dumps({"instances": [row]}))
     public = endpoint.public_url or (None if endpoint.forward else endpoint.url)
-    example = f"curl {public or FORWARDED}/v1/models/{endpoint.model}:predict -d {body}"
+    header = f'-H "{endpoint.credential}" ' if endpoint.credential else ""
+    example = f"curl {header}{public or FORWARDED}/v1/models/{endpoint.model}:predict -d {body}"
     if public is None:
         example = f"{endpoint.forward} &\n{example}"
-    # A transformer shows no page of the model
-    link = public and not endpoint.transformer and f"{public}/v2/models/{endpoint.model}"
+    link = f"{public}/v2/models/{endpoint.model}" if public and endpoint.has_page else None
     return Proof(
         url=endpoint.transformer or endpoint.url,
         model=endpoint.model,
-        link=link or None,
+        link=link,
         rows=len(golden.rows),
         difference=difference,
         example=example,

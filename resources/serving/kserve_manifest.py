@@ -86,9 +86,14 @@ def inference_service(
     return {
         "apiVersion": KSERVE.api_version,
         "kind": KSERVE.kind,
-        "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model}},
+        "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model} | _visibility(service)},
         "spec": spec,
     }
+
+
+def _visibility(service: ServiceSettings) -> dict[str, str]:
+    """No route of KServe's own, which knows no callers, beside one of ours."""
+    return {"networking.kserve.io/visibility": "cluster-local"} if service.expose else {}
 
 
 def scaler_of(scale: Scale) -> str:

@@ -14,6 +14,7 @@ from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SERVICE, SHA256, VERSION
 from resources.lake.lake import Lake
 from resources.serving.cluster_services import ClusterServices, transformer_of
+from resources.serving.exposure import credential, exposure
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, service_name
@@ -47,6 +48,7 @@ class KServe(ServingTarget):
     max_body_mib: int = 8
     max_rows: int = 100_000
     prometheus: str | None = None
+    gateway: str | None = None
     ready_within_s: int = 300
     _settings: ServiceSettings | None = PrivateAttr(default=None)
 
@@ -93,8 +95,10 @@ class KServe(ServingTarget):
     def make_champion(self, model: str, version: ServedVersion) -> Endpoint:
         """The candidate goes first, so that there need not be room for three."""
         self.retire_candidate(model)
-        endpoint = self._applied(model, self._manifest(model, version))
+        manifest = self._manifest(model, version)
+        endpoint = self._applied(model, manifest)
         self.services.keep_up(service_name(model))
+        self._expose(model, manifest)
         return endpoint
 
     def rollback(self, model: str, before: ServedVersion | None) -> None:
@@ -103,6 +107,7 @@ class KServe(ServingTarget):
         else:
             assert isinstance(before, RunningVersion)
             self._applied(model, before.manifest)
+            self._expose(model, before.manifest)
 
     def served(self) -> list[str]:
         return sorted({name for service in self.services.list() if (name := service["metadata"]["labels"].get(MODEL))})
@@ -120,7 +125,7 @@ class KServe(ServingTarget):
             running = self.current(model)
             service = running.service if running else USUAL
         if suffix:
-            service = service.model_copy(update={"scale": ONE_POD, "looked_up": ()})  # callers do not ask it
+            service = service.model_copy(update={"scale": ONE_POD, "looked_up": (), "expose": None})
         uri = f"{self.lake.uri}/{folder}"
         return self._object(
             name,
@@ -145,19 +150,29 @@ class KServe(ServingTarget):
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
         service, port = self._service(name)
-        looked_up = ()
-        asked = service
-        if "transformer" in manifest["spec"]:
-            asked = transformer_of(name)
-            looked_up = _settings(manifest).looked_up
+        asked = transformer_of(name) if "transformer" in manifest["spec"] else service
+        settings = _settings(manifest)
+        public_url = self.public_url and public_address(self.public_url, name, namespace)
+        if settings.expose:
+            public_url = f"https://{settings.expose.host}"
         return Endpoint(
             url=f"http://{service}.{namespace}" if port == 80 else f"http://{service}.{namespace}:{port}",
             model=model,
-            public_url=self.public_url and public_address(self.public_url, name, namespace),
+            public_url=public_url,
             forward=f"kubectl port-forward -n {namespace} service/{asked} 8080:{port}",
             transformer=None if asked == service else f"http://{asked}.{namespace}",
-            looked_up=looked_up,
+            looked_up=settings.looked_up if asked != service else (),
+            credential=credential(settings.expose.auth) if settings.expose else None,
+            has_page=asked == service or settings.expose is not None,  # a transformer shows none
         )
+
+    def _expose(self, model: str, manifest: dict[str, Any]) -> None:
+        """Let the world in as a manifest says, and nobody else."""
+        name, expose = manifest["metadata"]["name"], _settings(manifest).expose
+        service, _ = self._service(name)
+        asked = transformer_of(name) if "transformer" in manifest["spec"] else service
+        owner = self.services.owner(name) if expose else {}
+        self.services.expose(name, exposure(name, model, expose, self.gateway or "", asked, service, owner))
 
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         """The object that serves a version; it is given what `inference_service` is."""

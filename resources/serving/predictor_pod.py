@@ -172,10 +172,15 @@ def version_annotations(
     return about | ({EXPLAIN: "true"} if version.explain else {})
 
 
+def owner_reference(kind: KindOfService, service: Mapping[str, Any]) -> dict[str, Any]:
+    """By this an object goes with a service's object, which is there."""
+    metadata = service["metadata"]
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "name": metadata["name"], "uid": metadata["uid"]}
+
+
 def disruption_budget(kind: KindOfService, service: Mapping[str, Any]) -> dict[str, Any]:
     """Of a service's pods, a drained node takes one at a time; it goes with the service's object, which is there."""
-    name = service["metadata"]["name"]
-    owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": name, "uid": service["metadata"]["uid"]}
+    name, owner = service["metadata"]["name"], owner_reference(kind, service)
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

@@ -22,5 +22,8 @@ class Seldon(KServe):
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         return seldon_deployment(*arguments, **settings)
 
+    def _expose(self, model: str, manifest: dict[str, Any]) -> None:
+        """Nothing exposes them: `check_service` refuses that."""
+
     def _service(self, name: str) -> tuple[str, int]:
         return predictor_service(name), HTTP

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mlops_assets.ml.values import Value, problem
 from resources.kubernetes.compute import Quantity
+from resources.serving.expose import Expose
 
 DEFAULT_TARGETS = {"cpu": 80, "memory": 80, "concurrency": 4}
 
@@ -78,6 +79,7 @@ class ServiceSettings(Value):
     resources: ServingResources = ServingResources()
     looked_up: tuple[str, ...] = ()
     """Columns that a transformer looks up, and callers leave out."""
+    expose: Expose | None = None
 
 
 USUAL = ServiceSettings()

@@ -32,6 +32,9 @@ ALLOWED: dict[str, dict[str, str]] = {
     "dagster-deployer": {
         "inferenceservices.serving.kserve.io": "get list create patch delete",
         "poddisruptionbudgets.policy": "create patch",
+        "httproutes.gateway.networking.k8s.io": "create patch delete",
+        "securitypolicies.gateway.envoyproxy.io": "create patch delete",
+        "backendtrafficpolicies.gateway.envoyproxy.io": "create patch delete",
         "horizontalpodautoscalers.autoscaling": "delete",
         "scaledobjects.keda.sh": "delete",
         "deployments.apps": "get delete",
@@ -60,6 +63,8 @@ RESOURCES = (
     *("secrets", "configmaps", "services", "events", "resourcequotas", "persistentvolumeclaims", "namespaces", "nodes"),
     *("serviceaccounts", "serviceaccounts/token", "nodes/proxy", "jobs.batch", "jobs.batch/status", "cronjobs.batch"),
     *("deployments.apps", "statefulsets.apps", "daemonsets.apps", "networkpolicies.networking.k8s.io"),
+    *("httproutes.gateway.networking.k8s.io", "securitypolicies.gateway.envoyproxy.io"),
+    "backendtrafficpolicies.gateway.envoyproxy.io",
     *("poddisruptionbudgets.policy", "horizontalpodautoscalers.autoscaling", "scaledobjects.keda.sh"),
     *("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
     *("clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io"),

@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {
     "resources.kubernetes.pods": "tests/cluster/test_launching.py",
     "resources.kubernetes.training_jobs": "tests/cluster/test_distributed.py",
     "resources.lake.object_store": "tests/unit/testing/test_object_store_conformance.py",
+    "resources.serving.expose": "tests/unit/resources/serving/test_exposure.py",
     "resources.serving.golden_rows": SERVER,
     "resources.serving.cluster_services": "tests/unit/resources/kubernetes/test_api.py",
     "resources.serving.live_traffic": ROLLOUT,

@@ -26,6 +26,8 @@ PRODUCTION = {
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
+        ({"MLOPS_GATEWAY": "public"}, "MLOPS_GATEWAY is 'public', which names no Gateway; give namespace/name"),
+        ({"MLOPS_PROMETHEUS_URL": "prometheus"}, "give an address such as"),
         ({"MLOPS_ENV": "cloud"}, "set it to local .* or production"),
         ({"MLOPS_ENV": "production"}, "needs LAKE_URI, MLFLOW_TRACKING_URI, MLOPS_PREDICTOR_IMAGE, MLOPS_TRAINER"),
         ({"SERVING_PORT": "http"}, "SERVING_PORT is 'http'; give a port"),

@@ -13,6 +13,8 @@ from resources.kubernetes import api
 from resources.kubernetes.labels import SPEC_SHA256
 from resources.kubernetes.pods import Pods
 from resources.serving.cluster_services import AUTOSCALER, ClusterServices
+from resources.serving.expose import Expose
+from resources.serving.exposure import exposure
 from resources.serving.kserve_manifest import KSERVE
 
 if TYPE_CHECKING:
@@ -148,6 +150,25 @@ def test_a_transformer_that_is_not_wanted_any_more_goes_with_all_that_kserve_has
     services.clear_up(services.apply(SERVICE), SERVICE)
     left = [path.rpartition("/")[2] for path in api_server.objects if path.endswith("-transformer")]
     assert left == ["snow-transformer"] * len(made)
+
+
+def test_what_exposes_a_service_is_what_is_wanted_and_nothing_from_before(api_server: ApiServer) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(SERVICE)
+    [service] = api_server.objects.values()
+    service["metadata"]["uid"] = "u-1"
+    owner = services.owner("rain")
+    assert (owner["kind"], owner["uid"]) == ("InferenceService", "u-1")
+
+    def kinds_after(**fields: Any) -> list[str]:
+        expose = Expose.model_validate({"host": "rain.example.com", **fields}) if fields else None
+        services.expose("rain", exposure("rain", "rain", expose, "a/b", "rain-predictor", "rain-predictor", owner))
+        return sorted(item["kind"] for path, item in api_server.objects.items() if "gateway." in path)
+
+    key = {"api_key": {"secret": "callers"}}
+    assert kinds_after(auth=key, requests_per_minute=9) == ["BackendTrafficPolicy", "HTTPRoute", "SecurityPolicy"]
+    assert kinds_after(auth="none") == ["HTTPRoute"]
+    assert kinds_after() == []
 
 
 def test_all_looks_share_one_connection(api_server: ApiServer) -> None:

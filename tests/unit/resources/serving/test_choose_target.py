@@ -41,7 +41,12 @@ def test_one_machine_serves_by_itself_and_a_cluster_by_kserve_or_seldon(tmp_path
     assert (target.image, target.lake.uri) == ("predictor:1", "s3://b")
 
 
-STORE = {"MLOPS_FEATURES_DATABASE": "postgresql://u:p@h/features"}
+EXPOSE = {"host": "iris.example.com", "auth": "none"}
+ALL_SET_UP = {
+    "MLOPS_FEATURES_DATABASE": "postgresql://u:p@h/features",
+    "MLOPS_PROMETHEUS_URL": "http://prometheus:9090",
+    "MLOPS_GATEWAY": "gateways/public/https",
+}
 
 
 @pytest.mark.parametrize(
@@ -49,9 +54,14 @@ STORE = {"MLOPS_FEATURES_DATABASE": "postgresql://u:p@h/features"}
     [
         ({"looked_up": ["temp"]}, {}, "features.from_store", "set MLOPS_FEATURES_DATABASE"),
         ({"scale": {"metric": "concurrency"}}, {}, "deploy.scale.metric", "set MLOPS_PROMETHEUS_URL"),
+        ({"expose": EXPOSE}, {}, "deploy.expose", "set MLOPS_GATEWAY"),
+        ({"expose": EXPOSE}, {"SERVING_OPERATOR": "seldon"}, "deploy.expose", "serve models by KServe"),
         ({"scale": {"metric": "concurrency"}}, {"SERVING_OPERATOR": "seldon"}, "deploy.scale.metric", "by KServe"),
     ],
-    ids=["views without a database", "concurrency without Prometheus", "concurrency on Seldon"],
+    ids=[
+        *("views without a database", "concurrency without Prometheus", "exposed without a gateway"),
+        *("exposed on Seldon", "concurrency on Seldon"),
+    ],
 )
 def test_what_a_cluster_is_not_set_up_for_is_refused_before_anything_runs(
     tmp_path: Path, settings: dict[str, Any], variables: dict[str, str], field: str, remedy: str
@@ -62,4 +72,4 @@ def test_what_a_cluster_is_not_set_up_for_is_refused_before_anything_runs(
     assert refused.value.where == f"defs.yaml: {field}"
     check_service(service, Environment.read({"MLOPS_HOME": str(tmp_path)}), "defs.yaml")
     if not variables:
-        check_service(service, production(**STORE, MLOPS_PROMETHEUS_URL="http://prometheus:9090"), "defs.yaml")
+        check_service(service, production(**ALL_SET_UP), "defs.yaml")

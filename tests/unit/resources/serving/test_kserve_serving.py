@@ -26,6 +26,7 @@ class Services:
     def __init__(self) -> None:
         self.manifests: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.exposed: dict[str, dict[Any, dict[str, Any]]] = {}
         self.not_ready: set[tuple[str, str]] = set()
 
     def version(self, name: str) -> str:
@@ -48,6 +49,12 @@ class Services:
 
     def image_here(self) -> str:
         return "platform:1"
+
+    def owner(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
+    def expose(self, name: str, wanted: dict[Any, dict[str, Any]]) -> None:
+        self.exposed[name] = wanted
 
     def keep_up(self, name: str) -> None:
         self.calls.append(f"keep up {name}")
@@ -209,6 +216,27 @@ def test_callers_ask_the_transformer_and_proofs_the_predictor(
     assert container["image"] == "platform:1"
     target.deploy("my_model", *artifact, 3, service=ServiceSettings())
     assert "transformer" not in services.manifests["my-model"]["spec"]
+
+
+def test_an_exposed_model_is_shown_at_its_host_and_is_hidden_again_by_a_rollback(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    public = target.model_copy(update={"gateway": "gateways/public/https"})
+    auth = {"api_key": {"secret": "callers"}}
+    service = ServiceSettings.model_validate({"expose": {"host": "m.example.com", "auth": auth}, "looked_up": ["x"]})
+    proof = public.deploy("my_model", *artifact, 2, service=service)
+    assert proof.link == "https://m.example.com/v2/models/my_model"
+    assert proof.example.startswith('curl -H "x-api-key: $API_KEY" https://m.example.com/v1/models/my_model:predict')
+    assert [*services.exposed] == ["my-model"], "a candidate is not exposed"
+    assert len(services.exposed["my-model"]) == 2
+    labels = services.manifests["my-model"]["metadata"]["labels"]
+    assert labels["networking.kserve.io/visibility"] == "cluster-local"
+    before = public.current("my_model")
+    assert before is not None
+    public.deploy("my_model", *artifact, 3, service=ServiceSettings())
+    assert services.exposed["my-model"] == {}
+    public.rollback("my_model", before)
+    assert len(services.exposed["my-model"]) == 2
 
 
 def test_a_candidate_is_one_pod(target: KServe, services: Services, artifact: tuple[Path, str]) -> None:
