@@ -68,7 +68,8 @@ def watched(platform: Platform) -> Iterator[Platform]:
 def test_the_exporter_is_scraped_and_reads_all_of_its_sources(watched: Platform) -> None:
     up = f'up{{namespace="{NAMESPACE}", service="exporter"}}'
     wait_until(lambda: value(up) == 1, SOON_S, "the exporter's target is up", every_s=5)
-    whole = f'min(max by (source) (model_exporter_up{{namespace="{NAMESPACE}"}}))'  # the exporter of before counts for minutes
+    # Prometheus counts an exporter that was there before for minutes
+    whole = f'min(max by (source) (model_exporter_up{{namespace="{NAMESPACE}"}}))'
     wait_until(lambda: value(whole) == 1, SOON_S, "all sources are read", every_s=5)
     assert value(f'count(model_info{{namespace="{NAMESPACE}"}})')
     assert value(f'dagster_runs{{namespace="{NAMESPACE}", status="queued"}}') is not None
