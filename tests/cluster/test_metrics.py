@@ -118,7 +118,11 @@ def asked(request_id: str, *, shifted: bool) -> str:
             version = wait_until(answer, POD_START_S, "the model's Service answers")
         finally:
             forward.kill()
-    wait_until(lambda: request_id in run_script("logged_requests", MODEL).split(), SOON_S, "it is logged", every_s=5)
+
+    def is_logged() -> bool:
+        return request_id in run_script("logged_requests", MODEL, check=False).split()
+
+    wait_until(is_logged, SOON_S, "it is logged", every_s=5)
     return version
 
 

@@ -9,4 +9,5 @@ from resources.environment import Environment
 
 store = Environment.read().lake().store
 for item in store.stored(f"inference/{sys.argv[1]}"):
-    print(*set(pq.read_table(io.BytesIO(store.read(item.key) or b""))["request_id"].to_pylist()), sep="\n")
+    table = pq.read_table(io.BytesIO(store.read(item.key) or b""), use_threads=False)
+    print(*set(table["request_id"].to_pylist()), sep="\n")
