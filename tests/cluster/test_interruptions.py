@@ -77,9 +77,6 @@ def test_a_training_that_is_interrupted_again_and_again_ends_with_the_same_weigh
     assert weights_sha256("disturbed") == weights_sha256("undisturbed")
     assert [r["status"] for r in mlflow_runs() if r["tags"].get("dagster_run_id") == run_id] == ["FINISHED"]
     assert "rows/s" in compute_logs(run_id), "what a killed step wrote can still be read"
-    last = platform.step_pod(run_id, step("disturbed", "trained_model"))
-    assert last is not None
-    assert last["spec"]["nodeSelector"] == {"karpenter.sh/capacity-type": "on-demand"}, "the last try is on demand"
     platform.pool_is_free("gpu")
 
 
