@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LABELS, OTHERS = 20, "others"
 ANSWERS = CounterMetric("model_answers_total", "Rows that were answered, by label", ["model", "label"])
 PROBABILITIES = [tenths / 10 for tenths in range(11)]
-_UPWARDS = [step * 10.0**power for power in range(-2, 7) for step in (1, 2, 5)]
+_UPWARDS = [step * 10.0**power for power in range(-4, 10) for step in (1, 2, 5)]
 PREDICTIONS = [*(-edge for edge in reversed(_UPWARDS)), 0.0, *_UPWARDS]
 
 

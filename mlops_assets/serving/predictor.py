@@ -156,13 +156,14 @@ class Predictor:
     ) -> dict[str, NDArray[Any]]:
         """Run the graph for a request of `size` bytes that came at `start` (of `time.perf_counter`), and record it."""
         outputs = self.onnx.predict(inputs)
-        if role not in (REPLAY, MIRROR):
+        # Whoever asks the champion does not decide what is kept and counted
+        given_by = (
+            "champion" if not self.is_candidate else {REPLAY: "replay", MIRROR: "mirror"}.get(role or b"", "canary")
+        )
+        if given_by != "replay":
+            self._record(self, request_id, given_by, time.perf_counter() - start, inputs, outputs, size)
+        if given_by in ("champion", "canary"):
             observe_answers(self.name, outputs, self._classes)
-        if not self.is_candidate:
-            self._record(self, request_id, "champion", time.perf_counter() - start, inputs, outputs, size)
-        elif role != REPLAY:
-            name = "mirror" if role == MIRROR else "canary"
-            self._record(self, request_id, name, time.perf_counter() - start, inputs, outputs, size)
         return outputs
 
     def _named(self, request_id: str) -> dict[str, Any]:

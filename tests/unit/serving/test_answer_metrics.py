@@ -12,8 +12,13 @@ from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlops_assets.serving.answer_metrics import OTHERS, PREDICTIONS, observe_answers
+from mlops_assets.serving.declaration import ServedVersion
+from mlops_assets.serving.predictor import Predictor
+from tests.artifacts import write_artifact
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 
@@ -67,6 +72,33 @@ def test_a_model_that_becomes_a_regression_counts_anew(model: str) -> None:
     observe_answers(model, {"prediction": np.array([[3.0], [np.nan], [-7e9], [7e9]], np.float32)}, None)
     found = scores(model)
     assert (found["-1000000.0"], found["2.0"], found["5.0"], found["5e+06"], found["+Inf"]) == (1, 1, 2, 2, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 1.8e9], ids=["rates", "minutes", "prices", "epoch seconds"])
+def test_values_of_any_usual_size_fall_between_edges(model: str, scale: float) -> None:
+    observe_answers(model, {"prediction": np.array([[0.3], [1.0], [2.5]]) * scale}, None)
+    found = scores(model)
+    assert found["5e+09"] == 3
+    assert len({count for count in found.values() if count}) == 3, "each is in a part of its own"
+
+
+@pytest.mark.parametrize(
+    ("is_candidate", "role", "counted"),
+    [
+        *((False, role, 1) for role in (None, b"canary", b"mirror", b"replay")),
+        *((True, role, 1) for role in (None, b"canary")),
+        *((True, role, 0) for role in (b"mirror", b"replay")),
+    ],
+)
+def test_what_callers_get_is_counted_and_they_do_not_decide_it(
+    tmp_path: Path, is_candidate: bool, role: bytes | None, counted: int
+) -> None:
+    signature = write_artifact(tmp_path / "m")
+    served = ServedVersion(folder="m", sha256=signature.sha256, version="1")
+    name = f"asked as {role} of {is_candidate}"
+    predictor = Predictor(name, served, tmp_path / "m", is_candidate=is_candidate)
+    predictor.predict_v1(b'{"instances": [{"x": 1.5}]}', None, role)
+    assert scores(name).get("+Inf", 0) == counted
 
 
 @given(st.lists(st.floats(-1e7, 1e7, width=32), min_size=1, max_size=50))
