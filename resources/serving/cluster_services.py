@@ -133,9 +133,10 @@ class ClusterServices:
             if kind not in wanted:
                 self._delete(kind, name)
 
-    def owner(self, name: str) -> dict[str, Any]:
-        """The reference by which something goes with a service that is there."""
-        return owner_reference(self.kind, self.read(name) or {"metadata": {"name": name, "uid": ""}})
+    def owner(self, name: str) -> dict[str, Any] | None:
+        """The reference by which something goes with a service; None where there is none."""
+        service = self.read(name)
+        return owner_reference(self.kind, service) if service else None
 
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
 
+from mlops_assets.ml.errors import DeploymentError
 from mlops_assets.ml.inference.artifact import GRAPH, ModelSignature
 from mlops_assets.serving.declaration import CANDIDATE, ServedVersion
 from mlops_assets.serving.log_policy import InferenceLogPolicy
@@ -14,7 +15,7 @@ from resources.kubernetes.api import in_cluster
 from resources.kubernetes.labels import EXPLAIN, LOG_POLICY, MODEL, SERVICE, SHA256, VERSION
 from resources.lake.lake import Lake
 from resources.serving.cluster_services import ClusterServices, transformer_of
-from resources.serving.exposure import credential, exposure
+from resources.serving.exposure import Kind, credential, exposure
 from resources.serving.golden_rows import Endpoint
 from resources.serving.kserve_manifest import KSERVE, inference_service
 from resources.serving.predictor_pod import covers, service_name
@@ -103,6 +104,8 @@ class KServe(ServingTarget):
 
     def rollback(self, model: str, before: ServedVersion | None) -> None:
         if before is None:
+            # By its owner the route would go in any order with what guards it
+            self._expose(model, None)
             self.services.delete(service_name(model))
         else:
             assert isinstance(before, RunningVersion)
@@ -150,7 +153,7 @@ class KServe(ServingTarget):
         services.wait_until_ready(name, self.ready_within_s)
         namespace = services.namespace
         service, port = self._service(name)
-        asked = transformer_of(name) if "transformer" in manifest["spec"] else service
+        asked = self._asked(manifest)
         settings = _settings(manifest)
         public_url = self.public_url and public_address(self.public_url, name, namespace)
         if settings.expose:
@@ -166,13 +169,29 @@ class KServe(ServingTarget):
             has_page=asked == service or settings.expose is not None,  # a transformer shows none
         )
 
-    def _expose(self, model: str, manifest: dict[str, Any]) -> None:
-        """Let the world in as a manifest says, and nobody else."""
-        name, expose = manifest["metadata"]["name"], _settings(manifest).expose
-        service, _ = self._service(name)
-        asked = transformer_of(name) if "transformer" in manifest["spec"] else service
-        owner = self.services.owner(name) if expose else {}
-        self.services.expose(name, exposure(name, model, expose, self.gateway or "", asked, service, owner))
+    def _asked(self, manifest: dict[str, Any]) -> str:
+        """The Service that callers ask."""
+        name = manifest["metadata"]["name"]
+        return transformer_of(name) if "transformer" in manifest["spec"] else self._service(name)[0]
+
+    def _expose(self, model: str, manifest: dict[str, Any] | None) -> None:
+        """Let the world in as a champion's manifest says, and nobody else; without one nobody.
+
+        Raises:
+            DeploymentError: no gateway is known, or Kubernetes refuses an object.
+        """
+        name, wanted = service_name(model), dict[Kind, dict[str, Any]]()
+        expose = _settings(manifest).expose if manifest else None
+        if manifest and expose:
+            if self.gateway is None:
+                what = f"{model} is exposed by the version that is to answer, and no gateway is known"
+                raise DeploymentError(what, remedy="set MLOPS_GATEWAY to namespace/name/listener of the Gateway")
+            owner = self.services.owner(name)
+            if owner is None:
+                return  # somebody has deleted it meanwhile
+            service, _ = self._service(name)
+            wanted = exposure(name, model, expose, self.gateway, self._asked(manifest), service, owner)
+        self.services.expose(name, wanted)
 
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         """The object that serves a version; it is given what `inference_service` is."""

@@ -22,7 +22,7 @@ class Seldon(KServe):
     def _object(self, *arguments: Any, **settings: Any) -> dict[str, Any]:
         return seldon_deployment(*arguments, **settings)
 
-    def _expose(self, model: str, manifest: dict[str, Any]) -> None:
+    def _expose(self, model: str, manifest: dict[str, Any] | None) -> None:
         """Nothing exposes them: `check_service` refuses that."""
 
     def _service(self, name: str) -> tuple[str, int]:

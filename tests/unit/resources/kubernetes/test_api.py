@@ -157,7 +157,9 @@ def test_what_exposes_a_service_is_what_is_wanted_and_nothing_from_before(api_se
     services.apply(SERVICE)
     [service] = api_server.objects.values()
     service["metadata"]["uid"] = "u-1"
+    assert services.owner("snow") is None
     owner = services.owner("rain")
+    assert owner is not None
     assert (owner["kind"], owner["uid"]) == ("InferenceService", "u-1")
 
     def kinds_after(**fields: Any) -> list[str]:

@@ -239,6 +239,41 @@ def test_an_exposed_model_is_shown_at_its_host_and_is_hidden_again_by_a_rollback
     assert len(services.exposed["my-model"]) == 2
 
 
+def exposed(target: KServe, artifact: tuple[Path, str]) -> KServe:
+    public = target.model_copy(update={"gateway": "gateways/public/https"})
+    service = ServiceSettings.model_validate({"expose": {"host": "m.example.com", "auth": "none"}})
+    public.deploy("my_model", *artifact, 2, service=service)
+    return public
+
+
+def test_who_retires_a_model_hides_it_before_it_goes(
+    target: KServe, services: Services, artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public, open_at = exposed(target, artifact), list[int]()
+    assert services.exposed["my-model"]
+    monkeypatch.setattr(services, "delete", lambda _: open_at.append(len(services.exposed["my-model"])))
+    public.rollback("my_model", None)
+    assert open_at == [0]
+
+
+def test_an_exposed_version_cannot_come_back_where_no_gateway_is_known_any_more(
+    target: KServe, services: Services, artifact: tuple[Path, str]
+) -> None:
+    before = exposed(target, artifact).current("my_model")
+    assert before is not None
+    with pytest.raises(DeploymentError, match="no gateway is known; set MLOPS_GATEWAY"):
+        target.rollback("my_model", before)
+    assert services.exposed["my-model"], "what is open stays as it was"
+
+
+def test_a_service_that_somebody_deletes_meanwhile_is_not_exposed(
+    target: KServe, services: Services, artifact: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "owner", lambda _: None)
+    exposed(target, artifact)
+    assert not services.exposed.get("my-model")
+
+
 def test_a_candidate_is_one_pod(target: KServe, services: Services, artifact: tuple[Path, str]) -> None:
     seen = list[dict[str, Any]]()
     original = services.apply
