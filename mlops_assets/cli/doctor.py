@@ -288,7 +288,7 @@ def _gpu() -> Finding:
 
 
 def _dagster(variables: Mapping[str, str]) -> Finding:
-    import dagster as dg
+    from mlops_assets.components.dagster_storage import dagster_storage
 
     home = variables.get("DAGSTER_HOME")
     if not home:
@@ -297,6 +297,6 @@ def _dagster(variables: Mapping[str, str]) -> Finding:
     if not Path(home).is_absolute() or not Path(home).is_dir():
         return Finding("FAIL", f"DAGSTER_HOME, {home}, is no folder with an absolute path", f"mkdir -p {home}")
     began = time.monotonic()
-    with dg.DagsterInstance.from_config(home) as instance:
+    with dagster_storage(home) as instance:
         runs = instance.get_runs_count()
     return Finding("OK", f"{runs} runs in {home}, opened in {time.monotonic() - began:.1f} s")

@@ -25,8 +25,7 @@ def retention(
         SpecError: nobody knows which runs are in progress.
         TrackingError: MLflow cannot be asked; nothing was deleted.
     """
-    import dagster as dg
-
+    from mlops_assets.components.dagster_storage import dagster_storage
     from mlops_assets.components.retention import RetentionConfig, retain
     from resources.environment import Environment
     from resources.tracking.mlflow_tracking import Tracking
@@ -37,7 +36,7 @@ def retention(
     environment = Environment.read(variables)
     lake = environment.lake()
     config = RetentionConfig(dry_run=dry_run, older_than_days=older_than_days, keep_versions=keep_versions)
-    with dg.DagsterInstance.from_config(variables["DAGSTER_HOME"]) as instance:
+    with dagster_storage(variables["DAGSTER_HOME"]) as instance:
         yield from retain(instance, lake, Tracking(uri=environment.mlflow_uri, lake=lake), config).lines()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, get_args
@@ -14,7 +13,6 @@ from mlops_assets.components.retrain_runs import RetrainRuns
 from mlops_assets.exporter.figures import Figure
 from mlops_assets.exporter.sources import Reading, of_each
 from mlops_assets.ml.automation.retrain_policy import WEEK, Cause, Outcome
-from mlops_assets.ml.errors import SpecError
 from resources.lake.retrain_ledger import RetrainLedger
 
 if TYPE_CHECKING:
@@ -34,23 +32,6 @@ GOING_ON = (
 )
 ENDED = tuple(outcome for outcome in get_args(Outcome) if outcome != "running")
 FAILURES = ("gate failed", "failed")
-
-
-def open_storage() -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME as far as it is read.
-
-    Where runs are resumed Dagster makes their launcher at once, and in a cluster that one wants a token of Kubernetes,
-    which who only reads does not have.
-
-    Raises:
-        SpecError: DAGSTER_HOME is not set.
-    """
-    from dagster._core.instance.ref import InstanceRef
-
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise SpecError("DAGSTER_HOME is not set", remedy="set it to the folder of dagster.yaml that the daemon uses")
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"run_monitoring": {"enabled": False}}))
 
 
 class DagsterRuns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from functools import partial
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from mlops_assets.components.dagster_storage import dagster_storage
 from mlops_assets.components.defined_models import DEFS, defined_specs, model_files
-from mlops_assets.exporter.dagster_runs import DagsterRuns, open_storage
+from mlops_assets.exporter.dagster_runs import DagsterRuns
 from mlops_assets.exporter.refreshing import Figures, Source
 from mlops_assets.exporter.sources import (
     Reading,
@@ -21,6 +23,7 @@ from mlops_assets.exporter.sources import (
     registry_figures,
     spec_figures,
 )
+from mlops_assets.ml.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +79,18 @@ def sources(
         Source("drift", lambda: of_each(specs(), partial(drift_figures, lake=lake))),
         Source("runs", lambda: runs.read({model: lake.name_of(model) for model in specs()})),
     ]
+
+
+def open_storage() -> dg.DagsterInstance:
+    """Dagster's storage.
+
+    Raises:
+        SpecError: DAGSTER_HOME is not set.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise SpecError("DAGSTER_HOME is not set", remedy="set it to the folder of dagster.yaml that the daemon uses")
+    return dagster_storage(home)
 
 
 def serve(environment: Environment, address: str) -> None:

@@ -7,34 +7,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
 from mlops_assets.assets.trained_model import SPEED
-from mlops_assets.exporter.dagster_runs import DagsterRuns, open_storage
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.exporter.dagster_runs import DagsterRuns
 from resources.lake.lake import Lake
 from resources.lake.retrain_ledger import REASON, SCHEDULE, RetrainLedger
 from tests.retraining import entry
-
-PRODUCTION = Path(__file__).parents[3] / "k8s" / "base" / "dagster" / "dagster.yaml"
-
-
-def test_production_s_storage_is_read_by_who_has_no_token_of_kubernetes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    document = yaml.safe_load(PRODUCTION.read_text())
-    document["storage"] = {"sqlite": {"base_dir": str(tmp_path)}}
-    document["local_artifact_storage"]["config"]["base_dir"] = str(tmp_path)
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(document))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with open_storage() as opened:
-        assert opened.get_runs_count() == 0
-
-
-def test_without_a_home_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    with pytest.raises(SpecError, match="DAGSTER_HOME is not set; set it to the folder"):
-        open_storage()
 
 
 @pytest.fixture

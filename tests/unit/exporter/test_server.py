@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
-from mlops_assets.exporter.server import Models
+from mlops_assets.exporter.server import Models, open_storage
+from mlops_assets.ml.errors import SpecError
 from tests.support import attributes
 
 if TYPE_CHECKING:
@@ -28,3 +30,9 @@ def test_models_are_read_again_when_a_yaml_comes_or_changes(tmp_path: Path) -> N
     write(tmp_path / "snow", yaml.safe_dump(document | {"attributes": attributes(model="snow", task="guess")}))
     found, broken = models.now()
     assert (list(found), broken) == (["weather"], [str(tmp_path / "snow" / "defs.yaml")])
+
+
+def test_without_a_home_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(SpecError, match="DAGSTER_HOME is not set; set it to the folder"):
+        open_storage()
