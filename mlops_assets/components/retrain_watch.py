@@ -6,6 +6,7 @@ keeps in memory never changes where it comes from.
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from mlops_assets.components.retrain_facts import Champion, champion, facts, win
 from mlops_assets.components.retrain_runs import RetrainRuns, runs_in_progress
 from mlops_assets.components.source_watch import Allowance, SourceState, look
 from mlops_assets.ml.automation.retrain_policy import Outcome, decide
-from mlops_assets.ml.errors import LakeError
+from mlops_assets.ml.errors import LakeError, MlopsError
 from mlops_assets.ml.values import Value
 from resources.lake.retrain_ledger import PATIENCE, RecordedRetrain, RetrainEntry, RetrainLedger
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from resources.lake.lake import Lake
     from resources.tracking.mlflow_tracking import Tracking
 
+log = logging.getLogger(__name__)
 READS_AT_ONCE = 16
 OVER = "this look came too late"
 
@@ -102,7 +104,7 @@ class RetrainWatch:
             try:
                 request, reason = self._look_at(model, seen[model], moment)
             except Exception as error:  # whatever is wrong with one model, the others are looked at
-                request, reason = None, f"it cannot be looked at: {error}"
+                request, reason = None, f"it cannot be looked at: {_told(error)}"
             said[model] = "; ".join(filter(None, [reason, unlisted.get(model)]))
             return request
 
@@ -118,7 +120,7 @@ class RetrainWatch:
             try:
                 recorded[model] = ledger.retrains(places.get(model, []))
             except Exception as error:
-                broken[model] = f"its ledger cannot be read: {error}"
+                broken[model] = f"its ledger cannot be read: {_told(error)}"
         return recorded, broken
 
     def _list_sources(self, lake: Lake, cursor: Cursor) -> tuple[dict[str, SourceState], str, dict[str, str]]:
@@ -133,7 +135,7 @@ class RetrainWatch:
             try:
                 sources[model] = look(lake, self._specs[model][0].source.uri, sources.get(model), allowance)
             except Exception as error:
-                unlisted[model] = f"its source cannot be listed: {error}"
+                unlisted[model] = f"its source cannot be listed: {_told(error)}"
             else:
                 if sources[model].after:
                     return sources, model, unlisted
@@ -199,6 +201,14 @@ class RetrainWatch:
 
 def _request(entry: RetrainEntry) -> dg.RunRequest:
     return dg.RunRequest(run_key=f"{entry.model}/{entry.key}", job_name=entry.model, tags=entry.tags)
+
+
+def _told(error: Exception) -> str:
+    """What is said of a model; of an error that nobody has foreseen the log has the lines it comes from."""
+    if isinstance(error, MlopsError | OSError):
+        return str(error)
+    log.error("retrain", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _cursor(text: str | None) -> Cursor:

@@ -251,6 +251,19 @@ def test_tags_that_somebody_has_changed_stop_their_own_model_alone(loop: Loop) -
     assert said[other.model].startswith("no cause")
 
 
+def test_an_error_that_nobody_has_foreseen_is_told_by_its_kind_and_logged_with_its_lines(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.champion()
+
+    def fails(*_: object, **__: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("mlops_assets.components.retrain_watch.facts", fails)
+    assert "it cannot be looked at: KeyError: 'x'" in loop.said(loop.spec())
+    assert "in fails" in caplog.text
+
+
 def test_what_others_have_put_into_the_ledger_s_folder_is_passed_over(loop: Loop) -> None:
     loop.champion()
     for name in (".DS_Store", "notes.txt", "drift/2026-11-17.again-copy"):
