@@ -56,7 +56,7 @@ class Answers(NamedTuple):
 
 
 async def _asked(server: ModelServer, connections: int, answers: float, seconds: float) -> Answers:
-    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: server\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    head = f"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n"
     made = [Connection(head.encode() + BODY, time.perf_counter() + seconds) for _ in range(connections)]
     for connection in made:
         await asyncio.get_running_loop().create_connection(lambda c=connection: c, "127.0.0.1", server.port)
