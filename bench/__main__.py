@@ -21,6 +21,7 @@ PARTS = (
     "ticks",
     "drift",
     "drift_windows",
+    "compaction",
     "images",
     "gpu",
     "cluster",
