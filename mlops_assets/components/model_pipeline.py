@@ -55,7 +55,7 @@ class ModelPipelineAttributes(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The schema of the whole spec, where Dagster nests this model in its own schema, too."""
-        return handler(ModelSpec.__pydantic_core_schema__)
+        return handler.resolve_ref_schema(handler(ModelSpec.__pydantic_core_schema__))
 
 
 @dg.scaffold_with(ModelPipelineScaffolder)
