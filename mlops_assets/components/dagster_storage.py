@@ -11,6 +11,6 @@ def dagster_storage(home: str) -> dg.DagsterInstance:
     Where runs are resumed Dagster makes their launcher at once, and in a cluster that one wants a token of Kubernetes,
     which who only reads does not have.
     """
-    from dagster._core.instance.ref import InstanceRef
+    from resources.kubernetes.dagster_internals import InstanceRef
 
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides={"run_monitoring": {"enabled": False}}))

@@ -1,7 +1,8 @@
 """All that is taken from Dagster's private modules, so that an upgrade that moves it is seen in one place.
 
-The executor must replace how a failed step is recorded, which dagster-k8s has no public means for. What it relies on
-is held by a test (tests/unit/resources/kubernetes/test_dagster_internals.py).
+The executor must replace how a failed step is recorded, which dagster-k8s has no public means for, and who only reads
+Dagster's storage must leave the run launcher out. What it relies on is held by a test
+(tests/unit/resources/kubernetes/test_dagster_internals.py).
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData, UserFailureData
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepDelegatingExecutor, StepHandlerContext
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import ResumeRunContext, WorkerStatus
 from dagster._core.launcher.base import CheckRunHealthResult
 from dagster_k8s.client import (
@@ -35,6 +37,7 @@ __all__ = [
     "DagsterK8sUnrecoverableAPIError",
     "DagsterKubernetesClient",
     "EngineEventData",
+    "InstanceRef",
     "K8sContainerContext",
     "K8sRunLauncher",
     "K8sStepHandler",

@@ -108,7 +108,7 @@ def test_a_slice_whose_truth_does_not_vary_has_a_metric_that_is_not_defined(tmp_
     assert [np.isnan(part.metrics["r2"]) for part in read.slices] == [False, True]
     card = model_card("w", "", (), read)
     assert "nan" not in card
-    assert "- place = Basel: rmse" in card
+    assert "- `place = Basel`: rmse" in card
 
 
 def test_answers_that_are_no_numbers_are_told(tmp_path: Path, prepared: Path) -> None:
