@@ -1,9 +1,12 @@
-"""Reads the body of a request as it comes."""
+"""Reads the body of a request as it comes, and unpacks it."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from mlops_assets.ml.errors import RequestRefused
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DISCARDED = 256 << 20
@@ -39,3 +42,31 @@ class RequestBody:
             raise ConnectionError
         self.whole = not message.get("more_body")
         return message.get("body", b"")
+
+
+def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A whole body of this Content-Encoding as it is.
+
+    Raises:
+        RequestRefused: it cannot be unpacked, or to more than `limit` bytes.
+    """
+    if encoding.lower() == b"identity":
+        return body
+    if encoding.lower() != b"gzip":
+        raise RequestRefused(415, "Content-Encoding must be gzip or identity", (b"accept-encoding", b"gzip, identity"))
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        found = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise RequestRefused(400, f"the body is not gzip: {error}") from error
+    if len(found) > limit:
+        raise too_large(limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise RequestRefused(400, "the body is not one whole gzip stream")
+    return found
+
+
+def too_large(limit: int) -> RequestRefused:
+    """The refusal of a body above `limit` bytes."""
+    size = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
+    return RequestRefused(413, f"the body is larger than {size}")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.ml.errors import ModelNotServed, ServerBusy
-from mlops_assets.serving.limits import Limits
+from mlops_assets.serving.limits import LARGE_BODY, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from mlops_assets.serving.model_repository import Repository
     from mlops_assets.serving.predictor import Predictor
     from mlops_assets.serving.traffic_follower import TrafficFollower
     from mlops_assets.serving.traffic_split import TrafficSplit
 
-
+Found = TypeVar("Found")
 SERVER_VERSION = "0.1.0"  # that of pyproject.toml, which no image has
 BUSY = "too many large requests are being answered"
 
@@ -90,3 +90,14 @@ class ServerState:
             yield
         finally:
             self._answered.release()
+
+    async def worked(self, size: int, work: Callable[[], Found]) -> Found:
+        """What `work` finds in a request of `size` bytes; a large one waits its turn, and is worked on in a thread.
+
+        Raises:
+            ServerBusy: that took too long.
+        """
+        if size <= LARGE_BODY:
+            return work()
+        async with self.answering_large():
+            return await asyncio.to_thread(work)
