@@ -18,6 +18,7 @@ CONTENT_TYPE, CONTENT_ENCODING = b"content-type", b"content-encoding"
 # Of a request that another server sends on: why; and of its response: how long the graph's server took for it
 ROLE, TIMING = b"x-mlops-role", b"server-timing"
 MIRROR, CANARY, REPLAY = b"mirror", b"canary", b"replay"
+RETRY_SOON = ((b"retry-after", b"1"),)
 JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
 
 

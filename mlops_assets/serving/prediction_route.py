@@ -21,7 +21,7 @@ from mlops_assets.serving.http_answers import (
     HttpRequest,
 )
 from mlops_assets.serving.limits import LARGE_BODY
-from mlops_assets.serving.request_body import too_large, unpacked
+from mlops_assets.serving.request_body import check_length, unpacked
 from mlops_assets.serving.request_metrics import observe
 from mlops_assets.serving.traffic_split import Timed, with_id
 
@@ -45,7 +45,9 @@ class PredictionRoute:
         """Answer the request of a path that PREDICT matches.
 
         Raises:
-            RequestRefused: it does not fit the model, or is too large.
+            BadRequest: it does not fit the model.
+            RequestRefused: it is too large, or cannot be unpacked.
+            ServerBusy: there are too many large ones.
             ModelNotServed: there is no such model.
             ConnectionError: the caller has gone.
         """
@@ -53,7 +55,7 @@ class PredictionRoute:
         model = self.state.model(v1 or v2, version)
         start, code = time.perf_counter(), 500
         try:
-            self._check_length(headers.get(b"content-length", b""))
+            check_length(headers, self.limits.body_bytes)
             content = await body.up_to(LARGE_BODY)
             request = HttpRequest(match.string, content, headers)
             # Of a version that is named no other one answers
@@ -64,12 +66,12 @@ class PredictionRoute:
             else:
                 answer = await self._predict_large(model, request, body, split)
             code = answer.code
-        except BadRequest as error:
+        except BadRequest:
             code = 400
-            raise RequestRefused(code, str(error)) from error
-        except ServerBusy as error:
+            raise
+        except ServerBusy:
             code = 503
-            raise RequestRefused(code, error.what, (b"retry-after", b"1")) from error
+            raise
         except RequestRefused as refused:
             code = refused.code
             raise
@@ -83,18 +85,11 @@ class PredictionRoute:
         """Answer a large body, or one that is packed and may be one, of which `request` has the beginning."""
         limit = self.limits.body_bytes
         async with self.state.holding_large():
-            content = request.body + await body.up_to(limit - len(request.body))
-            if not body.whole or len(content) > limit:
-                raise too_large(limit)
-            request = request._replace(body=content)
+            whole = request._replace(body=await body.rest_of(request.body, limit))
             if split is None:
-                return await self.state.worked(limit, lambda: predict(model, _unpacked(request, limit)))
-            request = await self.state.worked(limit, lambda: _unpacked(request, limit))
+                return await self.state.worked(limit, lambda: predict(model, unpacked(whole, limit)))
+            request = await self.state.worked(limit, partial(unpacked, whole, limit))
             return await predict_shared(self.state, split, model, request)
-
-    def _check_length(self, announced: bytes) -> None:
-        if announced.isdigit() and int(announced[:20]) > self.limits.body_bytes:
-            raise too_large(self.limits.body_bytes)
 
 
 async def predict_shared(state: ServerState, split: TrafficSplit, model: Predictor, request: HttpRequest) -> Answer:
@@ -134,8 +129,3 @@ def predict(model: Predictor, request: HttpRequest) -> Answer:
     if prediction.json_bytes is None:
         return Answer(200, prediction.body, JSON, named)
     return Answer(200, prediction.body, BINARY, [*named, (JSON_LENGTH, str(prediction.json_bytes).encode())])
-
-
-def _unpacked(request: HttpRequest, limit: int) -> HttpRequest:
-    encoding = request.headers.get(CONTENT_ENCODING, b"identity")
-    return request._replace(body=unpacked(request.body, encoding, limit))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import RequestRefused
+from mlops_assets.serving.http_answers import CONTENT_ENCODING
+
+if TYPE_CHECKING:
+    from mlops_assets.serving.http_answers import Headers, HttpRequest
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 DISCARDED = 256 << 20
@@ -30,6 +34,18 @@ class RequestBody:
             size += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def rest_of(self, begun: bytes, limit: int) -> bytes:
+        """The whole body, of which `begun` has come.
+
+        Raises:
+            RequestRefused: it is larger than `limit` bytes.
+            ConnectionError: the caller has gone.
+        """
+        content = begun + await self.up_to(limit - len(begun))
+        if not self.whole or len(content) > limit:
+            raise too_large(limit)
+        return content
+
     async def discard(self) -> None:
         """Let the rest come: a caller that is still sending it would not read the answer."""
         size = 0
@@ -44,26 +60,38 @@ class RequestBody:
         return message.get("body", b"")
 
 
-def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A whole body of this Content-Encoding as it is.
+def check_length(headers: Headers, limit: int) -> None:
+    """Refuse a body that is announced to be larger than `limit` bytes, before it comes.
+
+    Raises:
+        RequestRefused: it is.
+    """
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > limit:
+        raise too_large(limit)
+
+
+def unpacked(request: HttpRequest, limit: int) -> HttpRequest:
+    """A request whose whole body has come, not packed any more.
 
     Raises:
         RequestRefused: it cannot be unpacked, or to more than `limit` bytes.
     """
-    if encoding.lower() == b"identity":
-        return body
-    if encoding.lower() != b"gzip":
+    encoding = request.headers.get(CONTENT_ENCODING, b"identity").lower()
+    if encoding == b"identity":
+        return request
+    if encoding != b"gzip":
         raise RequestRefused(415, "Content-Encoding must be gzip or identity", (b"accept-encoding", b"gzip, identity"))
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        found = unpacker.decompress(body, limit + 1)
+        body = unpacker.decompress(request.body, limit + 1)
     except zlib.error as error:
         raise RequestRefused(400, f"the body is not gzip: {error}") from error
-    if len(found) > limit:
+    if len(body) > limit:
         raise too_large(limit)
     if not unpacker.eof or unpacker.unused_data:
         raise RequestRefused(400, "the body is not one whole gzip stream")
-    return found
+    return request._replace(body=body)
 
 
 def too_large(limit: int) -> RequestRefused:
