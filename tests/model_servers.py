@@ -1,4 +1,4 @@
-"""A model server as a process of its own, with one model, `m`, which doubles its number `x`."""
+"""A model server as a process of its own, with one model, `m`, which multiplies its number `x`, mostly by two."""
 
 from __future__ import annotations
 
@@ -37,12 +37,20 @@ class ModelServer(NamedTuple):
 
 @contextmanager
 def model_server(
-    folder: Path, *options: str, lines: str = "", explain: bool = False, policy: InferenceLogPolicy | None = None
+    folder: Path,
+    *options: str,
+    lines: str = "",
+    explain: bool = False,
+    policy: InferenceLogPolicy | None = None,
+    version: str = "1",
+    factor: float = 2.0,
 ) -> Generator[ModelServer]:
     """A server of this folder while the block runs; `lines` of Python are run before it starts."""
-    signature = write_artifact(folder / "models/m/1")
-    version = ServedVersion(folder="1", sha256=signature.sha256, version="1", explain=explain, log=policy)
-    Declaration(champion=version).write(folder / "models/m")
+    signature = write_artifact(folder / "models/m" / version, factor)
+    served = ServedVersion(folder=version, sha256=signature.sha256, version=version, explain=explain, log=policy)
+    as_candidate = "--candidates" in options
+    declared = Declaration(candidate=served) if as_candidate else Declaration(champion=served)
+    declared.write(folder / "models/m")
     port, grpc_port = free_port(), free_port()
     arguments = ["--models", str(folder / "models"), "--port", str(port), "--grpc-port", str(grpc_port), *options]
     # Whoever runs these tests may ignore the signal, and what is ignored is inherited

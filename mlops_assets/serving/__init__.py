@@ -11,5 +11,7 @@ The way of a prediction request:
 4. `mlops_assets.ml.inference.onnx_model.OnnxModel.predict` runs the graph.
 5. The predictor makes a `predictor.Prediction` of its outputs, and `routes.Routes` sends it.
 
-Over gRPC it is `grpc_server.Inference`, and `grpc_server.infer` in the place of 3 to 5.
+Over gRPC it is `grpc_server.Inference`, and `grpc_server.infer` in the place of 3 to 5. While a model shares its
+requests with a candidate, each goes through `prediction_route.predict_shared`, as a request over HTTP: what is packed
+is unpacked before, and a message is told as one (`grpc_messages.as_http`, `grpc_messages.as_message`).
 """

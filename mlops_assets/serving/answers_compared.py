@@ -1,37 +1,65 @@
-"""How two versions' answers to one request differ, from the JSON of their responses."""
+"""How two versions' answers to one request differ, from their responses over HTTP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import orjson
+from mlops_assets.ml.errors import BadRequest
+from mlops_assets.serving.inference_protocol import parse_v2, tensors_of, values_of
+from mlops_assets.serving.traffic import PAIRS, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    Score = tuple[str | None, float]
+    from mlops_assets.serving.inference_protocol import Tensor
 
-
-class RowCompared(NamedTuple):
-    """A row: whether its label differs, and the score of each version, which is its number or a probability."""
-
-    changed: bool
-    champion: float
-    candidate: float
+    Score = tuple[str | None, float | None]
 
 
-def compare(champion: bytes, candidate: bytes) -> list[RowCompared]:
-    """Compare two responses, row by row; the probability is that of the last class of two, and of more the largest.
+def compared(champion: Sequence[Score], candidate: Sequence[Score]) -> Observed:
+    """Compare the answers to one request, row by row.
 
     Raises:
-        ValueError: they have not the same number of rows, or are none.
+        ValueError: they have not the same number of rows.
     """
-    pairs = zip(scores(orjson.loads(champion)), scores(orjson.loads(candidate)), strict=True)
-    return [RowCompared(mine[0] != other[0], mine[1], other[1]) for mine, other in pairs]
+    rows = list(zip(champion, candidate, strict=True))
+    pairs = [(mine, its) for (_, mine), (_, its) in rows if mine is not None and its is not None]
+    return Observed(
+        rows=len(rows),
+        changed=sum(mine != its for (mine, _), (its, _) in rows),
+        distance=sum(abs(mine - its) for mine, its in pairs),
+        total=sum(mine for mine, _ in pairs),
+        squares=sum(mine**2 for mine, _ in pairs),
+        pairs=tuple(pairs[:PAIRS]),
+    )
 
 
-def scores(response: Any) -> list[Score]:
-    """Label, None for a number, and score of each row of a V1 or V2 response.
+def scores_of(body: bytes, json_bytes: int | None = None) -> list[Score]:
+    """Label and score of each row of a response, of which the first `json_bytes` are JSON where binary tensors follow.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        content, binary = parse_v2(body, json_bytes)
+        if binary is not None:
+            outputs = tensors_of(content, "outputs", binary)
+            content = {"outputs": [tensor._asdict() | {"data": _values(tensor)} for tensor in outputs]}
+    except BadRequest as error:
+        raise ValueError(f"this is no response of a model: {error}") from error
+    return scores(content)
+
+
+def _values(tensor: Tensor) -> Any:
+    is_binary = isinstance(tensor.data, memoryview)
+    return values_of(tensor.data, tensor.datatype, f"output {tensor.name}") if is_binary else tensor.data
+
+
+def scores(response: Mapping[str, Any]) -> list[Score]:
+    """Label and score of each row of a V1 or V2 response.
+
+    A score is the number, or the probability of the last class of two, and of more the largest; None where only labels
+    were asked for. A label is None for a number; where only probabilities were asked for, the place of the largest.
 
     >>> scores({"predictions": [{"label": "a", "probabilities": [0.75, 0.25]}]}), scores({"predictions": [2.0]})
     ([('a', 0.25)], [(None, 2.0)])
@@ -49,9 +77,12 @@ def scores(response: Any) -> list[Score]:
         outputs = {output["name"]: output for output in response["outputs"]}
         if "prediction" in outputs:
             return [(None, float(value)) for value in outputs["prediction"]["data"]]
-        labels, flat = outputs["label"]["data"], outputs["probabilities"]["data"]
-        width = outputs["probabilities"]["shape"][1]
-        return [(str(label), score(flat[i * width : (i + 1) * width])) for i, label in enumerate(labels)]
+        if "probabilities" not in outputs:
+            return [(str(label), None) for label in outputs["label"]["data"]]
+        flat, width = outputs["probabilities"]["data"], outputs["probabilities"]["shape"][1]
+        by_row = [flat[begin : begin + width] for begin in range(0, len(flat), width)]
+        labels = outputs["label"]["data"] if "label" in outputs else [row.index(max(row)) for row in by_row]
+        return [(str(label), score(row)) for label, row in zip(labels, by_row, strict=True)]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"this is no response of a model: {error!r}") from error
 

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import BadRequest, RequestRefused, ServerBusy
+from mlops_assets.ml.errors import BadRequest, RequestRefused
 from mlops_assets.ml.inference.explain import explain_rows
 from mlops_assets.serving.http_answers import REQUEST_ID, VERSION, Answer, answer_json
 from mlops_assets.serving.inference_protocol import parse_json, request_id_of
@@ -27,7 +27,9 @@ async def explained(state: ServerState, name: str, headers: Headers, body: Reque
     It is answered in a thread, as large requests are and no more at a time than these: others do not wait for it.
 
     Raises:
-        RequestRefused: it does not fit the model, or models of this name are not explained.
+        BadRequest: it does not fit the model.
+        RequestRefused: models of this name are not explained.
+        ServerBusy: there are too many large requests.
         ModelNotServed: there is no such model.
     """
     model = state.model(name)
@@ -37,13 +39,8 @@ async def explained(state: ServerState, name: str, headers: Headers, body: Reque
     if not body.whole or len(content) > LARGE_BODY:
         raise RequestRefused(413, f"the body is larger than {LARGE_BODY >> 10} KiB")
     given = headers.get(REQUEST_ID, b"").decode("latin-1")
-    try:
-        async with state.holding_large(), state.answering_large():
-            found = await asyncio.to_thread(_explain, model, content, given)
-    except BadRequest as error:
-        raise RequestRefused(400, str(error)) from error
-    except ServerBusy as error:
-        raise RequestRefused(503, error.what, (b"retry-after", b"1")) from error
+    async with state.holding_large(), state.answering_large():
+        found = await asyncio.to_thread(_explain, model, content, given)
     about = [(VERSION, model.served.version.encode()), (REQUEST_ID, found["id"].encode())]
     return answer_json(found)._replace(headers=about)
 

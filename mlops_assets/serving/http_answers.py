@@ -1,4 +1,4 @@
-"""Responses of the model server, and the headers that it reads and writes."""
+"""Requests and responses of the model server, and the headers that it reads and writes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,42 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from mlops_assets.ml.errors import BadRequest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     Headers = Mapping[bytes, bytes]
 
 VERSION, REQUEST_ID, JSON_LENGTH = b"x-model-version", b"x-request-id", b"inference-header-content-length"
+CONTENT_TYPE, CONTENT_ENCODING = b"content-type", b"content-encoding"
 # Of a request that another server sends on: why; and of its response: how long the graph's server took for it
 ROLE, TIMING = b"x-mlops-role", b"server-timing"
 MIRROR, CANARY, REPLAY = b"mirror", b"canary", b"replay"
+RETRY_SOON = ((b"retry-after", b"1"),)
 JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
+
+
+class HttpRequest(NamedTuple):
+    """A prediction request of V1 or V2 that has come as a whole, not packed any more."""
+
+    path: str
+    body: bytes
+    headers: Headers
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether it is one of V1, which has no binary tensors."""
+        return self.path.startswith("/v1/")
+
+    @property
+    def json_bytes(self) -> int | None:
+        """How many bytes of the body are JSON, where binary tensors follow it.
+
+        Raises:
+            BadRequest: its header says something else.
+        """
+        return None if self.is_v1 else json_bytes_of(self.headers, len(self.body))
 
 
 class Answer(NamedTuple):
@@ -25,6 +51,25 @@ class Answer(NamedTuple):
     body: bytes
     content_type: bytes = JSON
     headers: Sequence[tuple[bytes, bytes]] = ()
+
+    @property
+    def json_bytes(self) -> int | None:
+        """How many bytes of the body are JSON, where binary tensors follow it."""
+        return json_bytes_of(dict(self.headers), len(self.body))
+
+
+def json_bytes_of(headers: Headers, body: int) -> int | None:
+    """How many of the bytes of a body are JSON, where a header says that binary tensors follow it.
+
+    Raises:
+        BadRequest: it says something else.
+    """
+    given = headers.get(JSON_LENGTH)
+    if given is None:
+        return None
+    if not given.isdigit() or int(given[:20]) > body:
+        raise BadRequest("Inference-Header-Content-Length must be the number of the body's first bytes that are JSON")
+    return int(given)
 
 
 def answer_json(content: object, code: int = 200) -> Answer:

@@ -56,6 +56,13 @@ def parse_json(body: bytes | memoryview) -> dict[str, Any]:
     return content
 
 
+def parse_v2(body: bytes, json_bytes: int | None) -> tuple[dict[str, Any], memoryview | None]:
+    """The JSON of a V2 request or response and the binary tensors that follow it, None where all of it is JSON."""
+    if json_bytes is None:
+        return parse_json(body), None
+    return parse_json(body[:json_bytes]), memoryview(body)[json_bytes:]
+
+
 def request_id_of(given: Any) -> str | None:
     """The id that a caller has given a request; None where there is none."""
     if given is None or given == "":
@@ -72,6 +79,44 @@ class Tensor(NamedTuple):
     datatype: Any
     shape: Any
     data: Any
+
+
+def tensors_of(content: Mapping[str, Any], field: str, binary: memoryview | None = None) -> list[Tensor]:
+    """The tensors of a V2 request ("inputs") or response ("outputs"); `binary` is what follows its JSON."""
+    given = content.get(field)
+    if not isinstance(given, list):
+        raise BadRequest(f'"{field}" must be a list with one tensor for each column')
+    tensors, begin = list[Tensor](), 0
+    for each in given:
+        if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+            raise BadRequest(f'each of "{field}" must be an object with name, shape, datatype and data')
+        parameters = each.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        data = each.get("data")
+        if size is not None:
+            if type(size) is not int or size < 0 or binary is None or begin + size > len(binary) or "data" in each:
+                what = "binary_data_size must be the number of its bytes behind the JSON, in place of data"
+                raise BadRequest(what, where=f"column {each['name'][:63]}")
+            data = binary[begin : begin + size]
+            begin += size
+        tensors.append(Tensor(each["name"], each.get("datatype"), each.get("shape"), data))
+    if binary is not None and begin != len(binary):
+        raise BadRequest(f"{len(binary)} bytes follow the JSON, but its tensors have {begin}")
+    return tensors
+
+
+def with_tensors(content: Mapping[str, Any], field: str, tensors: Iterable[Tensor]) -> tuple[bytes, int]:
+    """A V2 request or response with these tensors, and how many of its bytes are JSON; `tensors_of` reads it."""
+    described, binary = list[dict[str, Any]](), list[bytes | memoryview]()
+    for name, datatype, shape, data in tensors:
+        tensor = {"name": name, "shape": shape, "datatype": datatype}
+        if isinstance(data, (bytes, memoryview)):
+            binary.append(data)
+            described.append(tensor | {"parameters": {"binary_data_size": len(data)}})
+        else:
+            described.append(tensor | {"data": data})
+    head = orjson.dumps({**content, field: described})
+    return b"".join([head, *binary]), len(head)
 
 
 class RequestReader:
@@ -105,26 +150,7 @@ class RequestReader:
 
     def v2(self, content: Mapping[str, Any], binary: memoryview | None = None) -> Arrays:
         """The tensors of a V2 request; `binary` is what follows its JSON, where a header says so."""
-        inputs = content.get("inputs")
-        if not isinstance(inputs, list):
-            raise BadRequest('"inputs" must be a list with one tensor for each column')
-        tensors, begin = list[Tensor](), 0
-        for given in inputs:
-            if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-                raise BadRequest('each of "inputs" must be an object with name, shape, datatype and data')
-            parameters = given.get("parameters")
-            size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-            data = given.get("data")
-            if size is not None:
-                if type(size) is not int or size < 0 or binary is None or begin + size > len(binary) or "data" in given:
-                    what = "binary_data_size must be the number of its bytes behind the JSON, in place of data"
-                    raise BadRequest(what, where=f"column {given['name'][:63]}")
-                data = binary[begin : begin + size]
-                begin += size
-            tensors.append(Tensor(given["name"], given.get("datatype"), given.get("shape"), data))
-        if binary is not None and begin != len(binary):
-            raise BadRequest(f"{len(binary)} bytes follow the JSON, but its tensors have {begin}")
-        return self.tensors(tensors)
+        return self.tensors(tensors_of(content, "inputs", binary))
 
     def tensors(self, given: Iterable[Tensor]) -> Arrays:
         """The tensors of a request, each of shape [rows] or [rows, 1]."""
@@ -159,7 +185,7 @@ class RequestReader:
         if type(shape[0]) is int:
             self._check_rows(shape[0])
         if isinstance(data, memoryview):
-            data = texts_of(data, where) if text else numbers_of(data, datatype, where)
+            data = values_of(data, datatype, where)
         if not isinstance(data, list):
             raise BadRequest("data must be a list", where=where)
         if data and isinstance(data[0], list):
@@ -171,7 +197,7 @@ class RequestReader:
         if not data:
             raise BadRequest(f"column {column.name} has no rows")
         if not text and datatype[:2] != "FP":
-            _check_whole(data, datatype, where)
+            check_whole(data, datatype, where)
         return data
 
     def _check_rows(self, rows: int) -> None:
@@ -233,7 +259,7 @@ class RequestReader:
         return BadRequest("a number is too large for a float32", where=f"column {name}")
 
 
-def _check_whole(values: list[Any], datatype: str, where: str) -> None:
+def check_whole(values: list[Any], datatype: str, where: str) -> None:
     """Values of an integer type, or of BOOL, are those that it has."""
     low, high = (0, 1) if datatype == "BOOL" else _range_of(datatype)
     for row, value in enumerate(values):
@@ -244,6 +270,13 @@ def _check_whole(values: list[Any], datatype: str, where: str) -> None:
 def _range_of(datatype: str) -> tuple[int, int]:
     info = np.iinfo(NUMPY_TYPES[datatype])
     return int(info.min), int(info.max)
+
+
+def values_of(data: memoryview, datatype: Any, where: str) -> list[Any]:
+    """The values of a binary tensor."""
+    if datatype != "BYTES" and not (isinstance(datatype, str) and datatype in NUMPY_TYPES):
+        raise BadRequest(f"datatype is {_shortened(datatype)}, but must be BYTES or a number type", where=where)
+    return texts_of(data, where) if datatype == "BYTES" else numbers_of(data, datatype, where)
 
 
 def numbers_of(data: memoryview, datatype: str, where: str) -> list[Any]:
@@ -279,7 +312,11 @@ def binary_tensor(values: NDArray[Any]) -> bytes:
     """The bytes of an output as a binary tensor."""
     if values.dtype != object:
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = [str(value).encode() for value in values.ravel().tolist()]
+    return binary_texts(str(value).encode() for value in values.ravel().tolist())
+
+
+def binary_texts(texts: Iterable[bytes]) -> bytes:
+    """The bytes of texts as a binary tensor."""
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 

@@ -21,7 +21,7 @@ import uvloop
 from mlops_assets.ml.errors import MlopsError
 from mlops_assets.serving.artifact_download import download_artifact
 from mlops_assets.serving.declaration import EXIT_REFUSED, ServedVersion
-from mlops_assets.serving.grpc_server import start_grpc_server
+from mlops_assets.serving.grpc_server import Inference, start_grpc_server
 from mlops_assets.serving.http_server import STOP_S, Server
 from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.lake_files import open_lake_files
@@ -96,7 +96,10 @@ async def _serve(options: Namespace, repository: Repository, limits: Limits, lak
     token = load_token(options.token_file) if options.token_file else None
     # Who listens everywhere is asked by names that only its callers know
     hosts = None if options.host in EVERYWHERE else (*LOCAL_HOSTS, options.host)
-    grpc_server = None if options.grpc_port is None else await start_grpc_server(state, options.host, options.grpc_port)
+    grpc_server = None
+    if options.grpc_port is not None:
+        methods = Inference(state).methods
+        grpc_server = await start_grpc_server(methods, limits.body_bytes, options.host, options.grpc_port)
 
     async def stopped() -> None:
         if grpc_server:

@@ -15,7 +15,7 @@ from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
 from mlops_assets.serving.answer_metrics import observe_answers
 from mlops_assets.serving.http_answers import MIRROR, REPLAY
-from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, request_id_of
+from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, parse_v2, request_id_of
 from mlops_assets.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ class Predictor:
             BadRequest: it does not fit the model.
         """
         start = time.perf_counter()
-        if json_bytes is None:
-            content, binary = parse_json(body), None
-        else:
-            content, binary = parse_json(body[:json_bytes]), memoryview(body)[json_bytes:]
+        content, binary = parse_v2(body, json_bytes)
         request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
         wanted = self._wanted_outputs(content)
         outputs = self.answer(request_id, self.reader.v2(content, binary), start, len(body), role)

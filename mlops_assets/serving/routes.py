@@ -1,45 +1,40 @@
 """What the model server answers over HTTP: predictions, labels and explanations, then the table of all other routes.
 
-What is in neither does not exist. Each request that is answered by an error has one line in the log, the others have
-none.
+What is in neither does not exist.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from mlops_assets.ml.errors import BadRequest, MlopsError, ModelNotServed, RequestRefused
+from mlops_assets.ml.errors import MlopsError, RequestRefused
 from mlops_assets.serving.api_description import api_description, api_page
+from mlops_assets.serving.application import Application
 from mlops_assets.serving.explanations import explained
 from mlops_assets.serving.feedback import MAX_LABEL_BYTES, read_labels, store_labels
-from mlops_assets.serving.http_answers import HTML, Answer, answer_json, refusal
-from mlops_assets.serving.log_lines import LONGEST_LINE
+from mlops_assets.serving.http_answers import HTML, Answer, answer_json
 from mlops_assets.serving.prediction_route import PREDICT, PredictionRoute
-from mlops_assets.serving.request_body import Receive, RequestBody
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from mlops_assets.serving.application import Message
     from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.request_body import RequestBody
     from mlops_assets.serving.server_state import ServerState
 
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 FEEDBACK = re.compile(r"/v1/models/([^/:]+)/feedback")
 EXPLAIN = re.compile(r"/v1/models/([^/:]+):explain")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-log = logging.getLogger("mlops_assets.serving")
 
 
-class Routes:
+class Routes(Application):
     """The ASGI application of a server.
 
     `hosts` are the names under which callers may ask for it, all where it is None: a page in a browser can resolve a
@@ -47,41 +42,13 @@ class Routes:
     """
 
     def __init__(self, state: ServerState, hosts: Sequence[str] | None = None, token: str | None = None) -> None:
-        self.state, self.token, self.predict = state, token, PredictionRoute(state)
+        super().__init__(state)
+        self.state: ServerState = state
+        self.token, self.predict = token, PredictionRoute(state)
         self.hosts = None if hosts is None else frozenset(host.encode() for host in hosts)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        body = RequestBody(receive)
-        try:
-            answer = await self._answered(scope, body)
-            if answer.code >= 400:
-                await body.discard()
-        except ConnectionError:
-            return  # nobody waits for it
-        if answer.code >= 400 and answer.code != 500:
-            reason = answer.body[:LONGEST_LINE].decode(errors="backslashreplace")
-            log.warning("%s: %d %s", described(scope), answer.code, reason)
-        length = str(len(answer.body)).encode()
-        headers = [(b"content-type", answer.content_type), (b"content-length", length), *answer.headers]
-        if self.state.draining:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.code, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-
-    async def _answered(self, scope: Message, body: RequestBody) -> Answer:
-        try:
-            return await self._answer(scope, body)
-        except ConnectionError:
-            raise
-        except RequestRefused as refused:
-            return refusal(refused.code, refused.what, refused.headers)
-        except ModelNotServed as error:
-            return refusal(404, error.what)
-        except Exception:
-            log.exception("%s: 500", described(scope))
-            return refusal(500, "the server failed; its log says why")
-
-    async def _answer(self, scope: Message, body: RequestBody) -> Answer:
+    async def answer(self, scope: Message, body: RequestBody) -> Answer:
+        """The answer of the route that is asked for."""
         path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
         if self.hosts is not None:
             _check_host(headers.get(b"host", b""), self.hosts)
@@ -108,10 +75,7 @@ class Routes:
         content = await body.up_to(MAX_LABEL_BYTES)
         if not body.whole or len(content) > MAX_LABEL_BYTES:
             raise RequestRefused(413, f"the body is larger than {MAX_LABEL_BYTES >> 20} MiB")
-        try:
-            labels = read_labels(content, model)
-        except BadRequest as error:
-            raise RequestRefused(400, str(error)) from error
+        labels = read_labels(content, model)
         if not await store_labels(labels, inference_log):
             raise RequestRefused(503, "labels cannot be stored now", (b"retry-after", b"10"))
         return answer_json({"stored": len(labels)})
@@ -197,12 +161,6 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...
         ("GET", "/docs", Routes.page),
     )
 )
-
-
-def described(scope: Message) -> str:
-    """Who asked for what."""
-    client = scope.get("client") or ("?",)
-    return f"{client[0]} {scope['method'][:10]} {scope['path'][:200]}"
 
 
 def _check_host(host: bytes, allowed: frozenset[bytes]) -> None:

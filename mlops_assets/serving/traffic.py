@@ -51,7 +51,7 @@ class Observed(Value):
 
     `asked` are the requests that the champion's own graph has answered, of which `failed` by a fault of the server;
     those that callers got wrong are in neither. Of the `handed` the candidate answered all but `handed_failed`, and of
-    the `mirrored` all but `mirrored_failed`. `dropped` copies found the queue full. `rows` were answered by both:
+    the `mirrored` all but `mirrored_failed`. `dropped` copies found no room in the queue. `rows` were answered by both:
     `changed` of them with another label, `distance` is the sum of their absolute differences, and `total` and `squares`
     the sums of the champion's numbers and their squares. Times are the seconds of the graph's server by BOUNDS_MS.
     """

@@ -1,52 +1,70 @@
 """Shares a model's live requests between the champion, which this server has, and a candidate, which another one has.
 
 A copy goes to the candidate when the caller has its answer: it waits for nothing. A request that is handed over is
-answered by the champion when the candidate fails, refuses it or is late, so that no caller sees its fault.
+answered by the champion when the candidate fails, refuses it or is late, so that no caller sees its fault. Whatever
+protocol it came in, it is one over HTTP here, not packed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import re
-import time
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import orjson
 
-from mlops_assets.ml.errors import BadRequest
-from mlops_assets.serving.answers_compared import compare
+from mlops_assets.ml.errors import BadRequest, ServerBusy
+from mlops_assets.serving.answers_compared import compared, scores_of
 from mlops_assets.serving.http_answers import (
     CANARY,
+    CONTENT_TYPE,
+    JSON,
+    JSON_LENGTH,
     MIRROR,
     REQUEST_ID,
     ROLE,
     TIMING,
     VERSION,
     Answer,
+    json_bytes_of,
 )
 from mlops_assets.serving.inference_protocol import request_id_of
+from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.traffic import BOUNDS_MS, PAIRS, Observed, bound_of, lies_within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.http_answers import Headers, HttpRequest
     from mlops_assets.serving.traffic import Traffic
 
-QUEUED, SENDERS = 100, 4
-PASSED_ON = (b"content-type", b"inference-header-content-length")
-DURATION = re.compile(r"graph;dur=([0-9.]+)")
+QUEUED, QUEUED_BYTES, SENDERS = 100, 16 << 20, 4
+MIB = 1 << 20
+COMPARED = ("rows", "changed", "distance", "total", "squares")
+DURATION = re.compile(rb"graph;dur=([0-9.]+)")
 
 
 class Copy(NamedTuple):
     """A request that the candidate is to answer too, and what the champion answered."""
 
-    path: str
-    body: bytes
-    headers: dict[str, str]
+    request: HttpRequest
     answer: Answer
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds."""
+        return len(self.request.body) + len(self.answer.body)
+
+
+class Timed(NamedTuple):
+    """An answer, and the seconds that the graph's server took for it."""
+
+    answer: Answer
+    seconds: float
 
 
 class _CandidateFailed(Exception):
@@ -58,119 +76,120 @@ class TrafficSplit:
 
     def __init__(self, traffic: Traffic, session: aiohttp.ClientSession) -> None:
         self.traffic, self.candidate, self._session = traffic, traffic.candidate, session
-        self._timeout = aiohttp.ClientTimeout(total=traffic.deadline_s)
         self._header = traffic.header.encode() if traffic.header else None
-        self._queue = asyncio.Queue[Copy](QUEUED)
+        self._queue, self._held_bytes = asyncio.Queue[Copy](QUEUED), 0
+        self._sending_large = asyncio.Lock()
         self._senders = [asyncio.create_task(self._send_copies()) for _ in range(SENDERS)]
         self._counts = dict[str, Any](asked=0, failed=0, handed=0, handed_failed=0, mirrored=0, mirrored_failed=0)
         self._counts |= {"dropped": 0, "rows": 0, "changed": 0, "distance": 0.0, "total": 0.0, "squares": 0.0}
         self._champion_ms, self._candidate_ms = [0] * len(BOUNDS_MS), [0] * len(BOUNDS_MS)
         self._reasons, self._pairs = dict[str, int](), list[tuple[float, float]]()
 
-    async def answered(self, path: str, body: bytes, headers: Headers, own: Callable[[Headers], Answer]) -> Answer:
-        """The answer to a request, by the candidate where it belongs to its share, else by `own`, the champion's.
+    async def answered(self, request: HttpRequest, own: Callable[[], Awaitable[Timed]]) -> Answer:
+        """The answer to a request `with_id`, by the candidate where it is of its share, else by `own`, the champion's.
 
         Raises:
-            BadRequest: the champion refuses it, or its id is none.
+            BadRequest: the champion refuses it.
+            ServerBusy: it has no room for it.
         """
-        given = headers.get(REQUEST_ID, b"").decode("latin-1")
-        request_id = request_id_of(_id_in(body)) or request_id_of(given) or uuid.uuid4().hex
-        headers = {**headers, REQUEST_ID: request_id.encode()}
-        key = request_id
-        if self._header and (user := headers.get(self._header)):
-            key = user.decode("latin-1")
+        key = (self._header and request.headers.get(self._header)) or request.headers[REQUEST_ID]
+        key = key.decode("latin-1")
         failure = None
         if lies_within(self.candidate.handed, key, "canary"):
             try:
-                return await self._handed_over(path, body, headers)
+                return await self._handed_over(request)
             except _CandidateFailed as error:
                 failure = str(error)
-        start = time.perf_counter()
         try:
-            answer = own(headers)
-        except BadRequest:
-            raise  # the caller's fault, also where the candidate said so
+            answer, seconds = await own()
+        except (BadRequest, ServerBusy):
+            raise  # held against nobody, also where the candidate said so
         except Exception:
             self._counts["asked"] += 1
             self._counts["failed"] += 1
             raise
         self._counts["asked"] += 1
-        self._champion_ms[bound_of(time.perf_counter() - start)] += 1
+        self._champion_ms[bound_of(seconds)] += 1
         if failure:
             self._counts["handed"] += 1
             self._counts["handed_failed"] += 1
             self._note(failure)
         elif lies_within(self.candidate.mirrored, key, "mirror"):
-            try:
-                self._queue.put_nowait(Copy(path, body, self._headers(headers, MIRROR), answer))
-            except asyncio.QueueFull:
-                self._counts["dropped"] += 1
+            self._keep(Copy(request, answer))
         return answer
 
-    async def _handed_over(self, path: str, body: bytes, headers: Headers) -> Answer:
-        code, content, received = await self._asked(path, body, self._headers(headers, CANARY))
+    async def _handed_over(self, request: HttpRequest) -> Answer:
+        code, content, received = await self._asked(request, CANARY)
         if code != 200:
             raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
         self._counts["handed"] += 1
         self._candidate_time(received)
-        kept = (VERSION, REQUEST_ID, PASSED_ON[1])
-        named = [(name, received[name.decode()].encode()) for name in kept if name.decode() in received]
-        return Answer(200, content, received.get("content-type", "application/json").encode(), named)
+        named = [(name, received[name]) for name in (VERSION, REQUEST_ID, JSON_LENGTH) if name in received]
+        return Answer(200, content, received.get(CONTENT_TYPE, JSON), named)
 
-    async def _asked(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, Any]:
-        """What the candidate answers: status, body and headers.
+    async def _asked(self, request: HttpRequest, role: bytes) -> tuple[int, bytes, Headers]:
+        """What the candidate answers: status, body and headers. A body has the deadline anew for each MiB.
 
         Raises:
             _CandidateFailed: nothing, in time.
         """
+        path, body, headers = request
+        passed = {name: headers[name] for name in (CONTENT_TYPE, JSON_LENGTH, REQUEST_ID) if name in headers}
+        sent = {name.decode(): value.decode("latin-1") for name, value in (passed | {ROLE: role}).items()}
+        deadline_s = self.traffic.deadline_s * (1 + len(body) // MIB)
         try:
-            url = f"{self.candidate.url}{path}"
-            async with self._session.post(url, data=body, headers=headers, timeout=self._timeout) as response:
-                return response.status, await response.read(), response.headers
+            async with self._session.post(
+                f"{self.candidate.url}{path}",
+                data=body if len(body) <= LARGE_BODY else io.BytesIO(body),  # which is sent piece by piece
+                headers=sent,
+                timeout=aiohttp.ClientTimeout(total=deadline_s),
+            ) as response:
+                return response.status, await response.read(), _headers_of(response)
         except TimeoutError:
-            raise _CandidateFailed(f"it does not answer within {self.traffic.deadline_s:g} s") from None
+            raise _CandidateFailed(f"it does not answer within {deadline_s:g} s") from None
         except aiohttp.ClientError as error:
             raise _CandidateFailed(f"it does not answer: {type(error).__name__}") from None
+
+    def _keep(self, copy: Copy) -> None:
+        """Put a copy into the queue; what is on its way counts as what waits."""
+        if self._queue.full() or self._held_bytes + copy.size > QUEUED_BYTES:
+            self._counts["dropped"] += 1
+            return
+        self._held_bytes += copy.size
+        self._queue.put_nowait(copy)
 
     async def _send_copies(self) -> None:
         while True:
             copy = await self._queue.get()
             try:
-                code, content, received = await self._asked(copy.path, copy.body, copy.headers)
-                if code != 200:
-                    raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
-                self._candidate_time(received)
-                self._compare(copy.answer, content)
+                # Of large ones one at a time: the candidate answers those of other servers, too
+                async with self._sending_large if copy.size > LARGE_BODY else nullcontext():
+                    await self._send(copy)
             except _CandidateFailed as failure:
                 self._counts["mirrored_failed"] += 1
                 self._note(str(failure))
             self._counts["mirrored"] += 1
+            self._held_bytes -= copy.size
 
-    def _compare(self, answer: Answer, content: bytes) -> None:
-        if any(name == PASSED_ON[1] for name, _ in answer.headers):
-            return  # of binary tensors it counts that they were answered
+    async def _send(self, copy: Copy) -> None:
+        code, content, received = await self._asked(copy.request, MIRROR)
+        if code != 200:
+            raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
+        self._candidate_time(received)
         try:
-            rows = compare(answer.body, content)
+            if copy.size > LARGE_BODY:
+                found = await asyncio.to_thread(_compared, copy.answer, content, received)
+            else:
+                found = _compared(copy.answer, content, received)
         except ValueError as error:
             raise _CandidateFailed(str(error)) from error
-        for row in rows:
-            self._counts["rows"] += 1
-            self._counts["changed"] += row.changed
-            self._counts["distance"] += abs(row.champion - row.candidate)
-            self._counts["total"] += row.champion
-            self._counts["squares"] += row.champion**2
-            if len(self._pairs) < PAIRS:
-                self._pairs.append((row.champion, row.candidate))
+        for name in COMPARED:
+            self._counts[name] += getattr(found, name)
+        self._pairs += found.pairs[: PAIRS - len(self._pairs)]
 
-    def _candidate_time(self, received: Any) -> None:
-        if found := DURATION.search(received.get(TIMING.decode(), "")):
+    def _candidate_time(self, received: Headers) -> None:
+        if found := DURATION.search(received.get(TIMING, b"")):
             self._candidate_ms[bound_of(float(found[1]) / 1e3)] += 1
-
-    def _headers(self, headers: Headers, role: bytes) -> dict[str, str]:
-        passed = (*PASSED_ON, REQUEST_ID)
-        return {name.decode(): headers[name].decode("latin-1") for name in passed if name in headers} | {
-            ROLE.decode(): role.decode()
-        }
 
     def _note(self, reason: str) -> None:
         if reason in self._reasons or len(self._reasons) < 5:
@@ -193,16 +212,40 @@ class TrafficSplit:
             sender.cancel()
 
 
-def _id_in(body: bytes) -> str | None:
+def with_id(request: HttpRequest) -> HttpRequest:
+    """A request with the id by which it is dealt out: its own, that of its header, or a new one.
+
+    Raises:
+        BadRequest: its id is none.
+    """
+    given = request.headers.get(REQUEST_ID, b"").decode("latin-1")
+    request_id = request_id_of(_id_in(request)) or request_id_of(given) or uuid.uuid4().hex
+    return request._replace(headers={**request.headers, REQUEST_ID: request_id.encode()})
+
+
+def _id_in(request: HttpRequest) -> str | None:
     """The id that a request's JSON has."""
-    if b'"id"' not in body:
+    content = request.body[: request.json_bytes]
+    if b'"id"' not in content:
         return None
     try:
-        found = orjson.loads(body[: body.rfind(b"}") + 1])
+        found = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
     given = found.get("id") if isinstance(found, dict) else None
     return given if isinstance(given, str) else None
+
+
+def _headers_of(response: aiohttp.ClientResponse) -> Headers:
+    return {name.lower(): value for name, value in response.raw_headers}
+
+
+def _compared(champion: Answer, content: bytes, received: Headers) -> Observed:
+    try:
+        json_bytes = json_bytes_of(received, len(content))
+    except BadRequest as error:
+        raise ValueError(str(error)) from error
+    return compared(scores_of(champion.body, champion.json_bytes), scores_of(content, json_bytes))
 
 
 def _reason(content: bytes) -> str:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_assets.ml.errors import DeploymentError
-from mlops_assets.serving.answers_compared import score, scores
+from mlops_assets.serving.answers_compared import compared, score, scores
 from mlops_assets.serving.inference_log import hour_of
-from mlops_assets.serving.traffic import PAIRS, Observed
+from mlops_assets.serving.traffic import Observed
 from resources.serving.golden_rows import PROOF_ID, UNRECORDED
 from resources.serving.rollout_guards import BLIPS
 
@@ -116,18 +116,5 @@ def replay(
             if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
                 return seen
             continue
-        seen += _compared(request.answers, scores(response))
+        seen += compared(request.answers, scores(response)).model_copy(update={"mirrored": 1})
     return seen
-
-
-def _compared(then: Sequence[tuple[str | None, float]], now: Sequence[tuple[str | None, float]]) -> Observed:
-    pairs = list(zip(then, now, strict=True))
-    return Observed(
-        mirrored=1,
-        rows=len(pairs),
-        changed=sum(before[0] != after[0] for before, after in pairs),
-        distance=sum(abs(before[1] - after[1]) for before, after in pairs),
-        total=sum(before[1] for before, _ in pairs),
-        squares=sum(before[1] ** 2 for before, _ in pairs),
-        pairs=tuple((before[1], after[1]) for before, after in pairs[:PAIRS]),
-    )

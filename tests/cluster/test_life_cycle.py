@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from mlops_assets.serving.grpc_server import SERVICE as SERVICE_NAME
-from mlops_assets.serving.grpc_server import pb
+from mlops_assets.serving.grpc_messages import SERVICE as SERVICE_NAME
+from mlops_assets.serving.grpc_messages import pb
 from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, kubectl, names, objects
 from tests.cluster.nodes import gpu_nodes_are_gone
 from tests.cluster.platform import INPUTS, STAGES, of_run, override, step

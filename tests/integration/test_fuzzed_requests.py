@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from mlops_assets.serving.grpc_server import SERVICE, pb
+from mlops_assets.serving.grpc_messages import SERVICE, pb
 from tests.model_servers import ModelServer, model_server
 from tests.support import post
 

@@ -1,13 +1,15 @@
-"""Answers of two versions, in V1 and V2."""
+"""Answers of two versions, in V1 and V2, as JSON and as binary tensors."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
-from mlops_assets.serving.answers_compared import RowCompared, compare
+from mlops_assets.serving.answers_compared import compared, scores_of
+from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, with_tensors
 
 
 def v1(*rows: Any) -> bytes:
@@ -43,8 +45,38 @@ def number(*values: float) -> bytes:
     ],
 )
 def test_rows_are_compared_one_by_one(champion: bytes, candidate: bytes, found: list[Any] | None) -> None:
-    found = found or [(False, 0.25, 0.5), (True, 0.75, 0.5)]
-    assert compare(champion, candidate) == [RowCompared(*row) for row in found]
+    rows = found or [(False, 0.25, 0.5), (True, 0.75, 0.5)]
+    seen = compared(scores_of(champion), scores_of(candidate))
+    assert (seen.rows, seen.changed) == (len(rows), sum(row[0] for row in rows))
+    assert seen.pairs == tuple(row[1:] for row in rows)
+    assert seen.distance == sum(abs(mine - its) for _, mine, its in rows)
+    assert (seen.total, seen.squares) == (sum(mine for _, mine, _ in rows), sum(mine**2 for _, mine, _ in rows))
+
+
+def binary(**outputs: Any) -> tuple[bytes, int]:
+    """A response whose outputs are binary tensors."""
+    kinds = {"int64": "INT64", "float32": "FP32", "object": "BYTES"}
+    arrays = {name: np.array(values) for name, values in outputs.items()}
+    tensors = (
+        Tensor(name, kinds[values.dtype.name], list(values.shape), binary_tensor(values))
+        for name, values in arrays.items()
+    )
+    return with_tensors({}, "outputs", tensors)
+
+
+def test_binary_tensors_say_what_json_does() -> None:
+    probabilities = np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
+    for labels in (np.array(["a", "b"], object), np.array([0, 1])):
+        as_json = scores_of(v2(labels.tolist(), probabilities.tolist()))
+        assert scores_of(*binary(label=labels, probabilities=probabilities)) == as_json
+    assert scores_of(*binary(prediction=np.array([[1.5], [2]], np.float32))) == scores_of(number(1.5, 2))
+
+
+def test_of_outputs_that_were_not_asked_for_nothing_is_compared() -> None:
+    seen = compared(scores_of(*binary(label=np.array([0, 1]))), scores_of(*binary(label=np.array([0, 0]))))
+    assert (seen.rows, seen.changed, seen.distance, seen.pairs) == (2, 1, 0, ())
+    mine, its = (binary(probabilities=np.array([[p, 1 - p]], np.float32)) for p in (0.75, 0.25))
+    assert compared(scores_of(*mine), scores_of(*its)).changed == 1
 
 
 @pytest.mark.parametrize(
@@ -52,4 +84,11 @@ def test_rows_are_compared_one_by_one(champion: bytes, candidate: bytes, found: 
 )
 def test_what_is_no_answer_to_the_same_request_is_said(candidate: bytes) -> None:
     with pytest.raises(ValueError):
-        compare(v1(1.5, 2), candidate)
+        compared(scores_of(v1(1.5, 2)), scores_of(candidate))
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_binary_tensors_that_are_cut_off_are_no_answer(cut: int) -> None:
+    body, json_bytes = binary(prediction=np.array([[1.5], [2]], np.float32))
+    with pytest.raises(ValueError):
+        scores_of(body[:-cut], json_bytes)

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from mlops_assets.serving.grpc_server import SERVICE, pb
+from mlops_assets.serving.grpc_messages import SERVICE, pb
 from tests.model_servers import ModelServer, model_server
 
 if TYPE_CHECKING:

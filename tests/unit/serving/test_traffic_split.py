@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 
-from mlops_assets.ml.errors import BadRequest
-from mlops_assets.serving.http_answers import REQUEST_ID, Answer
+from mlops_assets.ml.errors import BadRequest, ServerBusy
+from mlops_assets.serving.http_answers import CONTENT_TYPE, JSON, REQUEST_ID, Answer, HttpRequest
+from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.traffic import Candidate, Observed, Traffic
-from mlops_assets.serving.traffic_split import QUEUED, TrafficSplit
-
-if TYPE_CHECKING:
-    from mlops_assets.serving.http_answers import Headers
+from mlops_assets.serving.traffic_split import QUEUED, QUEUED_BYTES, Timed, TrafficSplit, with_id
 
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PATH = "/v1/models/m:predict"
@@ -55,20 +53,20 @@ async def talking_nonsense(request: web.Request) -> web.Response:
     return web.json_response({"predictions": "many"})
 
 
-def champion(headers: Headers) -> Answer:
+async def champion() -> Timed:
     """It answers 2."""
-    return Answer(200, orjson.dumps({"predictions": [2.0]}), headers=[(REQUEST_ID, headers[REQUEST_ID])])
+    return Timed(Answer(200, orjson.dumps({"predictions": [2.0]})), 0.001)
 
 
 def sent(
-    respond: Respond | None, requests: int = 1, own: Callable[[Headers], Answer] = champion, **traffic: Any
+    respond: Respond | None, requests: int = 1, own: Callable[[], Awaitable[Timed]] = champion, **traffic: Any
 ) -> tuple[list[Any], Observed]:
     """Send requests through a split to a candidate that responds so, None for one that is away."""
 
     body = traffic.pop("body", BODY)
 
     async def run() -> tuple[list[Any], Observed]:
-        application = web.Application()
+        application = web.Application(client_max_size=64 << 20)
         application.router.add_post(PATH, respond or sound)
         runner = web.AppRunner(application)
         await runner.setup()
@@ -81,11 +79,12 @@ def sent(
         candidate = Candidate(version="2", url=f"http://127.0.0.1:{port}", **shares)
         async with aiohttp.ClientSession() as session:
             split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate, **traffic), session)
-            headers = {b"content-type": b"application/json"}
-            asked = (split.answered(PATH, body, headers, own) for _ in range(requests))
+            request = HttpRequest(PATH, body, {CONTENT_TYPE: JSON})
+            asked = (split.answered(with_id(request), own) for _ in range(requests))
             answers = await asyncio.gather(*asked, return_exceptions=True)
             async with asyncio.timeout(20):
-                while split.observed.mirrored < min(requests, QUEUED) * (shares.get("mirrored", 0) == 1):
+                everything = requests * (shares.get("mirrored", 0) == 1)
+                while split.observed.mirrored + split.observed.dropped < everything:
                     await asyncio.sleep(0.01)
             split.end()
             await runner.cleanup()
@@ -151,17 +150,54 @@ def test_more_copies_than_fit_are_dropped_and_nobody_waits() -> None:
     assert observed.dropped > 0
 
 
-def test_what_a_caller_gets_wrong_is_held_against_nobody() -> None:
-    def refuses(_: Headers) -> Answer:
-        raise BadRequest("column x is missing")
+def test_copies_are_held_up_to_so_many_bytes_and_those_on_their_way_count() -> None:
+    body = b'{"instances": [{"x": 1}]}' + b" " * (3 << 20)
+    answers, observed = sent(sound, 20, mirrored=1.0, body=body)
+    assert len(answers) == 20
+    assert (observed.mirrored, observed.mirrored_failed) == (QUEUED_BYTES // len(body), 0)
+    assert observed.dropped == 20 - observed.mirrored
 
-    [error], observed = sent(refusing, own=refuses, handed=1.0)
-    assert isinstance(error, BadRequest)
+
+def test_a_large_body_has_the_deadline_for_each_mib() -> None:
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.5)
+        return await sound(request)
+
+    _, observed = sent(slow, handed=1.0, deadline_s=0.2)
+    assert observed.reasons == {"it does not answer within 0.2 s": 1}
+    _, observed = sent(slow, handed=1.0, deadline_s=0.2, body=b" " * (9 << 20) + BODY)
+    assert (observed.handed, observed.reasons) == (1, {})
+
+
+def test_of_large_copies_one_is_sent_at_a_time() -> None:
+    asked, most = 0, 0
+
+    async def counting(request: web.Request) -> web.Response:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        await asyncio.sleep(0.02)
+        asked -= 1
+        return await sound(request)
+
+    _, observed = sent(counting, 8, mirrored=1.0, body=b" " * LARGE_BODY + BODY)
+    assert (observed.mirrored, observed.rows, most) == (8, 8, 1)
+    _, observed = sent(counting, 8, mirrored=1.0)
+    assert (observed.mirrored, most > 1) == (8, True)
+
+
+@pytest.mark.parametrize("error", [BadRequest("column x is missing"), ServerBusy("too many")])
+def test_what_the_champion_refuses_too_is_held_against_nobody(error: Exception) -> None:
+    async def refuses() -> Timed:
+        raise error
+
+    [found], observed = sent(refusing, own=refuses, handed=1.0)
+    assert found is error
     assert observed == Observed(champion_ms=observed.champion_ms, candidate_ms=observed.candidate_ms)
 
 
 def test_a_fault_of_the_champion_is_its_own() -> None:
-    def fails(_: Headers) -> Answer:
+    async def fails() -> Timed:
         raise RuntimeError("a bug")
 
     [error], observed = sent(sound, own=fails, mirrored=0.5)
@@ -169,35 +205,33 @@ def test_a_fault_of_the_champion_is_its_own() -> None:
     assert (observed.asked, observed.failed) == (1, 1)
 
 
+def request_id(body: bytes, path: str = PATH, **headers: str) -> bytes:
+    """The id that a request gets."""
+    given = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    return with_id(HttpRequest(path, body, given)).headers[REQUEST_ID]
+
+
 def test_the_id_in_a_body_decides_and_goes_along() -> None:
     body = b'{"id": "mine", "instances": [{"x": 1}]}'
+    assert request_id(body, x_request_id="another") == b"mine"
+    assert request_id(BODY, x_request_id="another") == b"another"
+    assert request_id(BODY, PATH, inference_header_content_length="nonsense"), "which V1 does not have"
 
-    async def run() -> Any:
-        async with aiohttp.ClientSession() as session:
-            candidate = Candidate(version="2", url="http://127.0.0.1:9", mirrored=0.0)
-            split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate), session)
-            answer = await split.answered(PATH, body, {}, champion)
-            split.end()
-            return answer
 
-    assert dict(asyncio.run(run()).headers)[REQUEST_ID] == b"mine"
+def test_the_id_before_binary_tensors_is_read() -> None:
+    head = b'{"id": "mine"}'
+    path = "/v2/models/m/infer"
+    assert request_id(head + b'}"id"', path, inference_header_content_length=str(len(head))) == b"mine"
+    with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
+        request_id(head, path, inference_header_content_length="15")
 
 
 @pytest.mark.parametrize("body", [b'{"id": 3}', b'{"id": ', b'["id"]', b'"id"', b'\xff"id"}', b'{"id": null}'])
 def test_a_body_without_an_id_that_can_be_read_gets_one(body: bytes) -> None:
-    async def run() -> Any:
-        async with aiohttp.ClientSession() as session:
-            candidate = Candidate(version="2", url="http://127.0.0.1:9")
-            split = TrafficSplit(Traffic(id="a", champion="1", candidate=candidate), session)
-            answer = await split.answered(PATH, body, {}, champion)
-            split.end()
-            return answer
-
-    assert len(dict(asyncio.run(run()).headers)[REQUEST_ID]) == 32
+    assert len(request_id(body)) == 32
 
 
-@pytest.mark.parametrize("request_id", ["a\nb", "a\r\nx-model-version: 9", "a\x00", "é", "😀", "x" * 129, " "])
-def test_an_id_that_is_none_is_the_callers_mistake_and_is_sent_to_nobody(request_id: str) -> None:
-    answers, observed = sent(sound, body=json.dumps({"id": request_id, "instances": [{"x": 1}]}).encode(), handed=1.0)
-    assert isinstance(answers[0], BadRequest)
-    assert (observed.handed, observed.asked, observed.reasons) == (0, 0, {})
+@pytest.mark.parametrize("given", ["a\nb", "a\r\nx-model-version: 9", "a\x00", "é", "😀", "x" * 129, " "])
+def test_an_id_that_is_none_is_the_callers_mistake_and_is_sent_to_nobody(given: str) -> None:
+    with pytest.raises(BadRequest, match="printable ASCII"):
+        request_id(json.dumps({"id": given, "instances": [{"x": 1}]}).encode())

@@ -1,0 +1,87 @@
+"""What a server of requests over HTTP is, whatever it answers: each request gets one answer, and each error a reason.
+
+Each request that is answered by an error has one line in the log, the others have none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.ml.errors import BadRequest, ModelNotServed, RequestRefused, ServerBusy
+from mlops_assets.serving.http_answers import RETRY_SOON, Answer, refusal
+from mlops_assets.serving.log_lines import LONGEST_LINE
+from mlops_assets.serving.request_body import Receive, RequestBody
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from mlops_assets.serving.http_server import State
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], "Awaitable[None]"]
+log = logging.getLogger("mlops_assets.serving")
+
+
+class Application:
+    """An application of ASGI; what is asked is answered by `answer`."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    async def answer(self, scope: Message, body: RequestBody) -> Answer:
+        """The answer to a request.
+
+        Raises:
+            Exception: what `told` makes an answer of.
+            ConnectionError: the caller has gone.
+        """
+        raise NotImplementedError
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        body, who = RequestBody(receive), described(scope)
+        try:
+            answer = await told(self.answer(scope, body), who)
+            if answer.code >= 400:
+                await body.discard()
+        except ConnectionError:
+            return  # nobody waits for it
+        length = str(len(answer.body)).encode()
+        headers = [(b"content-type", answer.content_type), (b"content-length", length), *answer.headers]
+        if self.state.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+async def told(asked: Awaitable[Answer], who: Callable[[], str]) -> Answer:
+    """What is answered, also where that is an error, which is logged with `who` asked for what.
+
+    Raises:
+        ConnectionError: the caller has gone.
+    """
+    try:
+        answer = await asked
+    except ConnectionError:
+        raise
+    except BadRequest as error:
+        answer = refusal(400, str(error))
+    except RequestRefused as error:
+        answer = refusal(error.code, error.what, error.headers)
+    except ModelNotServed as error:
+        answer = refusal(404, error.what)
+    except ServerBusy as error:
+        answer = refusal(503, error.what, RETRY_SOON)
+    except Exception:
+        log.exception("%s: 500", who())
+        return refusal(500, "the server failed; its log says why")
+    if answer.code >= 400:
+        log.warning("%s: %d %s", who(), answer.code, answer.body[:LONGEST_LINE].decode(errors="backslashreplace"))
+    return answer
+
+
+def described(scope: Message) -> Callable[[], str]:
+    """Who asked for what."""
+    client = scope.get("client") or ("?",)
+    return lambda: f"{client[0]} {scope['method'][:10]} {scope['path'][:200]}"
