@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from typing import TYPE_CHECKING
 
 import boto3
@@ -109,16 +109,14 @@ def test_a_bucket_is_listed_in_bounded_parts(s3_endpoint: str, tmp_path: Path, m
 
 
 @pytest.mark.faults
-def test_a_look_at_100_000_objects_is_over_long_before_its_deadline(lake: Lake, tmp_path: Path) -> None:
+def test_a_source_of_100_000_objects_is_seen_in_few_looks(lake: Lake, tmp_path: Path) -> None:
     folder = tmp_path / "lake/source"
     for part in range(100):
         (folder / str(part)).mkdir(parents=True)
         for number in range(1_000):
             (folder / str(part) / f"{number}.csv").write_bytes(b"1")
-    state, longest, looks = None, 0.0, 0
+    state, looks = None, 0
     while state is None or state.version is None:
-        began = time.monotonic()
-        state = look(lake, URI, state, Allowance())
-        longest, looks = max(longest, time.monotonic() - began), looks + 1
-    assert longest < 10
+        state = look(lake, URI, state, Allowance(seconds=math.inf))  # how long it takes says `bench ticks`
+        looks += 1
     assert looks < 60
