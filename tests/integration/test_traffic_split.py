@@ -90,10 +90,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def pair_of(folder: Path, *options: str, of_both: tuple[str, ...] = ()) -> Generator[Pair]:
     """Two servers; `options` are the candidate's."""
     lake = ("--lake-uri", str(folder / "lake"), *of_both)
-    told = {"policy": InferenceLogPolicy(), "factor": FACTORS["2"], "version": "2"}
+    log, second = InferenceLogPolicy(), ("--candidates", *lake, *options)
     with (
-        model_server(folder / "1", *lake, policy=InferenceLogPolicy(), factor=FACTORS["1"]) as champion,
-        model_server(folder / "2", "--candidates", *lake, *options, **told) as candidate,
+        model_server(folder / "1", *lake, policy=log, factor=FACTORS["1"]) as champion,
+        model_server(folder / "2", *second, policy=log, factor=FACTORS["2"], version="2") as candidate,
     ):
         yield Pair(folder, champion, candidate)
 
