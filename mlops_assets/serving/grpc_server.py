@@ -118,7 +118,10 @@ class Inference:
             if len(told.body) <= self.state.limits.body_bytes:
                 answer = await predict_shared(self.state, split, model, told)
                 raw = bool(request.raw_input_contents)
-                return await self.state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+                try:
+                    return await self.state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+                except ValueError as error:
+                    log.warning("what the candidate of %s answers is of no use: %s", model.name, error)
         return await self.state.worked(size, partial(infer, model, request, headers))
 
     async def _model(self, name: str, version: str, context: Any) -> Predictor:

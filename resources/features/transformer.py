@@ -36,6 +36,7 @@ from mlops_assets.serving.http_answers import (
     Answer,
     HttpRequest,
     answer_json,
+    refusal,
 )
 from mlops_assets.serving.http_server import STOP_S, Server
 from mlops_assets.serving.inference_protocol import Tensor, parse_v2, tensors_of, values_of, with_tensors
@@ -284,7 +285,10 @@ class Inference:
         if answer.code != 200:
             await refuse(context, answer)
         raw = bool(request.raw_input_contents)
-        return await state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+        try:
+            return await state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+        except ValueError as error:
+            await refuse(context, refusal(502, f"the predictor's answer is none: {error}"))
 
 
 def _goes_on(name: bytes) -> bool:
