@@ -57,6 +57,7 @@ class Environment(Value):
     mlflow_ui_url: str | None = None
     features_database: SecretStr | None = None  # the online store is embedded where there is none
     features_port: int = 8087
+    features_grpc_port: int | None = None
     prometheus_url: str | None = None
     gateway: str | None = None
     models: frozenset[str] = frozenset()  # the code location loads these alone; all where there are none
@@ -95,7 +96,7 @@ class Environment(Value):
             trainer_image=_image(variables, "MLOPS_TRAINER_IMAGE") if name == "production" else None,
             serving_operator=_serving_operator(variables),
             predictor_replicas=_positive(variables, "MLOPS_PREDICTOR_REPLICAS", 2, "how many pods serve a model"),
-            serving_grpc_port=_port(variables, "SERVING_GRPC_PORT") if variables.get("SERVING_GRPC_PORT") else None,
+            serving_grpc_port=_port_if_given(variables, "SERVING_GRPC_PORT"),
             serving_max_body_mib=_positive(variables, "SERVING_MAX_BODY_MIB", 8, "the MiB of the largest request"),
             serving_max_rows=_positive(variables, "SERVING_MAX_ROWS", 100_000, "the most rows of a request"),
             serving_url=_serving_url(variables.get("SERVING_URL") or None),
@@ -110,6 +111,7 @@ class Environment(Value):
             gateway=_gateway(variables.get("MLOPS_GATEWAY") or None),
             prometheus_url=_web_address(variables, "MLOPS_PROMETHEUS_URL"),
             features_port=ports["MLOPS_FEATURES_PORT"],
+            features_grpc_port=_port_if_given(variables, "MLOPS_FEATURES_GRPC_PORT"),
             models=frozenset(name.strip() for name in variables.get("MLOPS_MODELS", "").split(",") if name.strip()),
         )
 
@@ -280,6 +282,10 @@ def _positive(variables: Mapping[str, str], name: str, default: int, what: str) 
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise SpecError(f"{name} is {text!r}", remedy=f"give {what}, 1 or more")
     return int(text)
+
+
+def _port_if_given(variables: Mapping[str, str], name: str) -> int | None:
+    return _port(variables, name) if variables.get(name) else None
 
 
 def _port(variables: Mapping[str, str], name: str, default: int = 0) -> int:

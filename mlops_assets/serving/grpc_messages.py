@@ -96,11 +96,14 @@ def as_message(answer: Answer, *, raw: bool) -> Any:
     """A V2 response over HTTP as a ModelInferResponse, whose outputs are raw or not.
 
     Raises:
-        BadRequest: it is none.
+        ValueError: it is none.
     """
-    content, binary = parse_v2(answer.body, answer.json_bytes)
-    name, version, request_id = (str(content.get(field) or "") for field in ("model_name", "model_version", "id"))
-    return response_of(name, version, request_id, tensors_of(content, "outputs", binary), raw=raw)
+    try:
+        content, binary = parse_v2(answer.body, answer.json_bytes)
+        name, version, request_id = (str(content.get(field) or "") for field in ("model_name", "model_version", "id"))
+        return response_of(name, version, request_id, tensors_of(content, "outputs", binary), raw=raw)
+    except (BadRequest, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"this is no response of the Open Inference Protocol: {error}") from error
 
 
 def response_of(name: str, version: str, request_id: str, outputs: Iterable[Tensor], *, raw: bool) -> Any:

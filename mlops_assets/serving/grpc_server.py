@@ -19,7 +19,7 @@ from grpc import StatusCode
 from mlops_assets.ml.errors import BadRequest, ModelNotServed, ServerBusy
 from mlops_assets.ml.inference.artifact import V2_DATATYPES
 from mlops_assets.serving.grpc_messages import SERVICE, as_http, as_message, pb, response_of, tensors_of_message
-from mlops_assets.serving.http_answers import REQUEST_ID, ROLE
+from mlops_assets.serving.http_answers import REQUEST_ID, ROLE, reason_of
 from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.prediction_route import predict_shared
@@ -28,12 +28,22 @@ from mlops_assets.serving.request_metrics import observe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.http_answers import Answer, Headers
     from mlops_assets.serving.predictor import Predictor
     from mlops_assets.serving.server_state import ServerState
 
     Method = Callable[[Any, Any], Awaitable[Any]]
 
+# What HTTP's status is here
+CODES = {
+    400: StatusCode.INVALID_ARGUMENT,
+    404: StatusCode.NOT_FOUND,
+    413: StatusCode.RESOURCE_EXHAUSTED,
+    502: StatusCode.UNAVAILABLE,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.DEADLINE_EXCEEDED,
+}
+LONGEST_REASON = 1_000  # it stands in a header
 log = logging.getLogger("mlops_assets.serving")
 
 
@@ -108,7 +118,10 @@ class Inference:
             if len(told.body) <= self.state.limits.body_bytes:
                 answer = await predict_shared(self.state, split, model, told)
                 raw = bool(request.raw_input_contents)
-                return await self.state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+                try:
+                    return await self.state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+                except ValueError as error:
+                    log.warning("what the candidate of %s answers is of no use: %s", model.name, error)
         return await self.state.worked(size, partial(infer, model, request, headers))
 
     async def _model(self, name: str, version: str, context: Any) -> Predictor:
@@ -157,6 +170,11 @@ def infer(model: Predictor, request: Any, headers: Headers) -> Any:
         for name in names
     )
     return response_of(model.name, model.served.version, request_id, outputs, raw=raw)
+
+
+async def refuse(context: Any, answer: Answer) -> None:
+    """End a call as a request over HTTP is that got this answer."""
+    await context.abort(CODES.get(answer.code, StatusCode.INTERNAL), reason_of(answer.body)[:LONGEST_REASON])
 
 
 def headers_of(context: Any) -> Headers:

@@ -80,3 +80,15 @@ def answer_json(content: object, code: int = 200) -> Answer:
 def refusal(code: int, reason: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """An error, with its reason."""
     return Answer(code, orjson.dumps({"error": reason}), headers=headers)
+
+
+def reason_of(content: bytes) -> str:
+    """The reason in the body of an error.
+
+    >>> reason_of(refusal(400, "column x is missing").body), reason_of(b"oops")
+    ('column x is missing', 'no reason')
+    """
+    try:
+        return str(orjson.loads(content)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "no reason"

@@ -28,7 +28,8 @@ class RolloutPolicy(Value):
         description="A header by whose value requests are shared out, in lower case, so that one user sees one version",
     )
     deadline: Duration = Field(
-        default=timedelta(seconds=1), description="After which the champion answers a request that it was to answer"
+        default=timedelta(seconds=1),
+        description="After which the champion answers a request that it was to answer; once for each MiB of the body",
     )
     max_error_rate: float = Field(default=0.01, ge=0, le=1, description="The most of its requests that may fail")
     max_latency_ratio: float = Field(

@@ -31,6 +31,7 @@ from mlops_assets.serving.http_answers import (
     VERSION,
     Answer,
     json_bytes_of,
+    reason_of,
 )
 from mlops_assets.serving.inference_protocol import request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
@@ -121,7 +122,7 @@ class TrafficSplit:
     async def _handed_over(self, request: HttpRequest) -> Answer:
         code, content, received = await self._asked(request, CANARY)
         if code != 200:
-            raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
+            raise _CandidateFailed(f"it answers {code}: {reason_of(content)[:200]}")
         self._counts["handed"] += 1
         self._candidate_time(received)
         named = [(name, received[name]) for name in (VERSION, REQUEST_ID, JSON_LENGTH) if name in received]
@@ -174,7 +175,7 @@ class TrafficSplit:
     async def _send(self, copy: Copy) -> None:
         code, content, received = await self._asked(copy.request, MIRROR)
         if code != 200:
-            raise _CandidateFailed(f"it answers {code}: {_reason(content)}")
+            raise _CandidateFailed(f"it answers {code}: {reason_of(content)[:200]}")
         self._candidate_time(received)
         try:
             if copy.size > LARGE_BODY:
@@ -246,10 +247,3 @@ def _compared(champion: Answer, content: bytes, received: Headers) -> Observed:
     except BadRequest as error:
         raise ValueError(str(error)) from error
     return compared(scores_of(champion.body, champion.json_bytes), scores_of(content, json_bytes))
-
-
-def _reason(content: bytes) -> str:
-    try:
-        return str(orjson.loads(content)["error"])[:200]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "no reason"

@@ -17,5 +17,7 @@ def local_transformer(environment: Environment) -> BackgroundServer:
     predictor = f"http://127.0.0.1:{environment.serving_port}"
     port = environment.features_port
     command = [sys.executable, "-m", "resources.features.transformer", "--predictor", predictor, "--port", str(port)]
+    if environment.features_grpc_port:
+        command += ["--grpc-port", str(environment.features_grpc_port)]
     variables = {"PYTHONPATH": str(PROJECT), "MLOPS_HOME": str(environment.home)}
     return BackgroundServer(environment.state, "transformer", port, "/v2/health/live", command, variables)

@@ -1,6 +1,6 @@
 """The transformer: fills in the features of views and asks the predictor, as KServe means it.
 
-`python -m resources.features.transformer --port 8087 --predictor http://127.0.0.1:8085`
+`python -m resources.features.transformer --port 8087 --predictor http://127.0.0.1:8085 [--grpc-port 8088]`
 
 A process of its own, so that a predictor needs neither Feast nor a database. It reads the online store that the
 environment names, and knows nothing of models but what stands there.
@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import io
 import logging
 import re
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -23,12 +26,24 @@ import orjson
 import uvloop
 
 from mlops_assets.ml.errors import BadRequest, RequestRefused
-from mlops_assets.serving.http_answers import JSON_LENGTH, Answer, answer_json, refusal
-from mlops_assets.serving.http_server import Server
-from mlops_assets.serving.inference_protocol import parse_json
-from mlops_assets.serving.limits import Limits
+from mlops_assets.serving.application import Application, told
+from mlops_assets.serving.grpc_messages import as_http, as_message, pb
+from mlops_assets.serving.grpc_server import headers_of, refuse, start_grpc_server
+from mlops_assets.serving.http_answers import (
+    CONTENT_ENCODING,
+    JSON_LENGTH,
+    RETRY_SOON,
+    Answer,
+    HttpRequest,
+    answer_json,
+    refusal,
+)
+from mlops_assets.serving.http_server import STOP_S, Server
+from mlops_assets.serving.inference_protocol import Tensor, parse_v2, tensors_of, values_of, with_tensors
+from mlops_assets.serving.limits import LARGE_BODY, Limits
 from mlops_assets.serving.log_lines import configure_logging
-from mlops_assets.serving.request_body import RequestBody
+from mlops_assets.serving.request_body import check_length, unpacked
+from mlops_assets.serving.server_state import RequestState
 from resources.environment import Environment
 from resources.features.look_up import with_features
 from resources.features.online_store import OnlineStore
@@ -37,26 +52,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlops_assets.ml.data.feature_view import FeatureView
-    from mlops_assets.serving.http_answers import Headers
-    from mlops_assets.serving.request_body import Receive
+    from mlops_assets.serving.application import Message
+    from mlops_assets.serving.grpc_server import Method
+    from mlops_assets.serving.request_body import RequestBody
     from resources.features.online_store import Known, OnlineViews
 
-ASKED = re.compile(r"/v1/models/([a-z][a-z0-9_-]{0,62}):(?:predict|explain)|/v2/models/([a-z][a-z0-9_-]{0,62})/infer")
+MODEL = "[a-z][a-z0-9_-]{0,62}"
+ASKED = re.compile(rf"/v1/models/({MODEL}):(?:predict|explain)|/v2/models/({MODEL})(?:/versions/[^/]+)?/infer")
 READ_AGAIN_S = 10  # after this, views that were registered since are known
-# Hop by hop, or about a body that is another one behind us
-NOT_PASSED_ON = {b"host", b"connection", b"content-length", b"transfer-encoding", b"accept-encoding", b"expect"}
-RETURNED = ("content-type", "retry-after")
+NOTHING_HERE = "there is nothing here; features are looked up for predictions alone"
+# Hop by hop, or about a body that is another one behind us; gRPC's binary metadata (-bin) can be no header
+NOT_PASSED_ON = {
+    *(b"host", b"connection", b"transfer-encoding", b"te", b"accept-encoding", b"expect"),
+    *(b"content-length", CONTENT_ENCODING),
+}
+RETURNED = ("retry-after", JSON_LENGTH.decode())
 MOST_MODELS = 1_000
 CONNECT_TRIES, CONNECT_PAUSE_S = 3, 0.05
 READY_PAUSE_S = 2
 log = logging.getLogger("mlops_assets.transformer")
-
-
-class _State:
-    """What the server asks of its application."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self.draining = limits, False
 
 
 class _Views(NamedTuple):
@@ -107,7 +121,7 @@ class LookUps:
         return with_features(content, known.views, read, datetime.now(UTC).replace(tzinfo=None))
 
 
-class Transformer:
+class Transformer(Application):
     """The ASGI application; for one model alone, if that is named."""
 
     def __init__(
@@ -118,7 +132,10 @@ class Transformer:
         limits: Limits,
         model: str | None = None,
     ) -> None:
-        self.state, self._look_ups, self._predictor, self._session = _State(limits), look_ups, predictor, session
+        state = RequestState(limits)
+        super().__init__(state)
+        self.state: RequestState = state
+        self._look_ups, self._predictor, self._session = look_ups, predictor, session
         self._model = model
         self._warm = asyncio.create_task(self._warm_up())
 
@@ -134,74 +151,99 @@ class Transformer:
             else:
                 return
 
-    async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
-        body = RequestBody(receive)
-        try:
-            answer = await self._answered(scope, body)
-            if answer.code >= 400:
-                await body.discard()
-        except ConnectionError:
-            return  # nobody waits for it
-        headers = [(b"content-type", answer.content_type), (b"content-length", str(len(answer.body)).encode())]
-        start = {"type": "http.response.start", "status": answer.code, "headers": [*headers, *answer.headers]}
-        await send(start)
-        await send({"type": "http.response.body", "body": answer.body})
+    @property
+    def ready(self) -> bool:
+        """It has read what it needs, and is not about to stop."""
+        return self._warm.done() and not self.state.draining
 
-    async def _answered(self, scope: Any, body: RequestBody) -> Answer:
-        path, headers = scope["path"], dict(scope["headers"])
-        try:
-            if scope["method"] == "GET" and path == "/v2/health/live":
-                return answer_json({"live": True})
-            if scope["method"] == "GET" and path == "/v2/health/ready":
-                ready = self._warm.done() and not self.state.draining
-                return answer_json({"ready": ready}, 200 if ready else 503)
-            match = ASKED.fullmatch(path)
-            if match is None or scope["method"] != "POST":
-                raise RequestRefused(404, "there is nothing here; features are looked up for predictions alone")
-            model = match[1] or match[2]
-            if model != (self._model or model):
-                raise RequestRefused(404, f"features of {self._model} alone are looked up here")
-            return await self._transformed(model, path, headers, body)
-        except BadRequest as error:
-            return refusal(400, str(error))
-        except RequestRefused as error:
-            return refusal(error.code, error.what, error.headers)
-        except Exception:
-            log.exception("a look-up failed")
-            return refusal(503, "the feature store does not answer", ((b"retry-after", b"1"),))
-
-    async def _transformed(self, model: str, path: str, headers: Headers, body: RequestBody) -> Answer:
-        if JSON_LENGTH in headers or headers.get(b"content-encoding", b"identity") != b"identity":
-            raise RequestRefused(
-                415, "features are looked up for plain JSON alone; send it without binary tensors or gzip"
-            )
+    async def answer(self, scope: Message, body: RequestBody) -> Answer:
+        """The predictor's answer to a request with its features."""
+        path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
+        if method == "GET" and path == "/v2/health/live":
+            return answer_json({"live": True})
+        if method == "GET" and path == "/v2/health/ready":
+            return answer_json({"ready": self.ready}, 200 if self.ready else 503)
+        if method != "POST":
+            raise RequestRefused(404, NOTHING_HERE)
+        self.model_of(path)
         limit = self.state.limits.body_bytes
-        content = await body.up_to(limit)
-        if not body.whole or len(content) > limit:
-            raise RequestRefused(413, f"the body is larger than {limit} bytes")
-        filled_in = await asyncio.to_thread(self._look_ups.fill_in, model, parse_json(content))
-        return await self._predicted(path, headers, orjson.dumps(filled_in))
+        check_length(headers, limit)
+        request = HttpRequest(path, await body.up_to(LARGE_BODY), headers)
+        if body.whole and len(request.body) <= LARGE_BODY and CONTENT_ENCODING not in headers:
+            return await self.asked(request)
+        async with self.state.holding_large():
+            whole = request._replace(body=await body.rest_of(request.body, limit))
+            return await self.asked(await self.state.worked(limit, partial(unpacked, whole, limit)))
 
-    async def _predicted(self, path: str, headers: Headers, body: bytes) -> Answer:
+    def model_of(self, path: str) -> str:
+        """The model that is asked.
+
+        Raises:
+            RequestRefused: no features are looked up for it.
+        """
+        match = ASKED.fullmatch(path)
+        if match is None:
+            raise RequestRefused(404, NOTHING_HERE)
+        model = match[1] or match[2]
+        if model != (self._model or model):
+            raise RequestRefused(404, f"features of {self._model} alone are looked up here")
+        return model
+
+    async def asked(self, request: HttpRequest) -> Answer:
+        """The predictor's answer to a whole request.
+
+        Raises:
+            BadRequest: it has what is looked up, or not what it is looked up by.
+            RequestRefused: no features are looked up for it, or the store or the predictor does not answer.
+            ServerBusy: there are too many large ones.
+        """
+        model = self.model_of(request.path)
+        async with self.state.answering_large() if len(request.body) > LARGE_BODY else nullcontext():
+            request = await asyncio.to_thread(self._filled_in, model, request)
+        return await self._predicted(request)
+
+    def _filled_in(self, model: str, request: HttpRequest) -> HttpRequest:
+        content, binary = parse_v2(request.body, request.json_bytes)
+        if binary is None:
+            return request._replace(body=orjson.dumps(self._features_of(model, content)))
+        given = tensors_of(content, "inputs", binary)
+        seen = [tensor._asdict() | {"data": _values(tensor)} for tensor in given]
+        found = self._features_of(model, content | {"inputs": seen})
+        # What the caller sent as bytes goes on as them: JSON has no infinity, which the predictor refuses
+        sent = {tensor.name: tensor.data for tensor in given}
+        tensors = [Tensor(**tensor | {"data": sent.get(tensor["name"], tensor["data"])}) for tensor in found["inputs"]]
+        body, json_bytes = with_tensors(found, "inputs", tensors)
+        return request._replace(body=body, headers={**request.headers, JSON_LENGTH: str(json_bytes).encode()})
+
+    def _features_of(self, model: str, content: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._look_ups.fill_in(model, content)
+        except BadRequest:
+            raise
+        except Exception as error:
+            log.exception("a look-up failed")
+            raise RequestRefused(503, "the feature store does not answer", *RETRY_SOON) from error
+
+    async def _predicted(self, request: HttpRequest) -> Answer:
         """What the predictor answers; it is asked again only where nothing has reached it."""
-        passed_on = {
-            name.decode(): value.decode("latin-1") for name, value in headers.items() if name not in NOT_PASSED_ON
-        }
+        path, body, headers = request
+        passed_on = {name.decode(): value.decode("latin-1") for name, value in headers.items() if _goes_on(name)}
         for attempt in range(1, CONNECT_TRIES + 1):
             try:
-                async with self._session.post(f"{self._predictor}{path}", data=body, headers=passed_on) as answer:
+                data = body if len(body) <= LARGE_BODY else io.BytesIO(body)  # which is sent piece by piece
+                async with self._session.post(f"{self._predictor}{path}", data=data, headers=passed_on) as answer:
                     content = await answer.read()
                     given = {name.lower(): value for name, value in answer.headers.items()}
                     named = [
                         (name.encode(), value.encode("latin-1"))
                         for name, value in given.items()
-                        if name != "content-type" and (name.startswith("x-") or name in RETURNED)
+                        if name.startswith("x-") or name in RETURNED
                     ]
                     kind = given.get("content-type", "application/json").encode()
                     return Answer(answer.status, content, kind, named)
             except aiohttp.ClientConnectorError:
                 if attempt == CONNECT_TRIES:
-                    raise RequestRefused(503, "the predictor cannot be reached", (b"retry-after", b"1")) from None
+                    raise RequestRefused(503, "the predictor cannot be reached", *RETRY_SOON) from None
                 await asyncio.sleep(CONNECT_PAUSE_S * attempt)
             except TimeoutError:
                 raise RequestRefused(504, "the predictor did not answer in time") from None
@@ -210,12 +252,62 @@ class Transformer:
         raise AssertionError
 
 
+class Inference:
+    """The methods of the service over gRPC."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        self._transformer = transformer
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """Each by the name that the protocol has for it."""
+        return {"ServerLive": self.server_live, "ServerReady": self.server_ready, "ModelInfer": self.model_infer}
+
+    async def server_live(self, _: Any, __: Any) -> Any:
+        """It runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _: Any, __: Any) -> Any:
+        """It has read what it needs, and is not about to stop."""
+        return pb.ServerReadyResponse(ready=self._transformer.ready)
+
+    async def model_infer(self, request: Any, context: Any) -> Any:
+        """The predictor's answer to a request with its features."""
+        state, size = self._transformer.state, request.ByteSize()
+
+        async def asked() -> Answer:
+            async with state.holding_large() if size > LARGE_BODY else nullcontext():
+                return await self._transformer.asked(
+                    await state.worked(size, partial(as_http, request, headers_of(context)))
+                )
+
+        answer = await told(asked(), lambda: f"{context.peer()} ModelInfer {request.model_name[:63]!r}")
+        if answer.code != 200:
+            await refuse(context, answer)
+        raw = bool(request.raw_input_contents)
+        try:
+            return await state.worked(len(answer.body), partial(as_message, answer, raw=raw))
+        except ValueError as error:
+            await refuse(context, refusal(502, f"the predictor's answer is none: {error}"))
+
+
+def _goes_on(name: bytes) -> bool:
+    return name not in NOT_PASSED_ON and not name.endswith(b"-bin")
+
+
+def _values(tensor: Tensor) -> Any:
+    """The values of a tensor, by which features are looked up."""
+    is_binary = isinstance(tensor.data, memoryview)
+    return values_of(tensor.data, tensor.datatype, f"column {tensor.name[:63]}") if is_binary else tensor.data
+
+
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     # The second names are those by which KServe knows them
     parser.add_argument("--predictor", "--predictor_host", required=True, help="the server that answers")
     parser.add_argument("--port", "--http_port", type=int, required=True)
+    parser.add_argument("--grpc-port", type=int, help="V2 over gRPC too")
     parser.add_argument("--model", "--model_name", help="look features up for this model alone, and be ready with them")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--deadline", type=float, default=10, help="seconds that the predictor may take")
@@ -233,12 +325,18 @@ async def _serve(options: argparse.Namespace, look_ups: LookUps, limits: Limits)
     timeout = aiohttp.ClientTimeout(total=options.deadline, sock_connect=1)
     connector = aiohttp.TCPConnector(limit=100, keepalive_timeout=30)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
-
-        async def stopped() -> None:
-            await session.close()
-
         predictor = options.predictor if "://" in options.predictor else f"http://{options.predictor}"
         application = Transformer(look_ups, predictor.rstrip("/"), session, limits, options.model)
+        grpc_server = None
+        if options.grpc_port is not None:
+            methods = Inference(application).methods
+            grpc_server = await start_grpc_server(methods, limits.body_bytes, options.host, options.grpc_port)
+
+        async def stopped() -> None:
+            if grpc_server:
+                await grpc_server.stop(STOP_S)
+            await session.close()
+
         await Server(application, options.host, options.port, options.drain, stopped).serve()
 
 

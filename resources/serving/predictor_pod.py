@@ -20,7 +20,7 @@ from resources.kubernetes.labels import (
     VERSION,
 )
 from resources.serving.service_settings import USUAL, ServiceSettings, ServingResources
-from resources.serving.serving_pod import DRAIN_S, HTTP, mebibytes, serving_pod
+from resources.serving.serving_pod import DRAIN_S, GRPC, HTTP, mebibytes, serving_pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # KServe labels the pods of a candidate with all of this, and a label has 63 characters
 LONGEST = 63 - len("isvc.-predictor") - len(CANDIDATE)
 DIGEST = 8
-GRPC = 8081
 SERVE = [
     *("--models", "/tmp/models", "--host", "0.0.0.0"),  # noqa: S104, S108
     *("--port", str(HTTP), "--grpc-port", str(GRPC), "--drain", str(DRAIN_S)),

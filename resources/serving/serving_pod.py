@@ -16,7 +16,7 @@ RESTRICTED: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-HTTP = 8080
+HTTP, GRPC = 8080, 8081
 STEP_MIB = 256
 GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
 DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop

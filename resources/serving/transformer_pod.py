@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resources.serving.serving_pod import DRAIN_S, HTTP, mebibytes, serving_pod
+from resources.serving.serving_pod import DRAIN_S, GRPC, HTTP, mebibytes, serving_pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ def transformer_pod(
     """
     # KServe would add those of these that are missing, in its own words
     told = {"--model_name": model, "--predictor_host": predictor, "--http_port": str(HTTP)}
-    told |= {"--host": "0.0.0.0", "--drain": str(DRAIN_S)}  # noqa: S104
+    told |= {"--host": "0.0.0.0", "--grpc-port": str(GRPC), "--drain": str(DRAIN_S)}  # noqa: S104
     settings = [
         {"name": name, "valueFrom": {"configMapKeyRef": {"name": "mlops-environment", "key": name, "optional": True}}}
         for name in OF_LIBPQ
@@ -40,7 +40,10 @@ def transformer_pod(
                 {"name": "SERVING_MAX_BODY_MIB", "value": str(max_body_mib)},
                 *settings,
             ],
-            "ports": [{"name": "http", "containerPort": HTTP, "protocol": "TCP"}],
+            "ports": [
+                {"name": "http", "containerPort": HTTP, "protocol": "TCP"},
+                {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
+            ],
             # Ready means that it has read the model's views
             "readinessProbe": {
                 "httpGet": {"path": "/v2/health/ready", "port": HTTP},

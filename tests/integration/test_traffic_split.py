@@ -7,8 +7,10 @@ import io
 import json
 import os
 import signal
+import threading
 import urllib.request
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -58,12 +60,12 @@ class Pair:
 
     @contextmanager
     def sharing(
-        self, *, header: str | None = None, deadline: str = "20s", **shares: float
+        self, *, header: str | None = None, deadline: str = "20s", url: str | None = None, **shares: float
     ) -> Generator[Callable[[], Observed]]:
         """Share requests while the block runs; what is given tells what was seen."""
         policy = RolloutPolicy.model_validate({"deadline": deadline, "canary_header": header})
         live = LiveTraffic(self.lake.store, "m", policy, lambda: None)
-        with live.shared("1", Candidate(version="2", url=self.candidate.url, **shares)) as traffic:
+        with live.shared("1", Candidate(version="2", url=url or self.candidate.url, **shares)) as traffic:
             wait_until(lambda: live.observed(traffic)[1] == 1)
             yield lambda: live.observed(traffic)[0]
         wait_until(lambda: b"answers all requests again" in self.log_since(traffic))
@@ -90,10 +92,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def pair_of(folder: Path, *options: str, of_both: tuple[str, ...] = ()) -> Generator[Pair]:
     """Two servers; `options` are the candidate's."""
     lake = ("--lake-uri", str(folder / "lake"), *of_both)
-    told = {"policy": InferenceLogPolicy(), "factor": FACTORS["2"], "version": "2"}
+    log, second = InferenceLogPolicy(), ("--candidates", *lake, *options)
     with (
-        model_server(folder / "1", *lake, policy=InferenceLogPolicy(), factor=FACTORS["1"]) as champion,
-        model_server(folder / "2", "--candidates", *lake, *options, **told) as candidate,
+        model_server(folder / "1", *lake, policy=log, factor=FACTORS["1"]) as champion,
+        model_server(folder / "2", *second, policy=log, factor=FACTORS["2"], version="2") as candidate,
     ):
         yield Pair(folder, champion, candidate)
 
@@ -229,6 +231,27 @@ def test_a_candidate_that_refuses_hangs_or_is_away_costs_no_caller_an_answer(tmp
                 assert asked(pair, form, "r3").version == "1"
             wait_until(lambda: observed().handed_failed == len(FORMS))
             assert all("does not answer" in reason for reason in observed().reasons)
+
+
+class TalksNonsense(BaseHTTPRequestHandler):
+    """What answers everything, and nothing of a model."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "8")
+        self.end_headers()
+        self.wfile.write(b"nonsense")
+
+
+def test_an_answer_that_is_no_message_is_the_champions(pair: Pair) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), TalksNonsense) as candidate:
+        threading.Thread(target=candidate.serve_forever, daemon=True).start()
+        with pair.sharing(handed=1.0, url=f"http://127.0.0.1:{candidate.server_port}"):
+            for form in FORMS:
+                if "gRPC" in form:
+                    assert asked(pair, form, "r1").version == "1"
+        candidate.shutdown()
 
 
 def test_what_a_caller_gets_wrong_is_refused_as_without_a_candidate(pair: Pair) -> None:

@@ -155,7 +155,7 @@ class World:
         pod, selector = predictor("iris-candidate")
         self._add("predictor", pod, (("http1", 8080, "TCP"), ("grpc", 8081, "TCP")))
         transformer, before_it = of_kserve("iris", "transformer")
-        self._add("transformer", transformer, (("http", 8080, "TCP"),))
+        self._add("transformer", transformer, (("http", 8080, "TCP"), ("grpc", 8081, "TCP")))
         self._add("viewers' proxy", proxy_labels())
         self._add("operators' proxy", proxy_labels() | {"mlops.dev/authenticates": "operators"})
         dns = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
@@ -173,7 +173,7 @@ class World:
         self.services += services_of_dagsters_chart(self.home) if with_chart else []
         self.services += [
             Service("iris-candidate-predictor", self.home, selector, ((80, 8080, "TCP"), (8081, 8081, "TCP"))),
-            Service("iris-transformer", self.home, before_it, ((80, 8080, "TCP"),)),
+            Service("iris-transformer", self.home, before_it, ((80, 8080, "TCP"), (8081, 8081, "TCP"))),
             Service("kube-dns", "kube-system", {"k8s-app": "kube-dns"}, ((53, "dns", "UDP"), (53, "dns-tcp", "TCP"))),
         ]
         self.api_server = Service("kubernetes", "default", {}, ((443, 443, "TCP"),))

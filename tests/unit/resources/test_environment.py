@@ -68,6 +68,7 @@ PRODUCTION = {
             "^MLOPS_FEATURES_DATABASE is no address of a PostgreSQL database; give all of it(?!.*secret)",
         ),
         ({"MLOPS_FEATURES_PORT": "0"}, "MLOPS_FEATURES_PORT is '0'; give a port"),
+        ({"MLOPS_FEATURES_GRPC_PORT": "x"}, "MLOPS_FEATURES_GRPC_PORT is 'x'; give a port"),
         ({"MLOPS_QUEUE": "Trainings!"}, "MLOPS_QUEUE is 'Trainings!', .*; give the name of the LocalQueue"),
         ({"MLOPS_PREDICTOR_REPLICAS": "two"}, "MLOPS_PREDICTOR_REPLICAS is 'two'"),
     ],

@@ -83,6 +83,30 @@ def test_an_answer_in_json_comes_back_too() -> None:
     assert as_message(Answer(200, text), raw=True).raw_output_contents[0] == binary_tensor(np.array(["ü"], object))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"nonsense",
+        b"[]",
+        b"{}",
+        b'{"outputs": [{"name": "p"}]}',
+        b'{"outputs": [{"name": "p", "datatype": "FLOAT", "shape": [1], "data": [1]}]}',
+        b'{"outputs": [{"name": "p", "datatype": "FP32", "shape": "one", "data": [1]}]}',
+        b'{"outputs": [{"name": "p", "datatype": "FP32", "shape": [1], "data": ["one"]}]}',
+        b'{"outputs": [{"name": "p", "datatype": "INT64", "shape": [1], "data": [1.5e300]}]}',
+    ],
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_is_no_answer_is_said(content: bytes, raw: bool) -> None:
+    with pytest.raises(ValueError, match="no response of the Open Inference Protocol"):
+        as_message(Answer(200, content), raw=raw)
+
+
+def test_an_answer_that_is_cut_off_is_said() -> None:
+    with pytest.raises(ValueError, match="no response"):
+        as_message(Answer(200, b"{}", headers=[(JSON_LENGTH, b"3")]), raw=False)
+
+
 def test_what_is_asked_for_goes_along() -> None:
     content, _ = told(message("FP32", [1.0]))
     assert content["parameters"] == {"binary_data_output": True}

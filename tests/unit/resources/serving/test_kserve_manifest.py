@@ -206,6 +206,9 @@ def test_what_is_looked_up_is_looked_up_by_a_transformer_with_the_database_and_n
     secrets = [item["valueFrom"]["secretKeyRef"] for item in container["env"] if "secretKeyRef" in str(item)]
     assert secrets == [{"name": "features-database", "key": "uri"}]
     assert container["args"][:4] == ["--model_name", "flight_delay", "--predictor_host", "flight-delay-predictor.mlops"]
+    told = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+    ports = [str(port["containerPort"]) for port in container["ports"]]
+    assert ports == [told["--http_port"], told["--grpc-port"]] == ["8080", "8081"]
     spread = [item["labelSelector"]["matchLabels"]["component"] for item in transformer["topologySpreadConstraints"]]
     assert spread == ["transformer"] * 2
 

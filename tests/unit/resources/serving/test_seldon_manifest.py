@@ -14,9 +14,10 @@ from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from resources.kubernetes.labels import SPEC_SHA256
 from resources.serving.kserve_manifest import inference_service
-from resources.serving.predictor_pod import GRPC, HTTP, covers, disruption_budget
+from resources.serving.predictor_pod import covers, disruption_budget
 from resources.serving.seldon_manifest import SELDON, predictor_service, seldon_deployment
 from resources.serving.service_settings import Scale, ServiceSettings
+from resources.serving.serving_pod import GRPC, HTTP
 from tests.artifacts import write_artifact
 from tests.crds import problems
 from tests.model_servers import PROJECT
