@@ -213,7 +213,8 @@ class Rollout:
         except BaseException as error:
             undo()
             with suppress(LakeError, OSError):  # the reason must be told also where it cannot be written down
-                self._reached("rolled_back", str(error) or type(error).__name__)
+                # The first line says it; what follows is of pods, and stands in the step's error
+                self._reached("rolled_back", (str(error) or type(error).__name__).splitlines()[0])
             if isinstance(error, MlopsError):
                 raise DeploymentError(f"{outcome}: {error}") from error
             raise
