@@ -41,7 +41,7 @@ def transformer_pod(
                 *settings,
             ],
             "ports": [{"name": "http", "containerPort": HTTP, "protocol": "TCP"}],
-            # Ready means that it has read the model's views
+            # Ready means that it has looked up in each of the model's views, and that the predictor was ready then
             "readinessProbe": {
                 "httpGet": {"path": "/v2/health/ready", "port": HTTP},
                 "periodSeconds": 2,
