@@ -380,6 +380,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
             ("max_error_rate", -0.1, "greater than or equal"),
             ("max_latency_ratio", 0.5, "greater than or equal"),
             ("max_changed", -1, "greater than or equal"),
+            ("judge_by_labels", "never", "boolean"),
             ("patience", "soon", "duration"),
             ("too_little_traffic", "wait", "'promote', 'hold' or 'refuse'"),
             ("bake", "1 minute", "duration"),
