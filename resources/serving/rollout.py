@@ -38,6 +38,7 @@ LOOK_S = 2.0
 FOLLOWED_S, HONOURED_S = 20.0, 60.0  # until when servers must have begun with what they are told, and keep to it
 RECENT = timedelta(hours=1)
 HOLD = timedelta(hours=1)
+MARGIN = 1.5  # by which the live answers of a version that labels let through may be farther than its replayed ones
 LABELLED = 1_000  # requests that are asked again to judge by their labels
 
 
@@ -149,7 +150,7 @@ class Rollout:
         """What labels say of a candidate that answers too far otherwise; where it mends the champion, it may.
 
         Live requests have no labels yet. Of these it may be as far from the champion as in the replay, and farther by
-        what the policy allows.
+        half of that, or by what the policy allows: other rows of the same versions are not equally far apart.
         """
         assert self.live
         live, policy, task = self.live, self.live.policy, self.signature.task
@@ -161,7 +162,7 @@ class Rollout:
         )
         evidence = label_evidence(rows, task)
         if evidence.mends:
-            self.max_changed = apart + policy.max_changed
+            self.max_changed = max(MARGIN * apart, apart + policy.max_changed)
         return evidence.in_words
 
     def _watched(self, state: str, requests: int, share: Candidate, before: ServedVersion) -> bool:

@@ -155,6 +155,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("both directions", attributes(gate__at_most=0.5), "gate.at_least", "not at_most"),
     ("name of a job", attributes(model="lake_retention"), "model", "take another"),
     ("name of a model's job", attributes(model="weather_rollback"), "model", "take another"),
+    ("name of a refresh", attributes(model="weather_online_features"), "model", "take another"),
     ("name of a folder", attributes(model="served"), "model", "a folder of the lake"),
     ("name of another folder", attributes(model="spaces"), "model", "a folder of the lake"),
     ("unreachable", attributes(gate__at_least=1.5), "gate.at_least", "no model passes 1.5: the best"),
