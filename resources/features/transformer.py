@@ -83,12 +83,14 @@ class LookUps:
         """Look up in each view of a model, about nobody, so that the first request finds what it needs open."""
         self.fill_in(model, None)
         known = self._models.get(model)
-        for name, view in known.views.items() if known else ():
-            try:
+        if known is None:
+            return
+        try:
+            for name, view in known.views.items():
                 known.online.read(name, [dict.fromkeys(view.entity, "")])
-            except Exception:
-                self._models.pop(model, None)  # as `fill_in` says
-                raise
+        except Exception:
+            self._models.pop(model, None)  # as `fill_in` says
+            raise
 
     def fill_in(self, model: str, content: Any) -> Any:
         """A request with the features of the model's views; as it is where the model has none."""
