@@ -21,6 +21,9 @@ class ApiServer(ThreadingHTTPServer):
         self.applied: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: list[int | str | None] = []
         self.requests: list[str] = []
+        self.paths: list[str] = []
+        self.logs: dict[str, bytes | tuple[int, str]] = {}
+        """What pods have written, or the status and message with which it is refused."""
         self.connections = 0
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -36,10 +39,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_method(self) -> None:
         self.server.requests.append(self.command)
+        self.server.paths.append(self.path)
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
         fault = self.server.faults.pop(0) if self.server.faults else None
         if isinstance(fault, int):
             self.answer(fault, {"message": "not now"})
+            return
+        if log := re.search(r"/pods/([^/]+)/log\?", self.path):
+            self.answer_log(self.server.logs.get(log[1], (404, f'pods "{log[1]}" not found')))
             return
         status, found = self.apply(body)
         if fault == "lost":
@@ -89,10 +96,18 @@ class Handler(BaseHTTPRequestHandler):
         objects[path] = found
         return 200, objects[path]
 
+    def answer_log(self, log: bytes | tuple[int, str]) -> None:
+        if isinstance(log, bytes):
+            self.send(200, log, "text/plain")
+        else:
+            self.answer(log[0], {"message": log[1]})
+
     def answer(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
+        self.send(status, json.dumps(body).encode(), "application/json")
+
+    def send(self, status: int, content: bytes, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -164,6 +164,21 @@ BROKEN_VIEWS: list[tuple[str, dict[str, Any], str, str]] = [
         VIEW,
         "name the column in source.event_time",
     ),
+    (
+        "refresh without views",
+        attributes(features__refresh={"schedule": "*/30 * * * *"}),
+        "features.refresh",
+        "there are none; add from_store, or remove it",
+    ),
+    *(
+        (f"refresh {given}", attributes(**STORED, features__refresh=given), f"features.refresh{field}", told)
+        for given, field, told in (
+            ("hourly", "", "give fields"),
+            ({}, ".schedule", "missing; add it"),
+            ({"schedule": "hourly"}, ".schedule", "cron expression of five fields"),
+            ({"schedule": "0 * * * *", "time_zone": "Mars"}, ".time_zone", "Mars"),
+        )
+    ),
     ("no max_age", stored("max_age"), f"{VIEW}.max_age", "missing; add it"),
     ("max_age is 0", stored(max_age="0s"), f"{VIEW}.max_age", "a number above 0"),
     ("what is missing", stored(missing="drop"), f"{VIEW}.missing", "'refuse', 'null' or 'default'"),

@@ -57,8 +57,9 @@ def models(as_json: bool) -> None:
 def retire(name: str, reason: str, yes: bool) -> None:
     """Take model NAME out of service: its endpoint goes down, and its aliases are taken off.
 
-    It is for models whose YAML was deleted or renamed. The versions stay in MLflow. Called again, it completes what
-    was interrupted. In a cluster start the job retire_model, which does the same.
+    It is for models whose YAML was deleted or renamed. Its feature views go from the online store; the versions stay
+    in MLflow. Called again, it completes what was interrupted. In a cluster start the job retire_model, which does the
+    same.
     """
     from mlops_assets.cli.upkeep import retire as lines
 

@@ -67,13 +67,12 @@ def retire(name: str, reason: str, *, even_if_defined: bool) -> Iterator[str]:
     """
     from mlops_assets.components import retirement
     from mlops_assets.components.defined_models import defined_models
-    from resources.environment import user_name
+    from resources.environment import Environment, user_name
+    from resources.features.online_store import OnlineStore
 
-    serving, tracking, lake = outside_world()
+    outside = *outside_world(), OnlineStore.in_environment(Environment.read())
     by = f"user {user_name()}"
-    yield from retirement.retire(
-        name, reason, by, serving, tracking, lake, defined=defined_models(), even_if_defined=even_if_defined
-    )
+    yield from retirement.retire(name, reason, by, *outside, defined=defined_models(), even_if_defined=even_if_defined)
 
 
 def rollback(name: str, version: int, reason: str) -> Iterator[str]:

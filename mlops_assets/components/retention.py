@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.components.retrain_runs import UNFINISHED
-from mlops_assets.spec.model_spec import RETENTION_JOB, ROLLBACK_SUFFIX
+from mlops_assets.spec.model_spec import REFRESH_SUFFIX, RETENTION_JOB, ROLLBACK_SUFFIX
 from resources.lake.lake import Lake
 from resources.lake.lake_lock import lake_lock
 from resources.lake.retention import (
@@ -223,7 +223,7 @@ def run_in_progress(instance: dg.DagsterInstance, name: str, models: Set[str], s
 
 
 def _without_suffix(job: str) -> list[str]:
-    suffixes = ("_by_day", "_by_month", ROLLBACK_SUFFIX)
+    suffixes = ("_by_day", "_by_month", ROLLBACK_SUFFIX, REFRESH_SUFFIX)
     return [job.removesuffix(suffix) for suffix in suffixes if job.endswith(suffix)]
 
 

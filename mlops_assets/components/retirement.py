@@ -1,8 +1,8 @@
 """Models that no YAML defines any more: which they are, and how one is taken out of service.
 
 A model whose YAML was deleted or renamed goes on answering, with its aliases, until it is retired: its endpoint goes
-down, its aliases are taken off, and the ledger says why. Its versions stay in MLflow, and the lake's retention frees
-what nothing needs.
+down, its aliases are taken off, its feature views go from the online store, and the ledger says why. Its versions stay
+in MLflow, and the lake's retention frees what nothing needs.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from mlops_assets.components.defined_models import defined_models
 from mlops_assets.ml.errors import MlopsError, SpecError
 from mlops_assets.ml.values import Value, did_you_mean
 from mlops_assets.spec.model_spec import RETIREMENT_JOB
+from resources.features.online_store import OnlineStore
 from resources.lake.lake import Lake
 from resources.serving.serving_target import ServingTarget
 from resources.tracking.alias_ledger import actor
@@ -82,11 +83,13 @@ def retire(
     serving: ServingTarget,
     tracking: Tracking,
     lake: Lake,
+    online_store: OnlineStore,
     *,
     defined: Mapping[str, str],
     even_if_defined: bool = False,
 ) -> list[str]:
-    """Take a model's endpoint down and its aliases off, and write that to its ledger; what was done, a line each.
+    """Take a model's endpoint down, its aliases off and its feature views out of the online store, and write that to
+    its ledger; what was done, a line each.
 
     What was killed half way is completed by calling it again.
 
@@ -109,8 +112,14 @@ def retire(
         off = {alias: number for alias in ALIASES if (number := tracking.remove_alias(name, alias, reason, by))}
         if version and not off:
             tracking.write_removal(name, CHAMPION, reason, by, previous=None)
+        with lake.lock(f"{name}/online_features", wait_s=LOCK_WAIT_S):  # no run writes there meanwhile
+            views = online_store.remove(lake.name_of(name))
     served = f"version {version.version} is not served any more" if version else "it was not served"
-    return [f"{name}: {served}"] + [f"{name}: version {number} is {alias} no more" for alias, number in off.items()]
+    return [
+        f"{name}: {served}",
+        *(f"{name}: version {number} is {alias} no more" for alias, number in off.items()),
+        *(f"{name}: the feature view {view} is in the online store no more" for view in views),
+    ]
 
 
 class RetirementConfig(dg.Config):
@@ -126,11 +135,16 @@ class RetirementConfig(dg.Config):
 @dg.op(
     # The IO manager keeps handles of assets alone
     out=dg.Out(dg.Nothing),
-    description="Takes the endpoint of a model down and its aliases off; its versions stay in MLflow",
+    description="Takes a model's endpoint down, its aliases off and its feature views out; its versions stay in MLflow",
     tags=DEPLOYER,
 )
 def take_out_of_service(
-    context: dg.OpExecutionContext, config: RetirementConfig, serving: ServingTarget, tracking: Tracking, lake: Lake
+    context: dg.OpExecutionContext,
+    config: RetirementConfig,
+    serving: ServingTarget,
+    tracking: Tracking,
+    lake: Lake,
+    online_store: dg.ResourceParam[OnlineStore],
 ) -> None:
     """Tell in the log what was done."""
     with as_dagster_failure():
@@ -141,6 +155,7 @@ def take_out_of_service(
             serving,
             tracking,
             lake,
+            online_store,
             defined=defined_models(),
             even_if_defined=config.even_if_defined,
         )

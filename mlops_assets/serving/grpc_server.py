@@ -70,7 +70,7 @@ class Inference:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: Any, __: Any) -> Any:
-        """The server has models and is not about to stop."""
+        """The server has a model that can be asked."""
         return pb.ServerReadyResponse(ready=self.state.ready)
 
     async def server_metadata(self, _: Any, __: Any) -> Any:
@@ -78,9 +78,9 @@ class Inference:
         return pb.ServerMetadataResponse(**self.state.metadata)
 
     async def model_ready(self, request: Any, context: Any) -> Any:
-        """A model can be asked."""
-        await self._model(request.name, request.version, context)
-        return pb.ModelReadyResponse(ready=not self.state.draining)
+        """A model can be asked: it answers its golden rows as in training."""
+        model = await self._model(request.name, request.version, context)
+        return pb.ModelReadyResponse(ready=self.state.not_ready(model) is None)
 
     async def model_metadata(self, request: Any, context: Any) -> Any:
         """What a model takes and gives."""

@@ -82,10 +82,14 @@ class Predictor:
         self.onnx = OnnxModel(graph, gpu=gpu)
         self.reader = RequestReader(self.signature.inputs, max_rows)
         self._classes = self.signature.class_texts
-        self._verify_golden_rows()
+        self.prove()
 
-    def _verify_golden_rows(self) -> None:
-        """Answer the golden rows; a model that answers them differently than it did in training never gets ready."""
+    def prove(self) -> None:
+        """Answer the golden rows; a model that answers them differently than it did in training is not ready.
+
+        Raises:
+            ArtifactError: it does, or cannot be run.
+        """
         golden = self.signature.golden
         try:
             inputs = self.reader.v1({"instances": [dict(row) for row in golden.rows]})

@@ -41,6 +41,11 @@ class RolloutPolicy(Value):
         description="How far its answers may be from the champion's: the share of labels that differ; of numbers the "
         "mean difference, in standard deviations of the champion's",
     )
+    judge_by_labels: bool = Field(
+        default=True,
+        description="Let labels of logged requests judge a version that answers farther from the champion than "
+        "max_changed: it goes on where it is better by at least 50 of them, by more than chance",
+    )
     patience: Duration = Field(default=timedelta(minutes=10), description="How long shadow and canary each may take")
     too_little_traffic: Literal["promote", "hold", "refuse"] = Field(
         default="promote",

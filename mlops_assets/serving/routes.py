@@ -89,14 +89,15 @@ class Routes(Application):
         return answer_json({"live": True})
 
     async def ready(self, _: Headers) -> Answer:
-        """The server has models and is not about to stop."""
-        return answer_json({"ready": self.state.ready}, 200 if self.state.ready else 503)
+        """The server has a model that can be asked."""
+        ready = self.state.ready
+        return answer_json({"ready": ready}, 200 if ready else 503)
 
     async def model_ready(self, _: Headers, name: str, version: str | None = None) -> Answer:
-        """A model can be asked."""
+        """A model can be asked: it answers its golden rows as in training."""
         model = self.state.model(name, version)
-        if self.state.draining:
-            raise RequestRefused(503, "this server is about to stop")
+        if why := self.state.not_ready(model):
+            raise RequestRefused(503, why)
         return answer_json({"name": model.name, "ready": True})
 
     async def model_names(self, _: Headers) -> Answer:

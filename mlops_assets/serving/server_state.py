@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.ml.errors import ModelNotServed, ServerBusy
 from mlops_assets.serving.limits import LARGE_BODY, Limits
+from mlops_assets.serving.standing_proof import StandingProofs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -78,11 +79,16 @@ class ServerState(RequestState):
         super().__init__(limits or Limits())
         self.repository, self.inference_log = repository, repository.inference_log
         self.traffic: TrafficFollower | None = None
+        self.proofs = StandingProofs()
 
     @property
     def ready(self) -> bool:
-        """The server has models and is not about to stop."""
-        return bool(self.repository.models) and not self.draining
+        """The server has a model that can be asked."""
+        return any(self.not_ready(model) is None for model in [*self.repository.models.values()])
+
+    def not_ready(self, model: Predictor) -> str | None:
+        """Why a model is not to be asked here; None where it is, for it answers its golden rows as in training."""
+        return "this server is about to stop" if self.draining else self.proofs.fault(model)
 
     @property
     def metadata(self) -> dict[str, Any]:

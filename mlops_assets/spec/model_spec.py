@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 OWNER = r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$"
 
 
+class Refresh(Value):
+    """When the newest values of a model's feature views are brought into the online store, beside its deployments."""
+
+    schedule: Cron = Field(description="Cron expression of the runs, which train nothing")
+    time_zone: TimeZone = Field(default="UTC", description="That of the schedule, such as Europe/Zurich")
+
+
 class Features(Value):
     """What the model sees."""
 
@@ -41,9 +48,18 @@ class Features(Value):
         default_factory=dict,
         description="Feature views by name: columns that rows get by entity and time, in training as in serving",
     )
+    refresh: Refresh | None = Field(
+        default=None, description="When the views' newest values are looked for; at each deployment alone without it"
+    )
     leakage: LeakageRule = Field(
         default=LeakageRule(), description="When a feature counts as giving the target away, which stops the run"
     )
+
+    @model_validator(mode="after")
+    def _has_something_to_refresh(self) -> Self:
+        if self.refresh is not None and not self.from_store:
+            raise problem("refresh", "it is that of feature views, and there are none; add from_store, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _allowed_are_used(self) -> Self:
@@ -144,7 +160,7 @@ class Retrain(RetrainPolicy):
 
 
 RETENTION_JOB, RETIREMENT_JOB = "lake_retention", "retire_model"
-ROLLBACK_SUFFIX = "_rollback"  # after a model's name in that of a job of it
+ROLLBACK_SUFFIX, REFRESH_SUFFIX = "_rollback", "_online_features"  # after a model's name in that of a job of it
 # Folders of the lake beside those of models: what predictors read and write, what the bucket itself empties, what was
 # begun by itself, the spaces
 FOLDERS = ("served", "checkpoints", "inference", "labels", "traffic", "observed", "retrains", "spaces")
@@ -154,6 +170,7 @@ ENDINGS = {
     "_by_day": "the job of another model's days",
     "_by_month": "the job of another model's months",
     ROLLBACK_SUFFIX: "the job by which another model goes back to a version",
+    REFRESH_SUFFIX: "the job that refreshes another model's feature views",
     "_monitoring": "the group of another model's inference log",
 }
 

@@ -8,14 +8,16 @@ one PostgreSQL database with a SQL registry for all.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mlops_assets.ml.data.feature_view import EVENT_TIME, FeatureView, Scalar
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.errors import DeploymentError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,6 +87,26 @@ class OnlineStore:
         registry = {"registry_type": "sql", "path": address._replace(scheme="postgresql+psycopg").geturl()}
         return OnlineViews(project, online, registry)
 
+    def remove(self, model: str) -> list[str]:
+        """Take the views of a model out, with their values and all that is registered of them; the names of these.
+
+        Each model has a project of its own, so no other one has any of them.
+
+        Raises:
+            DeploymentError: the store cannot be read or changed.
+        """
+        if not self.has(model):
+            return []
+        project = model.replace("-", "_")
+        try:
+            names = self.of(model).remove()
+            if self._database is None and self._folder is not None:
+                shutil.rmtree(self._folder / project)
+        except Exception as error:  # of Feast, SQLAlchemy, psycopg, sqlite3
+            what = f"the feature views of {model} cannot be taken out of the online store ({type(error).__name__})"
+            raise DeploymentError(what, remedy="retire the model again when the store answers") from error
+        return names
+
 
 class OnlineViews:
     """The views of one model in the online store."""
@@ -124,6 +146,19 @@ class OnlineViews:
         gone = [view for name, view in before.items() if name not in views]
         self._store.apply([*entities.values(), *made], objects_to_delete=gone, partial=not gone)
         self._known = self._registered()
+
+    def remove(self) -> list[str]:
+        """Take all views and their tables out, and the project with its entities; the names of the views."""
+        from feast.errors import ProjectNotFoundException, ProjectObjectNotFoundException
+
+        self._store.refresh_registry()
+        gone = self._registered()
+        if gone:
+            self._store.apply([], objects_to_delete=[*gone.values(), *self._store.list_entities()], partial=False)
+        with suppress(ProjectNotFoundException, ProjectObjectNotFoundException):
+            self._store.registry.delete_project(self._config.project)
+        self._known = {}
+        return sorted(gone)
 
     def materialized(self, name: str) -> str | None:
         """The version of the rows whose newest ones are all in the store; None where that is not known."""

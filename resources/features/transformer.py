@@ -4,6 +4,12 @@
 
 A process of its own, so that a predictor needs neither Feast nor a database. It reads the online store that the
 environment names, and knows nothing of models but what stands there.
+
+One of a single model is ready once it has looked up in each of its views and the predictor has said that it is ready:
+one that never can, by its password or a network policy, takes no requests and ends the roll-out. After that neither
+makes it unready again. All replicas share one database and one predictor, so that a blip would take all of them away at
+once; a caller would then have a gateway's error for as long as probes need to notice that it is over, in the place of
+one of ours, which says what is away and when to come back.
 """
 
 from __future__ import annotations
@@ -49,7 +55,7 @@ from resources.features.look_up import with_features
 from resources.features.online_store import OnlineStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from mlops_assets.ml.data.feature_view import FeatureView
     from mlops_assets.serving.application import Message
@@ -87,9 +93,18 @@ class LookUps:
     def __init__(self, store: OnlineStore) -> None:
         self._store, self._models = store, dict[str, _Views]()
 
-    def read_views(self, model: str) -> None:
-        """Read the views of a model, so that the first request need not wait for that."""
+    def try_views(self, model: str) -> None:
+        """Look up in each view of a model, about nobody, so that the first request finds what it needs open."""
         self.fill_in(model, None)
+        known = self._models.get(model)
+        if known is None:
+            return
+        try:
+            for name, view in known.views.items():
+                known.online.read(name, [dict.fromkeys(view.entity, "")])
+        except Exception:
+            self._models.pop(model, None)  # as `fill_in` says
+            raise
 
     def fill_in(self, model: str, content: Any) -> Any:
         """A request with the features of the model's views; as it is where the model has none."""
@@ -142,14 +157,14 @@ class Transformer(Application):
     async def _warm_up(self) -> None:
         """Get ready: the import takes seconds, for which no caller should wait, and a store may be away."""
         await asyncio.to_thread(importlib.import_module, "feast")
-        while self._model:
-            try:
-                await asyncio.to_thread(self._look_ups.read_views, self._model)
-            except Exception as error:
-                log.error("the views of %s cannot be read: %s", self._model, error)
-                await asyncio.sleep(READY_PAUSE_S)
-            else:
-                return
+        if self._model:
+            look_ups, model = self._look_ups, self._model
+            await _until(lambda: asyncio.to_thread(look_ups.try_views, model), f"the views of {model} cannot be read")
+            await _until(lambda: self._ask_whether_ready(model), f"the predictor of {model} is not ready")
+
+    async def _ask_whether_ready(self, model: str) -> None:
+        async with self._session.get(f"{self._predictor}/v2/models/{model}/ready") as answer:
+            answer.raise_for_status()
 
     @property
     def ready(self) -> bool:
@@ -299,6 +314,18 @@ def _values(tensor: Tensor) -> Any:
     """The values of a tensor, by which features are looked up."""
     is_binary = isinstance(tensor.data, memoryview)
     return values_of(tensor.data, tensor.datatype, f"column {tensor.name[:63]}") if is_binary else tensor.data
+
+
+async def _until(done: Callable[[], Awaitable[None]], otherwise: str) -> None:
+    """Try until it is done, and say each time why it is not."""
+    while True:
+        try:
+            await done()
+        except Exception as error:
+            log.error("%s: %s", otherwise, error)
+            await asyncio.sleep(READY_PAUSE_S)
+        else:
+            return
 
 
 def main(arguments: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from resources.kubernetes.pod_objects import condition
+from resources.kubernetes.pod_objects import condition, ending
 from resources.kubernetes.pod_waits import Diagnosis, Waiting
 
 KILLED, TERMINATED = 137, 143
@@ -21,10 +21,13 @@ class Death(Diagnosis):
     exit_code: int | None = None
 
 
-def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = False) -> Death:
-    """How the pod of a failed Job ended, told by conditions and exit codes alone.
+def death(
+    job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = False, asked_in: str = "compute"
+) -> Death:
+    """How the pod of a failed Job ended, or ended before it was started again, told by conditions and exit codes alone.
 
-    A pod that is `gone` is given as it was seen last, which may have been while it ran.
+    A pod that is `gone` is given as it was seen last, which may have been while it ran. `asked_in` is the block of the
+    YAML that says what such a pod has.
     """
     # The Job's pod failure policy matches the DisruptionTarget condition, and is there still when the pod is not
     by_policy = any(c.get("reason") == "PodFailurePolicy" for c in (job or {}).get("status", {}).get("conditions", []))
@@ -48,11 +51,11 @@ def death(job: dict[str, Any] | None, pod: dict[str, Any] | None, gone: bool = F
         memory = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
         cause, remedy = (
             f"the process needed more memory than {memory} (OOMKilled)",
-            "Raise memory in the YAML's compute",
+            f"Raise memory in the YAML's {asked_in}",
         )
     elif reason == "Evicted":
         cause = f"the pod was evicted: {_message(pod)}"
-        remedy = "Raise ephemeral_storage or memory in the YAML's compute"
+        remedy = f"Raise ephemeral_storage or memory in the YAML's {asked_in}"
     elif code in (KILLED, TERMINATED):
         signal = "SIGKILL" if code == KILLED else "SIGTERM"
         budget, cause, remedy = "infrastructure", f"{container} was ended by {signal}", ""
@@ -77,11 +80,11 @@ def _terminated(pod: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """What ended in a pod, and how; an init container that failed comes first, for nothing started after it."""
     status = pod.get("status", {})
     for container in status.get("initContainerStatuses", []):
-        state = container.get("state", {}).get("terminated") or {}
+        state = ending(container)
         if state.get("exitCode"):
             return f"the init container {container['name']}", state
     for container in status.get("containerStatuses", []):
-        state = container.get("state", {}).get("terminated")
+        state = ending(container)
         if state:
             return "the process", state
     return "the process", {}

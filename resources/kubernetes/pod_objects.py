@@ -19,6 +19,60 @@ def event_line(event: dict[str, Any]) -> str:
     return f"{event.get('type', '')} {event.get('reason', '')}: {event.get('message', '')}"
 
 
+def ending(container: dict[str, Any]) -> dict[str, Any]:
+    """How a container ended, be it now or before it was started again last; empty where it never has."""
+    states = (container.get(name) or {} for name in ("state", "lastState"))
+    return next((state["terminated"] for state in states if state.get("terminated")), {})
+
+
+def failing(pod: dict[str, Any]) -> dict[str, Any]:
+    """The status of the container that keeps a pod from being ready; empty where none has begun.
+
+    An init container that failed comes first, then one that is started again and again, then one that is not ready.
+    """
+    status = pod.get("status", {})
+    containers = status.get("containerStatuses") or []
+    stuck = [item for item in status.get("initContainerStatuses") or [] if not item.get("ready")]
+    ranked = [*stuck, *sorted(containers, key=lambda item: (bool(item.get("ready")), -item.get("restartCount", 0)))]
+    return next(iter(ranked), {})
+
+
+def state_line(container: dict[str, Any]) -> str:
+    """The state of a container as one line.
+
+    >>> ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    >>> held = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+    >>> state_line({"name": "server", "state": held, "lastState": ended, "restartCount": 3})
+    'server waits (CrashLoopBackOff: back-off 10s), ended with exit code 137 (OOMKilled) before, started again 3 times'
+    """
+    state = container.get("state") or {}
+    held, last = state.get("waiting"), (container.get("lastState") or {}).get("terminated")
+    parts = list[str]()
+    if held is not None:
+        parts.append(
+            f"waits ({': '.join(filter(None, (held.get('reason'), held.get('message')))) or 'no reason given'})"
+        )
+    elif "running" in state:
+        parts.append(f"runs and is {'ready' if container.get('ready') else 'not ready'}")
+    elif state.get("terminated"):
+        parts.append(_ended_by(state["terminated"]))
+    if last:
+        parts.append(f"{_ended_by(last)} before")
+    if restarts := container.get("restartCount", 0):
+        parts.append(f"started again {restarts} times" if restarts > 1 else "started again once")
+    return f"{container.get('name', '?')} {', '.join(parts) or 'has no state yet'}"
+
+
+def reason_given(item: dict[str, Any]) -> str:
+    """Why a condition or a container is as it is: a word, and where there is one a sentence."""
+    return ": ".join(filter(None, (item.get("reason"), item.get("message")))) or "no reason given"
+
+
+def _ended_by(state: dict[str, Any]) -> str:
+    reason = f" ({state['reason']})" if state.get("reason") else ""
+    return f"ended with exit code {state.get('exitCode')}{reason}"
+
+
 def started(pod: dict[str, Any]) -> bool:
     """Whether the pod's process has run, be it running or ended."""
     return pod.get("status", {}).get("phase") not in (None, "Pending")

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_assets.ml.errors import TrainingError
-from resources.kubernetes.api import LOG_WITHIN_S, api_client, created, log_client
+from mlops_assets.ml.foreign_text import last_lines
+from resources.kubernetes.api import LOG_WITHIN_S, api_client, created, log_client, reason_of
 from resources.kubernetes.labels import COMPONENT, RUN_ID, STEP_WORKER
 from resources.kubernetes.pod_objects import holds
 from resources.kubernetes.queueing import JOB_UID
 
 LOG_LINES = 30
+NO_LOG = "(no log: "  # before the reason why it cannot be read
 
 
 class Pods:
@@ -69,18 +71,23 @@ class Pods:
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
         return seen and counts == [wanted] * 3
 
-    def log(self, pod: str, previous: bool = False) -> str:
-        """The last lines a pod has written (before its last restart), or why they cannot be read."""
+    def log(self, pod: str, previous: bool = False, container: str | None = None) -> str:
+        """The last lines a pod has written (before its last restart) as plain text, or why they cannot be read."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        options = {"tail_lines": LOG_LINES, "previous": previous, "_request_timeout": LOG_WITHIN_S}
+        options: dict[str, Any] = {"tail_lines": LOG_LINES, "previous": previous, "_request_timeout": LOG_WITHIN_S}
+        if container:
+            options["container"] = container
         try:
-            return self._logs.read_namespaced_pod_log(pod, self.namespace, **options)
+            # Unread, for the client itself makes of bytes how Python writes them: b'...', without lines
+            answer = self._logs.read_namespaced_pod_log(pod, self.namespace, **options, _preload_content=False)
+            text: str = answer.data.decode(errors="replace")
         except ApiException as error:
-            return f"(no log: {error.reason})"
+            return f"{NO_LOG}{reason_of(error)})"
         except HTTPError as error:
-            return f"(no log: {error})"
+            return f"{NO_LOG}{error})"
+        return "\n".join(last_lines(text, LOG_LINES))
 
     def node_is_ready(self, node: str | None) -> bool:
         """Whether a node is there and tells that it is ready; true for a pod that has no node yet."""

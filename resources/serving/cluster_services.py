@@ -7,24 +7,27 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.foreign_text import last_lines
 from mlops_assets.serving.declaration import EXIT_REFUSED
 from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
-from resources.kubernetes.pod_objects import holds
+from resources.kubernetes.pod_accounts import account, known_events, last_words
+from resources.kubernetes.pod_deaths import death
+from resources.kubernetes.pod_objects import ending, failing, holds, reason_given
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.exposure import UNUSED_FIRST, Kind
 from resources.serving.predictor_pod import KindOfService, covers, disruption_budget, owner_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 MANAGER, APPLY = "mlops-assets", "application/apply-patch+yaml"  # JSON is YAML
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 SCALERS = {"hpa": ("autoscaling", "v2", "horizontalpodautoscalers"), "keda": ("keda.sh", "v1alpha1", "scaledobjects")}
 DEPLOYMENTS, SERVICES = ("apps", "v1", "deployments"), ("", "v1", "services")
 MAX_RESTARTS = 3
-CONDITIONS = ("PredictorReady", "TransformerReady", "DeploymentsReady")  # of KServe and Seldon, about pods
+USUALLY_FALSE = ("Stopped",)  # a condition of KServe that holds when nothing is to run
 
 
 def transformer_of(name: str) -> str:
@@ -162,12 +165,13 @@ class ClusterServices:
                 wanted.append(transformer_of(name))
             if ready and all(pods.rolled_out(deployment, (SPEC_SHA256, spec_sha256)) for deployment in wanted):
                 return
-            found = _why_not_ready(pods, f"{self.kind.of_service}={name}")
+            selector = f"{self.kind.of_service}={name}"
+            found = _why_not_ready(pods, selector)
             if found.final or time.monotonic() > deadline:
-                told = [conditions[about] for about in CONDITIONS if about in conditions]
-                message = next((item["message"] for item in told if item.get("message")), "")
-                reasons = ". ".join(part for part in (found.cause, found.remedy, message) if part)
-                raise DeploymentError(f"the {self.kind.kind} {name} is not ready: {reasons}")
+                reasons = ". ".join(part for part in (found.cause, found.remedy) if part)
+                about = [*_unmet(conditions.values()), *_account_of_newest(pods, selector)]
+                what = f"the {self.kind.kind} {name} is not ready: {reasons}"
+                raise DeploymentError("\n".join([what, *about]))
             time.sleep(1)
 
     def _delete(self, kind: Kind, name: str) -> None:
@@ -196,30 +200,46 @@ class ClusterServices:
             raise DeploymentError(what) from error
 
 
+def _newest_not_ready(pods: Pods, selector: str) -> dict[str, Any] | None:
+    """The newest of a service's pods, where some are not ready of these."""
+    found = pods.matching(selector)
+    return max(found, key=lambda pod: (not holds(pod, "Ready"), pod["metadata"]["creationTimestamp"]), default=None)
+
+
 def _why_not_ready(pods: Pods, selector: str) -> Waiting:
     """What the newest pod that is not ready waits for or died of."""
-    found = sorted(
-        pods.matching(selector), key=lambda pod: (not holds(pod, "Ready"), pod["metadata"]["creationTimestamp"])
-    )
-    if not found:
+    newest = _newest_not_ready(pods, selector)
+    if newest is None:
         return Waiting(cause="it has no pod yet")
-    newest = found[-1]
     pod = newest["metadata"]["name"]
-    container = (newest.get("status", {}).get("containerStatuses") or [{}])[0]
+    container = failing(newest)
     restarts = container.get("restartCount", 0)
     if restarts:
         # A role or a network that comes late ends a predictor once or twice
-        end = container.get("lastState", {}).get("terminated", {})
+        end = death(None, newest, asked_in="deploy.resources")
         # Its log may be gone already: a node keeps that of one container before the last
-        words = end.get("message") or pods.log(pod, previous=True)
-        final = end.get("exitCode") == EXIT_REFUSED or restarts >= MAX_RESTARTS
-        return Waiting(cause=f"its pod {pod} ended: {_last_lines(words)}", final=final)
+        kept = last_lines(ending(container).get("message") or "")
+        final = end.exit_code == EXIT_REFUSED or restarts >= MAX_RESTARTS
+        said = _in_short(kept or last_words(pods, newest).lines)
+        return Waiting(cause=f"its pod {pod} ended ({end.cause}): {said}", remedy=end.remedy, final=final)
     if newest.get("status", {}).get("phase") == "Pending":
-        return waiting("a cpu node", [], newest, pods.events(pod), pods.node_claims())
+        return waiting("a cpu node", [], newest, known_events(pods, pod).events, pods.node_claims())
     if holds(newest, "Ready"):
         return Waiting(cause=f"its pod {pod} is ready, and others are not there yet")
-    return Waiting(cause=f"its pod {pod} runs and is not ready: {_last_lines(pods.log(pod))}")
+    return Waiting(cause=f"its pod {pod} runs and is not ready: {_in_short(last_words(pods, newest).lines)}")
 
 
-def _last_lines(log: str) -> str:
-    return " | ".join([line for line in log.splitlines() if line.strip()][-3:])
+def _account_of_newest(pods: Pods, selector: str) -> list[str]:
+    newest = _newest_not_ready(pods, selector)
+    return account(pods, newest) if newest else []
+
+
+def _unmet(conditions: Iterable[dict[str, Any]]) -> list[str]:
+    """The conditions of a service that do not hold, a line each."""
+    unmet = [item for item in conditions if item.get("status") != "True" and item["type"] not in USUALLY_FALSE]
+    told = (f"condition {item['type']} is {item.get('status')}: {reason_given(item)}" for item in unmet)
+    return [" ".join(last_lines(line)) for line in told]
+
+
+def _in_short(lines: Sequence[str]) -> str:
+    return " | ".join(lines[-3:])

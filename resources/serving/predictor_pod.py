@@ -144,9 +144,9 @@ def predictor_pod(
             {"name": http_port, "containerPort": HTTP, "protocol": "TCP"},
             {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
         ],
-        # Ready means that the golden rows were answered as in training
+        # Ready means that this version answers its golden rows as in training, and has done so a moment ago
         "readinessProbe": {
-            "httpGet": {"path": f"/v2/models/{model}/ready", "port": HTTP},
+            "httpGet": {"path": f"/v2/models/{model}/versions/{version.version}/ready", "port": HTTP},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
         },

@@ -14,9 +14,10 @@ from resources.serving.golden_rows import PROOF_ID, UNRECORDED
 from resources.serving.rollout_guards import BLIPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from mlops_assets.ml.inference.artifact import InputColumn, ModelSignature
+    from mlops_assets.serving.answers_compared import Score
     from resources.lake.object_store import ObjectStore
     from resources.serving.golden_rows import Endpoint
 
@@ -38,24 +39,36 @@ class LoggedRequests(NamedTuple):
     last: datetime | None
 
 
-def logged_requests(store: ObjectStore, model: str, version: str, limit: int) -> LoggedRequests:
-    """The newest requests to a version of a model in the inference log of the last day."""
+def logged_requests(
+    store: ObjectStore,
+    model: str,
+    version: str,
+    limit: int,
+    *,
+    only: Container[str] | None = None,
+    hours: int = HOURS,
+    files: int = FILES,
+) -> LoggedRequests:
+    """The newest requests to a version of a model in the inference log of the last hours, of these ids alone if given.
+
+    No more than so many files are looked into.
+    """
     import pyarrow.parquet as pq
 
-    now, requests, last, files = datetime.now(UTC), list[Logged](), None, 0
-    for hours in range(HOURS):
-        hour = hour_of(now - timedelta(hours=hours))
+    now, requests, last, read = datetime.now(UTC), list[Logged](), None, 0
+    for ago in range(hours):
+        hour = hour_of(now - timedelta(hours=ago))
         stored = (item for item in store.stored(f"inference/{model}/{hour}") if item.key.endswith(".parquet"))
         for item in sorted(stored, key=lambda item: item.modified, reverse=True):
-            if len(requests) >= limit or files >= FILES:
+            if len(requests) >= limit or read >= files:
                 return LoggedRequests(requests[:limit], last)
-            files += 1
+            read += 1
             content = store.read(item.key)
             table = pq.read_table(io.BytesIO(content)) if content else None
             if table is None:
                 continue
             found, newest = _requests(table.to_pylist(), version)
-            requests += found
+            requests += [request for request in found if only is None or request.request_id in only]
             last = max(filter(None, (last, newest)), default=None)
     return LoggedRequests(requests[:limit], last)
 
@@ -97,8 +110,25 @@ def replay(
     post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]],
 ) -> Observed:
     """Ask a version what was asked before; it ends early where nearly all requests fail."""
-    url = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
     seen = Observed()
+    for request, answers in asked_again(requests, endpoint, signature, post):
+        if isinstance(answers, DeploymentError):
+            seen += Observed(mirrored=1, mirrored_failed=1, reasons={str(answers)[:200]: 1})
+            if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
+                return seen
+        else:
+            seen += compared(request.answers, answers).model_copy(update={"mirrored": 1})
+    return seen
+
+
+def asked_again(
+    requests: Sequence[Logged],
+    endpoint: Endpoint,
+    signature: ModelSignature,
+    post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]],
+) -> Iterator[tuple[Logged, list[Score] | DeploymentError]]:
+    """Each request with what a version answers it now, or why it does not."""
+    url = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
     for request in requests:
         inputs = [
             {
@@ -110,11 +140,10 @@ def replay(
             for column in signature.inputs
         ]
         try:
-            response = post(url, {"id": request.request_id, "inputs": inputs}, UNRECORDED)
+            answers = scores(post(url, {"id": request.request_id, "inputs": inputs}, UNRECORDED))
         except DeploymentError as error:
-            seen += Observed(mirrored=1, mirrored_failed=1, reasons={str(error)[:200]: 1})
-            if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
-                return seen
-            continue
-        seen += compared(request.answers, scores(response)).model_copy(update={"mirrored": 1})
-    return seen
+            yield request, error
+        except ValueError as error:  # as where a number is none
+            yield request, DeploymentError(str(error))
+        else:
+            yield request, answers

@@ -20,8 +20,10 @@ from mlops_assets.ml.errors import DeploymentError, LakeError, MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.serving.traffic import Candidate, Observed
 from resources.serving.golden_rows import Proof, RolloutStep, verify_golden_rows
+from resources.serving.label_evidence import label_evidence
+from resources.serving.labelled_requests import labelled_rows
 from resources.serving.replay import logged_requests, not_replayable, replay
-from resources.serving.rollout_guards import Judgement, judge, judge_champion, share_not_honoured
+from resources.serving.rollout_guards import Judgement, distance, judge, judge_champion, share_not_honoured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -36,6 +38,8 @@ LOOK_S = 2.0
 FOLLOWED_S, HONOURED_S = 20.0, 60.0  # until when servers must have begun with what they are told, and keep to it
 RECENT = timedelta(hours=1)
 HOLD = timedelta(hours=1)
+MARGIN = 1.5  # by which the live answers of a version that labels let through may be farther than its replayed ones
+LABELLED = 1_000  # requests that are asked again to judge by their labels
 
 
 class Rollout:
@@ -57,6 +61,7 @@ class Rollout:
         self.live, self._record = live, record
         self.signature = ModelSignature.read(artifact)
         self.steps, self.compared = list[RolloutStep](), Observed()
+        self.max_changed: float | None = None  # as the policy says, unless labels say more
 
     def run(self) -> Proof:
         """Go the whole way; whatever goes wrong, the version that answered before goes on, or answers again.
@@ -136,9 +141,29 @@ class Rollout:
             self._reached("replayed", f"no: of version {before.version} no request is logged")
         else:
             seen = replay(logged.requests, candidate, self.signature, self.target.post)
-            self._judged("replayed", seen, final=True)
+            note = self._judged_by_labels(seen, candidate, before)
+            self._judged("replayed", seen, final=True, note=note)
             self.compared += seen
         return logged.last
+
+    def _judged_by_labels(self, seen: Observed, candidate: Endpoint, before: ServedVersion) -> str:
+        """What labels say of a candidate that answers too far otherwise; where it mends the champion, it may.
+
+        Live requests have no labels yet. Of these it may be as far from the champion as in the replay, and farther by
+        half of that, or by what the policy allows: other rows of the same versions are not equally far apart.
+        """
+        assert self.live
+        live, policy, task = self.live, self.live.policy, self.signature.task
+        apart = distance(seen, task)
+        if apart <= policy.max_changed or not policy.judge_by_labels:
+            return ""
+        rows = labelled_rows(
+            live.store, live.model, before.version, LABELLED, candidate, self.signature, self.target.post
+        )
+        evidence = label_evidence(rows, task)
+        if evidence.mends:
+            self.max_changed = max(MARGIN * apart, apart + policy.max_changed)
+        return evidence.in_words
 
     def _watched(self, state: str, requests: int, share: Candidate, before: ServedVersion) -> bool:
         """Watch a candidate until it has had so many requests; not where too few came, and that is allowed."""
@@ -195,9 +220,9 @@ class Rollout:
     ) -> None:
         """Fail by the figures, or reach a state by them."""
         assert self.live
-        judgement = judge(seen, self.live.policy, self.signature.task, final=final)
+        judgement = judge(seen, self.live.policy, self.signature.task, final=final, max_changed=self.max_changed)
         if judgement.failed:
-            raise DeploymentError(f"{reached or state}: {'; '.join(judgement.failed)}")
+            raise DeploymentError(f"{reached or state}: {'; '.join(filter(None, (*judgement.failed, note)))}")
         if reached:
             self._reached(reached, "; ".join(filter(None, (note, judgement.measured))))
 
@@ -213,7 +238,8 @@ class Rollout:
         except BaseException as error:
             undo()
             with suppress(LakeError, OSError):  # the reason must be told also where it cannot be written down
-                self._reached("rolled_back", str(error) or type(error).__name__)
+                # The first line says it; what follows is of pods, and stands in the step's error
+                self._reached("rolled_back", (str(error) or type(error).__name__).splitlines()[0])
             if isinstance(error, MlopsError):
                 raise DeploymentError(f"{outcome}: {error}") from error
             raise

@@ -25,8 +25,13 @@ class Judgement(Value):
     failed: tuple[str, ...]
 
 
-def judge(observed: Observed, policy: RolloutPolicy, task: Task, *, final: bool) -> Judgement:
+def judge(
+    observed: Observed, policy: RolloutPolicy, task: Task, *, final: bool, max_changed: float | None = None
+) -> Judgement:
     """Judge a candidate by the requests it was asked; before the end, where so few say little, nothing is failed.
+
+    `max_changed` is how far its answers may be from the champion's, where labels have said that it may be farther than
+    the policy has it.
 
     >>> from mlops_assets.serving.rollout_policy import RolloutPolicy
     >>> from mlops_assets.serving.traffic import Observed
@@ -43,8 +48,9 @@ def judge(observed: Observed, policy: RolloutPolicy, task: Task, *, final: bool)
         failed.append(f"{measured[-1]}, at most {100 * policy.max_error_rate:g} % may{why}")
     if observed.rows:
         measured.append(_distance_in_words(observed, task))
-        if distance(observed, task) > policy.max_changed and (final or observed.rows >= FEW_ROWS):
-            failed.append(f"{measured[-1]}, at most {_share(policy.max_changed, task)} may be")
+        allowed = policy.max_changed if max_changed is None else max_changed
+        if distance(observed, task) > allowed and (final or observed.rows >= FEW_ROWS):
+            failed.append(f"{measured[-1]}, at most {_share(allowed, task)} may be")
     champion, candidate = (percentile_ms(ms, 0.99) for ms in (observed.champion_ms, observed.candidate_ms))
     if champion and candidate:
         measured.append(f"99 % within {candidate:.2g} ms, the champion's within {champion:.2g} ms")

@@ -44,7 +44,7 @@ def transformer_pod(
                 {"name": "http", "containerPort": HTTP, "protocol": "TCP"},
                 {"name": "grpc", "containerPort": GRPC, "protocol": "TCP"},
             ],
-            # Ready means that it has read the model's views
+            # Ready means that it has looked up in each of the model's views, and that the predictor was ready then
             "readinessProbe": {
                 "httpGet": {"path": "/v2/health/ready", "port": HTTP},
                 "periodSeconds": 2,

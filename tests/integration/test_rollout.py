@@ -196,6 +196,57 @@ def test_a_version_that_answers_otherwise_is_caught_by_the_log_before_anybody_as
     assert place.states[-1] == "rolled_back"
 
 
+def post(url: str, content: Any, **headers: str) -> int:
+    headers = {"content-type": "application/json", **headers}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(content).encode(), headers)) as response:
+        return response.status
+
+
+def log_some_requests_with_labels(place: Place, factor: float, count: int) -> None:
+    """Requests of a moment ago, of which it has become known that the truth is their number times `factor`."""
+    log_some_requests(place)
+    url = f"{place.serving.server.url}/v1/models/{MODEL}"
+    numbers = {f"late-{index}": float(index % 7 + 1) for index in range(count)}
+    for request_id, x in numbers.items():
+        post(f"{url}:predict", {"instances": [{"x": x}]}, **{"x-request-id": request_id})
+    labels = [{"id": request_id, "label": factor * x} for request_id, x in numbers.items()]
+    assert post(f"{url}/feedback", {"labels": labels}) == 200
+    place.serving.server.stop()
+    place.serving.server.ensure_running()
+
+
+def test_what_mends_a_champion_that_has_become_wrong_is_judged_by_labels(place: Place) -> None:
+    """The world has moved: what was twice the number is five times it now."""
+    log_some_requests_with_labels(place, 5.0, 80)
+    with Callers(place) as callers:
+        proof = place.deploy(2, 5.0)
+        wait_until(lambda: callers.answers[-1][1] == "2")
+    assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"]
+    told = place.found("replayed")
+    assert "by the labels of 80 requests it is nearer in 80 and less in 0 (chance 8e-25)" in told
+    assert "standard deviations apart" in told
+    assert told in [step["found"] for step in proof.evidence["rollout"]], "the ledger has it"
+    assert {code for code, _, _ in callers.answers} == {200}
+
+
+@pytest.mark.parametrize(
+    ("truth", "count", "policy", "why"),
+    [
+        (2.0, 80, {}, r"at most 0.2 standard deviations may be; by the labels of 80 requests it is nearer in 0"),
+        (5.0, 20, {}, "20 requests of them have labels, too few to judge by; 50 are needed"),
+        (5.0, 80, {"judge_by_labels": False}, r"at most 0.2 standard deviations may be\.$"),
+    ],
+    ids=["it is wrong itself", "few labels", "not wanted"],
+)
+def test_labels_do_not_let_any_version_through(
+    place: Place, truth: float, count: int, policy: dict[str, Any], why: str
+) -> None:
+    log_some_requests_with_labels(place, truth, count)
+    with pytest.raises(DeploymentError, match=f"version 1 keeps answering: replayed: .*{why}"):
+        place.deploy(2, 5.0, **policy)
+    assert place.version == "1"
+
+
 def test_a_candidate_that_dies_as_canary_costs_no_caller_an_answer(place: Place) -> None:
     failures = list[DeploymentError]()
 

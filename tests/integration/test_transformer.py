@@ -258,7 +258,7 @@ def test_what_is_wrong_over_grpc_is_told_as_over_http(transformer: BackgroundSer
     assert asking.call(message(place, pressure)).model_name == model
 
 
-def test_one_that_kserve_starts_is_ready_with_its_models_views_and_answers_for_that_alone(
+def test_one_that_kserve_starts_is_ready_when_it_can_look_up_and_ask_and_answers_for_its_model_alone(
     transformer: BackgroundServer, stored_platform: Platform
 ) -> None:
     platform, port = stored_platform, free_port()
@@ -266,8 +266,25 @@ def test_one_that_kserve_starts_is_ready_with_its_models_views_and_answers_for_t
     command = [sys.executable, "-m", "resources.features.transformer", *told, "--http_port", str(port)]
     variables = {"PYTHONPATH": str(PROJECT), "MLOPS_HOME": str(platform.home)}
     server = BackgroundServer(platform.home / "one", "one", port, "/v2/health/ready", command, variables)
-    server.ensure_running()
+    platform.serving.server.stop()
+    table = platform.home / "features" / platform.model / "online.db"
+    table.rename(table.with_suffix(".away"))
+    server.launch()
+
+    def says(what: str) -> bool:
+        return server.log.exists() and what in server.tail()
+
     try:
+        wait_until(lambda: says(f"the views of {platform.model} cannot be read"), 60)
+        table.unlink()
+        table.with_suffix(".away").rename(table)
+        wait_until(lambda: says(f"the predictor of {platform.model} is not ready"), 60)
+        assert not server.answers(), "without a predictor it never takes requests"
+        platform.serving.server.ensure_running()
+        wait_until(server.answers, 60)
+        platform.serving.server.stop()
+        assert server.answers(), "a predictor that is away is told to callers; see its module"
+        platform.serving.server.ensure_running()
         row = {"place": "Bern", "pressure": 1000, "event_timestamp": KNOWN}
         assert ask(f"{server.url}/v1/models/{platform.model}:predict", {"instances": [row]})[0] == 200
         code, told_code, _ = ask(f"{server.url}/v1/models/other:predict", {"instances": [row]})

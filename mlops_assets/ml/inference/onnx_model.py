@@ -107,7 +107,7 @@ def to_frame(batch: Any) -> pd.DataFrame:
 
 
 def largest_difference(left: dict[str, list[Any]], right: dict[str, list[Any]]) -> float:
-    """How far two sets of answers are apart: infinity where a label, a name or a shape differs.
+    """How far two sets of answers are apart: infinity where a label, a name or a shape differs, or one has no number.
 
     >>> largest_difference({"label": ["a"], "probabilities": [[0.5]]}, {"label": ["a"], "probabilities": [[0.25]]})
     0.25
@@ -124,5 +124,13 @@ def largest_difference(left: dict[str, list[Any]], right: dict[str, list[Any]]) 
         if name == "label":
             largest = max(largest, 0.0 if np.array_equal(mine, other) else float("inf"))
         elif mine.size:
-            largest = max(largest, float(np.max(np.abs(mine.astype(np.float64) - other.astype(np.float64)))))
+            largest = max(largest, _apart(mine.astype(np.float64), other.astype(np.float64)))
     return largest
+
+
+def _apart(mine: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The largest difference; no number is as far from one as can be, and equal to none."""
+    equal = (mine == other) | (np.isnan(mine) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(equal, 0.0, np.abs(mine - other))
+    return float(np.max(np.where(np.isnan(differences), np.inf, differences)))

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
+from mlops_assets.assets.feature_views import feature_views_asset
+from mlops_assets.assets.online_features import online_features_asset
+from mlops_assets.assets.raw_data import raw_data_asset
 from mlops_assets.components.jobs_and_schedules import jobs, schedules
 from tests.retraining import made_run
+from tests.stored_views import STORED
 from tests.support import attributes, spec
 
 if TYPE_CHECKING:
@@ -78,3 +82,33 @@ def test_a_retraining_for_causes_alone_has_no_schedule() -> None:
 
 def test_without_retrain_nothing_is_scheduled() -> None:
     assert schedules(spec()) == []
+
+
+REFRESH = {"schedule": "*/30 6-22 * * *", "time_zone": "Europe/Zurich"}
+
+
+def test_a_refresh_of_online_features_has_a_job_that_trains_nothing() -> None:
+    refreshed = spec(**STORED, features__refresh=REFRESH)
+    assert [job.name for job in jobs(refreshed)] == ["weather", "weather_online_features", "weather_rollback"]
+    assets = [make(refreshed) for make in (feature_views_asset, online_features_asset, raw_data_asset)]
+    selected = jobs(refreshed)[1].selection.resolve(assets)
+    assert {key.path[1] for key in selected} == {"feature_views", "online_features"}
+    assert [job.name for job in jobs(spec(**STORED))] == ["weather", "weather_rollback"]
+
+
+def test_online_features_are_refreshed_by_their_schedule_also_while_the_model_is_being_trained(tmp_path: Path) -> None:
+    [schedule] = schedules(spec(**STORED, features__refresh=REFRESH))
+    assert (schedule.name, schedule.job_name) == ("weather_online_features", "weather_online_features")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("*/30 6-22 * * *", "Europe/Zurich")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        made_run(instance, dg.RunRequest(job_name="weather"))
+        assert isinstance(schedule(dg.build_schedule_context(instance)), dg.RunRequest)
+        run = made_run(instance, dg.RunRequest(job_name="weather_online_features"))
+        skipped: Any = schedule(dg.build_schedule_context(instance))
+    assert skipped.skip_message == f"run {run.run_id} is in progress"
+
+
+def test_a_model_may_be_retrained_and_refreshed_by_schedule() -> None:
+    both = schedules(spec(**STORED, features__refresh=REFRESH, retrain=SUNDAYS))
+    assert [schedule.name for schedule in both] == ["weather_retrain", "weather_online_features"]

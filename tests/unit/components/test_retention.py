@@ -217,6 +217,7 @@ def test_nothing_of_a_model_goes_while_a_run_of_it_is_in_progress(once: Platform
         ("m", True),
         ("m_by_month", True),
         ("m_rollback", True),
+        ("m_online_features", True),
         ("other_rollback", False),
         ("other", False),
         ("everything", True),

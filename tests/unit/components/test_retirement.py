@@ -14,8 +14,10 @@ from mlops_assets.components.retirement import (
     retire,
     retire_model,
 )
-from mlops_assets.ml.errors import SpecError
+from mlops_assets.ml.errors import DeploymentError, SpecError
+from resources.features.online_store import OnlineStore
 from resources.tracking.mlflow_tracking import Tracking
+from tests.stored_views import model
 from tests.support import Platform, failure, messages, post, weather
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def trained(platform: Platform) -> Platform:
 def retired(platform: Platform, defined: dict[str, str] | None = None, **arguments: Any) -> list[str]:
     arguments = {"reason": "it was renamed", **arguments}
     by = arguments.pop("reason"), "user ann"
-    outside = platform.serving, platform.tracking, platform.lake
+    outside = platform.serving, platform.tracking, platform.lake, platform.online_store
     return retire(platform.model, *by, *outside, defined=defined or {}, **arguments)
 
 
@@ -143,4 +145,33 @@ def test_a_model_is_retired_in_its_space_alone(trained: Platform, tmp_path: Path
     assert retired(ann)[0] == f"{ann.model}: version 1 is not served any more"
     assert (ann.champion(), trained.champion(), trained.served()) == (None, 1, "1")
     with pytest.raises(SpecError, match=f"There is no model {ann.model}x.* in the space ann"):
-        retire(f"{ann.model}x", "why", "me", ann.serving, ann.tracking, ann.lake, defined={})
+        retire(f"{ann.model}x", "why", "me", ann.serving, ann.tracking, ann.lake, ann.online_store, defined={})
+
+
+def test_the_feature_views_of_a_retired_model_go_and_those_of_others_stay(stored_platform: Platform) -> None:
+    platform = stored_platform
+    result = platform.run(model(platform))
+    assert result.success, messages(result)
+    files = {"wind": platform.home / "wind.parquet"}
+    other = platform.online_store.of("other")
+    other.register(model(platform).views, files)
+    assert [*platform.online_store.of(platform.model).views()] == ["wind"]
+    assert retired(platform)[-1] == f"{platform.model}: the feature view wind is in the online store no more"
+    assert not platform.online_store.has(platform.model)
+    assert [*platform.online_store.of("other").views()] == ["wind"]
+    assert retired(platform) == [f"{platform.model}: it was not served"]
+    again = platform.run(model(platform))  # its YAML is back
+    assert again.success, messages(again)
+    assert [*platform.online_store.of(platform.model).views()] == ["wind"]
+
+
+def test_an_online_store_that_is_away_leaves_the_rest_retired_and_is_told(
+    trained: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = OnlineStore(None, "postgresql://nobody:nothing@127.0.0.1:1/features")
+    monkeypatch.setattr(trained, "online_store", away)
+    with pytest.raises(DeploymentError, match="cannot be taken out of the online store .*retire the model again"):
+        retired(trained)
+    monkeypatch.undo()
+    assert (status(trained), trained.champion()) == (404, None)
+    assert retired(trained) == [f"{trained.model}: it was not served"]

@@ -56,13 +56,13 @@ def service(name: str) -> dict[str, Any]:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("name", ["iris", "text"])
+@pytest.mark.parametrize("name", ["iris", "text", "knative"])
 def test_the_crd_takes_every_field(name: str) -> None:
     assert problems(service(name)) == []
 
 
 @needs_kubectl
-@pytest.mark.parametrize("name", ["iris", "text"])
+@pytest.mark.parametrize("name", ["iris", "text", "knative"])
 def test_the_runtime_is_one_of_kserves_own(name: str) -> None:
     if not CHART.is_file():
         pytest.skip(f"no chart of KServe's runtimes at {CHART}")
@@ -74,7 +74,7 @@ def test_the_runtime_is_one_of_kserves_own(name: str) -> None:
 
 
 @needs_kubectl
-@pytest.mark.parametrize("name", ["iris", "text"])
+@pytest.mark.parametrize("name", ["iris", "text", "knative"])
 def test_every_part_keeps_the_restricted_standard_and_has_what_the_quota_asks_for(name: str) -> None:
     for part in service(name)["spec"].values():
         context = part["securityContext"]
@@ -83,6 +83,16 @@ def test_every_part_keeps_the_restricted_standard_and_has_what_the_quota_asks_fo
         for container in part.get("containers", [part.get("model")]):
             assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
             assert "memory" in container["resources"]["limits"]
+
+
+@needs_kubectl
+def test_the_model_on_demand_goes_down_to_no_pod_in_the_mode_that_can_wake_one() -> None:
+    found = service("knative")
+    assert found["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    predictor = found["spec"]["predictor"]
+    assert predictor["minReplicas"] == 0 < predictor["maxReplicas"]
+    assert predictor["scaleMetric"] == "concurrency"
+    assert "deploymentStrategy" not in predictor, "Knative has no Deployment of KServe's"
 
 
 @needs_kubectl

@@ -269,6 +269,18 @@ def test_a_server_that_is_about_to_stop_answers_is_not_ready_and_ends_connection
     assert client.raw("/v2/health/live", method="GET")[0] == 200
 
 
+def test_a_model_whose_proof_does_not_hold_any_more_is_not_ready(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("/v2/health/ready", "/v2/models/m/versions/1/ready"):
+        assert client.raw(path, method="GET")[0] == 200
+    assert client.raw("/v2/models/m/versions/2/ready", method="GET")[0] == 404, "another version is not ready"
+    monkeypatch.setattr(client.state.proofs, "fault", lambda _: "it answers its golden rows differently")
+    for path in ("/v2/health/ready", "/v2/models/m/versions/1/ready", "/v1/models/m"):
+        assert client.raw(path, method="GET")[0] == 503
+    assert client.raw("/v2/health/live", method="GET")[0] == 200, "who is ended for it would be ended again and again"
+
+
 def test_the_index_names_what_is_served(client: Client) -> None:
     entry = {"name": "m", "version": "1", "state": "READY", "reason": ""}
     assert client.post("/v2/repository/index", b"{}") == (200, [entry])

@@ -89,6 +89,39 @@ def test_another_process_finds_the_views_with_their_rules(store: OnlineStore, on
     assert store.of("weather").views() == {}
 
 
+def test_a_models_views_go_with_their_tables_and_all_that_is_registered(
+    store: OnlineStore, online: OnlineViews, tmp_path: Path
+) -> None:
+    online.write("wind", [row("Bern")])
+    other = store.of("other")
+    other.register({"wind": view()}, {"wind": tmp_path / "wind.parquet"})
+    other.write("wind", [row("Bern")])
+    assert store.remove("a-b--weather") == ["wind"]
+    assert store.remove("a-b--weather") == []
+    assert store.of("a-b--weather").views() == {}
+    assert store.of("other").read("wind", [{"place": "Bern", "instrument": "a"}])[0].at == AT
+    again = store.of("a-b--weather")
+    again.register({"wind": view()}, {"wind": tmp_path / "wind.parquet"})
+    assert again.read("wind", [{"place": "Bern", "instrument": "a"}]) == [NOTHING], "nothing of before is found"
+    assert again.materialized("wind") is None
+
+
+def test_of_a_removed_model_postgresql_has_nothing_left(postgres: str, tmp_path: Path) -> None:
+    import psycopg
+
+    store = OnlineStore(None, postgres)
+    store.of("gone").register({"wind": view(), "gale": view("sky")}, dict.fromkeys(("wind", "gale"), tmp_path / "w"))
+    with psycopg.connect(postgres) as connection:
+        tables = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'gone%'"
+        assert len(connection.execute(tables).fetchall()) == 2
+    assert store.remove("gone") == ["gale", "wind"]
+    with psycopg.connect(postgres) as connection:
+        assert connection.execute(tables).fetchall() == []
+        for table in ("feature_views", "entities", "data_sources", "projects", "feast_metadata"):
+            [count] = connection.execute(f"SELECT count(*) FROM {table} WHERE project_id = 'gone'").fetchone() or [1]
+            assert count == 0, table
+
+
 def test_what_was_materialized_is_known_until_the_columns_change(online: OnlineViews, tmp_path: Path) -> None:
     files = {"wind": tmp_path / "wind.parquet", "gale": tmp_path / "gale.parquet"}
     assert online.materialized("wind") is None

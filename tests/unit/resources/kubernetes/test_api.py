@@ -193,7 +193,7 @@ def restarted(api_server: ApiServer, code: int, restarts: int, **end: str) -> No
     last |= {"name": "kserve-container", "image": "i", "imageID": "i", "ready": False}
     api_server.objects["/api/v1/namespaces/mlops/pods/rain-1"] = {
         "metadata": {"name": "rain-1", "labels": labels, "creationTimestamp": "2026-11-25T10:00:00Z"},
-        "spec": {"containers": []},
+        "spec": {"containers": [{"name": "kserve-container"}]},
         "status": {"phase": "Running", "containerStatuses": [last]},
     }
 
@@ -224,7 +224,7 @@ def test_a_predictor_that_runs_and_does_not_get_ready_has_its_last_words_in_the_
             "spec": {"containers": []},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
         }
-    monkeypatch.setattr(Pods, "log", lambda _, pod: f"{pod} begins\nthe views of rain cannot be read\n")
+    monkeypatch.setattr(Pods, "log", lambda _, pod, *__: f"{pod} begins\nthe views of rain cannot be read\n")
     with pytest.raises(
         DeploymentError, match=r"rain-1 runs and is not ready: rain-1 begins \| the views of rain cannot"
     ):
@@ -235,8 +235,44 @@ def test_why_a_predictor_ended_is_known_when_its_log_has_gone(api_server: ApiSer
     services = ClusterServices(KSERVE, "mlops")
     services.apply(SERVICE)
     restarted(api_server, 65, 2, message="starting\nits golden rows differ\n")
-    with pytest.raises(DeploymentError, match=r"its pod rain-1 ended: starting \| its golden rows differ"):
+    with pytest.raises(DeploymentError, match=r"rain-1 ended \(.* exit code 65\): starting \| its golden rows differ"):
         services.wait_until_ready("rain", 0.5)
+
+
+@pytest.mark.parametrize("log", [403, 404, 400, "lost"])
+def test_a_roll_out_that_fails_tells_all_that_is_known_though_a_log_cannot_be_read(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, log: int | str
+) -> None:
+    services = ClusterServices(KSERVE, "mlops")
+    services.apply(SERVICE)
+    condition = {
+        "type": "PredictorReady",
+        "status": "False",
+        "reason": "MinimumReplicasUnavailable",
+        "message": "no\npod",
+    }
+    conditions = [condition, {"type": "Stopped", "status": "False"}, {"type": "IngressReady", "status": "True"}]
+    api_server.objects["/apis/serving.kserve.io/v1beta1/namespaces/mlops/inferenceservices/rain"]["status"] = {
+        "conditions": conditions
+    }
+    restarted(api_server, 137, 3, reason="OOMKilled")
+    read = Pods.log
+
+    def with_fault(pods: Pods, *arguments: Any, **options: Any) -> str:
+        api_server.faults = [log]
+        return read(pods, *arguments, **options)
+
+    monkeypatch.setattr(Pods, "log", with_fault)
+    with pytest.raises(DeploymentError) as told:
+        services.wait_until_ready("rain", 0.5)
+    first, *lines = str(told.value).splitlines()
+    assert "needed more memory than its limit (OOMKilled)" in first
+    assert "Raise memory in the YAML's deploy.resources" in first
+    assert [line for line in lines if line.startswith("condition")] == [
+        "condition PredictorReady is False: MinimumReplicasUnavailable: no pod"
+    ]
+    assert "ended with exit code 137 (OOMKilled) before, started again 3 times" in str(told.value)
+    assert lines[-1].strip().startswith("(no log: ")
 
 
 @pytest.mark.parametrize("fault", [503, "lost"])

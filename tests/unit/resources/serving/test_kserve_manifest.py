@@ -84,7 +84,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
         "--sha256": version.sha256,
         "--lake-uri": "s3://lake",
     }
-    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/flight_delay/ready"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/flight_delay/versions/3/ready"
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 

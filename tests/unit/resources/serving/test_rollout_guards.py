@@ -53,6 +53,13 @@ def test_a_candidate_is_judged_by_what_was_seen(observed: Observed, final: bool,
     assert reason is None or reason in failed[0]
 
 
+def test_where_labels_have_said_so_answers_may_be_farther_from_the_champions_but_not_any_how() -> None:
+    seen = Observed(mirrored=60, rows=60, changed=30)
+    assert judge(seen, POLICY, "binary_classification", final=True, max_changed=0.6).failed == ()
+    [failed] = judge(seen, POLICY, "binary_classification", final=True, max_changed=0.4).failed
+    assert failed == "50 % of 60 rows are answered otherwise, at most 40 % may be"
+
+
 def test_the_most_frequent_reason_is_told() -> None:
     observed = Observed(handed=9, handed_failed=5, reasons={"it answers 500: broken": 1, "it is late": 4})
     [failed] = judge(observed, POLICY, "regression", final=False).failed
