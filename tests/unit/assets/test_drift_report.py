@@ -92,6 +92,13 @@ def test_a_category_of_a_caller_is_no_markup_in_the_table() -> None:
     assert line.endswith("| `![x](http://a/b.png)`, `a/b\\n<img>` |")
 
 
+def test_a_column_that_is_not_compared_may_have_any_name_too() -> None:
+    made = report().model_copy(update={"skipped": {"a|b": "it is not in the log"}})
+    lines = columns_table(made).splitlines()
+    assert lines[-1].startswith("| a/b | | not compared: it is not in the log |")
+    assert {line.count("|") for line in lines} == {11}
+
+
 def test_performance_stands_beside_the_share_without_a_label_and_the_moment() -> None:
     text = performance_table(report())
     assert text.startswith("200 of 800 rows have a label, 75.0% have none, as of 2026-11-18 01:02 UTC")
