@@ -34,7 +34,7 @@ from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 STAGE = "drift_report"
 PLOT, PAGE = "drift.png", "evidently.html"
 NO_REFERENCE = "version {} has no reference profile; materialize the model's group, which adds it, or train again"
@@ -122,7 +122,8 @@ class Watched(NamedTuple):
     def version_of_report(self, spec: ModelSpec) -> str:
         """The version of the snapshot; the threshold is not in it, since it is applied to the known score."""
         tables, monitor = [table.version for table in self.tables], spec.monitor
-        return version_of(CODE_VERSION, tables, self.answerer, self.reference, monitor.days, monitor.min_rows)
+        known = (tables, self.answerer, self.reference, spec.deploy.inference_log.leave_out)
+        return version_of(CODE_VERSION, *known, monitor.days, monitor.min_rows)
 
 
 @contextmanager
@@ -150,7 +151,8 @@ def write_report(spec: ModelSpec, watched: Watched, day: date, folder: Path, war
         reason = NO_REFERENCE.format(answerer.version)
         report_without_score(days, "no reference", reason, **answerer.model_dump()).write(folder)
         return
-    report = drift_report(window, answerer, reference, days, spec.monitor.min_rows)
+    left_out = spec.deploy.inference_log.leave_out
+    report = drift_report(window, answerer, reference, days, spec.monitor.min_rows, left_out)
     report.write(folder)
     if report.score is None:
         return

@@ -20,7 +20,7 @@ from mlops_assets.ml.errors import DeploymentError, LakeError, MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
 from mlops_assets.serving.traffic import Candidate, Observed
 from resources.serving.golden_rows import Proof, RolloutStep, verify_golden_rows
-from resources.serving.replay import logged_requests, not_replayable, replay
+from resources.serving.replay import logged_requests, not_replayable, replay, replayable
 from resources.serving.rollout_guards import Judgement, judge, judge_champion, share_not_honoured
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ class Rollout:
         elif not logged.requests:
             self._reached("replayed", f"no: of version {before.version} no request is logged")
         else:
-            seen = replay(logged.requests, candidate, self.signature, self.target.post)
+            requests = replayable(logged.requests, self.signature.inputs)
+            seen = replay(requests, candidate, self.signature, self.target.post)
             self._judged("replayed", seen, final=True)
             self.compared += seen
         return logged.last
