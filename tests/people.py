@@ -60,6 +60,11 @@ class MailServer:
                             self.say("354 go on")
                             mail.given.append(self.message())
                             self.say("250 ok")
+                        case "EHLO":
+                            self.say("250-here")
+                            self.say("250 AUTH PLAIN")
+                        case "AUTH":
+                            self.say("235 ok")
                         case "MAIL":
                             self.say(mail.answer)
                         case "QUIT":

@@ -3,7 +3,6 @@
 Each of its days is read with the labels that have come since, so that a report that is made again knows more.
 """
 
-import re
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -30,11 +29,12 @@ from mlops_assets.ml.monitoring.log_window import Answerer, LogWindow, open_wind
 from mlops_assets.ml.monitoring.reference_profile import ReferenceProfile
 from mlops_assets.spec.model_spec import ModelSpec
 from resources.lake.lake import Lake
+from resources.tracking.metric_names import metric_names
 from resources.tracking.mlflow_tracking import Tracking
 from resources.tracking.model_registry import RegisteredVersion
 from resources.tracking.tracked_run import TrackedRun
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 STAGE = "drift_report"
 PLOT, PAGE = "drift.png", "evidently.html"
 NO_REFERENCE = "version {} has no reference profile; materialize the model's group, which adds it, or train again"
@@ -122,7 +122,8 @@ class Watched(NamedTuple):
     def version_of_report(self, spec: ModelSpec) -> str:
         """The version of the snapshot; the threshold is not in it, since it is applied to the known score."""
         tables, monitor = [table.version for table in self.tables], spec.monitor
-        return version_of(CODE_VERSION, tables, self.answerer, self.reference, monitor.days, monitor.min_rows)
+        known = (tables, self.answerer, self.reference, spec.deploy.inference_log.leave_out)
+        return version_of(CODE_VERSION, *known, monitor.days, monitor.min_rows)
 
 
 @contextmanager
@@ -150,7 +151,8 @@ def write_report(spec: ModelSpec, watched: Watched, day: date, folder: Path, war
         reason = NO_REFERENCE.format(answerer.version)
         report_without_score(days, "no reference", reason, **answerer.model_dump()).write(folder)
         return
-    report = drift_report(window, answerer, reference, days, spec.monitor.min_rows)
+    left_out = spec.deploy.inference_log.leave_out
+    report = drift_report(window, answerer, reference, days, spec.monitor.min_rows, left_out)
     report.write(folder)
     if report.score is None:
         return
@@ -197,22 +199,14 @@ def track(run: TrackedRun, report: DriftReport, folder: Path, day: date) -> Trac
         live, drifted = report.performance, len(report.drifted)
         figures = {"drift_score": report.score, "drifted_columns": float(drifted), "live_rows": float(live.rows)}
         figures |= {"live_label_share": 1 - live.unlabelled_share}
-        figures |= {f"drift/{_metric_name(column.column)}": column.value for column in report.columns}
+        names = metric_names("drift", [column.column for column in report.columns])
+        figures |= {names[column.column]: column.value for column in report.columns}
         figures |= {f"live_{name}": value for name, value in live.metrics.items()}
         run.metrics(figures, step=int(f"{day:%Y%m%d}"))
         run.file(folder / PLOT, f"drift/{day}")
         if (folder / PAGE).exists():
             run.file(folder / PAGE, "drift")  # some megabytes: of all days the lake has it, MLflow of the last one
     return run
-
-
-def _metric_name(column: str) -> str:
-    """A column's name with what MLflow takes in the name of a metric.
-
-    >>> _metric_name("sepal length (cm)")
-    'sepal length _cm_'
-    """
-    return re.sub(r"[^\w\-. :/]", "_", column, flags=re.ASCII)
 
 
 def drift_check(report: DriftReport, threshold: float) -> dg.AssetCheckResult:
@@ -286,7 +280,8 @@ def columns_table(report: DriftReport) -> str:
             ", ".join(map(as_markdown, column.new)),
         )
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    lines += [f"| {name} | | not compared: {reason} | | | | | | | |" for name, reason in report.skipped.items()]
+    for name, reason in report.skipped.items():
+        lines.append(f"| {name.replace('|', '/')} | | not compared: {reason} | | | | | | | |")
     return "\n".join(lines)
 
 

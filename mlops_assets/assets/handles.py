@@ -165,11 +165,6 @@ class DriftSummary(Value):
     label_delay_s: float | None = None
     """From answer to label, about the median."""
 
-    @property
-    def has_drifted(self) -> bool:
-        """Whether the score is above the threshold of the YAML."""
-        return self.score is not None and self.score > self.threshold
-
 
 class HandleIOManager(dg.ConfigurableIOManager):
     """Keeps each asset's handle as JSON: one per run, so that parallel runs don't mix, and the latest.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.assets.logged_requests import logged_rows
 from mlops_assets.cli.provenance import logged_request
 from mlops_assets.cli.upkeep import outside_world
-from mlops_assets.components.defined_models import defined_spec
 from mlops_assets.ml.errors import BadRequest, SpecError
 from mlops_assets.ml.foreign_text import printable
 from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.explain import Explanation, explain_rows
+from mlops_assets.ml.inference.log_columns import DIGEST, INPUT
 from mlops_assets.ml.inference.onnx_model import OnnxModel
 from mlops_assets.ml.values import Value
 from mlops_assets.serving.inference_protocol import RequestReader
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import date
 
-    from mlops_assets.ml.inference.artifact import ModelSignature
+    from mlops_assets.ml.inference.artifact import InputColumn, ModelSignature
 
-INPUT, DIGEST = "input:", re.compile("[0-9a-f]{32}")
 SAME = 1e-4  # what is answered now and was answered then, relative to 1 and to the answer
 
 
@@ -64,9 +62,7 @@ def explain(
         raise SpecError(what, remedy="nothing else can answer as it did")
     with tempfile.TemporaryDirectory() as draft:
         graph, signature = load_artifact(tracking.download(version, Path(draft)), version.sha256)
-    spec = defined_spec(request.model)
-    hidden = spec.deploy.inference_log.hash if spec else _digests(logged)
-    explanation, inputs = _explained(OnnxModel(graph), signature, logged, hidden, label)
+    explanation, inputs = _explained(OnnxModel(graph), signature, logged, label)
     return ExplainedAnswer(
         request_id=request_id,
         model=request.model,
@@ -78,17 +74,9 @@ def explain(
 
 
 def _explained(
-    model: OnnxModel, signature: ModelSignature, logged: dict[str, Any], hidden: Sequence[str], label: str | None
+    model: OnnxModel, signature: ModelSignature, logged: dict[str, Any], label: str | None
 ) -> tuple[Explanation, dict[str, Any]]:
-    columns = [column.name for column in signature.inputs]
-    if missing := [name for name in columns if f"{INPUT}{name}" not in logged]:
-        raise SpecError(
-            f"The inference log does not keep {', '.join(missing)}", remedy="deploy.inference_log.leave_out names them"
-        )
-    if digests := [name for name in columns if name in hidden]:
-        what = f"The inference log keeps a digest of {', '.join(digests)} alone"
-        raise SpecError(what, remedy="deploy.inference_log.hash names them")
-    inputs = {name: logged[f"{INPUT}{name}"] for name in columns}
+    inputs = _inputs(signature.inputs, logged)
     reader = RequestReader(signature.inputs, max_rows=len(signature.background) + len(signature.golden.rows) + 1)
     background = reader.v1({"instances": [dict(row) for row in signature.explained_from]})
     try:
@@ -107,10 +95,30 @@ def _explained(
     return found, inputs
 
 
-def _digests(logged: dict[str, Any]) -> list[str]:
-    """The columns that hold what looks like the log's digest of a value."""
-    texts = {name.removeprefix(INPUT): value for name, value in logged.items() if name.startswith(INPUT)}
-    return [name for name, value in texts.items() if DIGEST.fullmatch(str(value))]
+def _inputs(columns: Sequence[InputColumn], logged: dict[str, Any]) -> dict[str, Any]:
+    """What the version was asked. Files of several versions are read as one table, whose names may differ in case from
+    the version's, and whose numbers are texts where another version had texts.
+
+    Raises:
+        SpecError: the log has not kept it.
+    """
+    known = {name.casefold(): value for name, value in logged.items()}
+    digests = [column.name for column in columns if known.get(f"{DIGEST}{column.name}".casefold()) is not None]
+    if digests:
+        what = f"The inference log keeps a digest of {', '.join(digests)} alone"
+        raise SpecError(what, remedy="deploy.inference_log.hash named them when it was asked")
+    if missing := [column.name for column in columns if f"{INPUT}{column.name}".casefold() not in known]:
+        what = f"The inference log does not keep {', '.join(missing)}"
+        raise SpecError(what, remedy="deploy.inference_log.leave_out named them when it was asked")
+    values = [(column, known[f"{INPUT}{column.name}".casefold()]) for column in columns]
+    return {column.name: value if column.dtype == "string" else _as_number(value) for column, value in values}
+
+
+def _as_number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _class_of(text: str | None, signature: ModelSignature) -> Any:

@@ -18,6 +18,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 REASON = click.option("--reason", required=True, metavar="TEXT", help="Why; it goes to the ledger.")
 DAY = click.DateTime(["%Y-%m-%d"])
+MOST_DAYS = 36_525  # a hundred years; the calendar does not go back for ever
 
 
 class Moment(click.ParamType[datetime]):
@@ -28,9 +29,9 @@ class Moment(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is no moment; write one such as 2026-11-17T12:00, which is UTC", param, ctx)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 @click.command()
@@ -104,7 +105,7 @@ def _of_a_request(command: Command) -> Command:
     """The options of commands that look for a request in the inference log."""
     days = click.option(
         "--days",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=1, max=MOST_DAYS),
         default=90,
         show_default=True,
         metavar="N",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlops_assets.cli.model_commands import MODEL_COMMANDS
+from mlops_assets.cli.model_commands import MODEL_COMMANDS, MOST_DAYS
 from mlops_assets.ml.errors import MlopsError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def schema(file: Path | None) -> None:
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=MOST_DAYS),
     default=14,
     show_default=True,
     metavar="DAYS",

@@ -41,8 +41,12 @@ class People:
         return bool(self._webhook or self._mail)
 
     def tell(self, text: str) -> list[str]:
-        """Send a text, whose first line is what mail has as its subject; why it was not taken, of each who did not."""
-        return list(filter(None, self._refusals(text)))
+        """Send a text, whose first line is what mail has as its subject; why it was not taken, of each who did not.
+
+        It raises nothing: who tells of something would tell the others of it again at each tick.
+        """
+        # Errors can hold names of files that are no text
+        return list(filter(None, self._refusals(text.encode(errors="replace").decode())))
 
     def _refusals(self, text: str) -> Iterator[str | None]:
         if self._webhook:
@@ -78,22 +82,27 @@ def send(mail: SecretStr, text: str) -> str | None:
     `mail` is as MLOPS_ALERT_MAIL has it: smtps://user:password@host:465/?from=...&to=...,... With smtp:// the server is
     asked for TLS before the password is sent.
     """
-    place = urlsplit(mail.get_secret_value())
-    fields = parse_qs(place.query)
-    message = EmailMessage()
-    message["Subject"], _, body = text.partition("\n")
-    message["From"], message["To"] = fields["from"][0], fields["to"][0]
-    message.set_content(body or text)
     try:
+        place = urlsplit(mail.get_secret_value())
+        message = _message(text, parse_qs(place.query))
         with _connection(place.scheme, place.hostname or "", place.port) as server:
             if place.username:
                 server.login(unquote(place.username), unquote(place.password or ""))
             server.send_message(message)
     except smtplib.SMTPAuthenticationError:
         return "the mail server refuses the login of MLOPS_ALERT_MAIL"
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, smtplib.SMTPException, ValueError) as error:  # the last of what no header, port or login can hold
         return f"the mail server did not take it ({type(error).__name__}); look whether MLOPS_ALERT_MAIL is right"
     return None
+
+
+def _message(text: str, fields: dict[str, list[str]]) -> EmailMessage:
+    message = EmailMessage()
+    subject, _, body = text.partition("\n")
+    message["Subject"] = " ".join(subject.splitlines())
+    message["From"], message["To"] = fields["from"][0], fields["to"][0]
+    message.set_content(body or text)
+    return message
 
 
 def _connection(scheme: str, host: str, port: int | None) -> smtplib.SMTP:

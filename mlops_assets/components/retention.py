@@ -17,6 +17,7 @@ from pydantic import Field
 
 from mlops_assets.assets.stage import as_dagster_failure
 from mlops_assets.components.retrain_runs import UNFINISHED
+from mlops_assets.ml.values import MOST_DAYS
 from mlops_assets.spec.model_spec import REFRESH_SUFFIX, RETENTION_JOB, ROLLBACK_SUFFIX
 from resources.lake.lake import Lake
 from resources.lake.lake_lock import lake_lock
@@ -51,7 +52,7 @@ class RetentionConfig(dg.Config):
 
     dry_run: bool = Field(default=True, description="List what would be deleted, and delete nothing")
     older_than_days: float = Field(
-        default=14, ge=0, description="What was written, or used by a run, in these last days stays"
+        default=14, ge=0, le=MOST_DAYS, description="What was written, or used by a run, in these last days stays"
     )
     keep_versions: int | None = Field(
         default=None,

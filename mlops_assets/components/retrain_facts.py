@@ -70,7 +70,8 @@ def window_facts(spec: ModelSpec, retrain: Retrain, champion: Champion, lake: La
     return tuple(
         WindowFact(
             day=report.day,
-            has_drifted=None if report.score is None else report.has_drifted,
+            # As the YAML has it now: it may have changed since the report was made
+            has_drifted=None if report.score is None else report.score > spec.monitor.drift_threshold,
             performance_loss=_loss(spec, report, champion),
         )
         for report in reports

@@ -18,10 +18,10 @@ from mlops_assets.assets.code_version import code_version
 from mlops_assets.components.retrain_facts import Champion, champion, facts, window_facts
 from mlops_assets.components.retrain_runs import RetrainRuns, runs_in_progress
 from mlops_assets.components.source_watch import Allowance, SourceState, look
-from mlops_assets.ml.automation.retrain_policy import Outcome, decide
+from mlops_assets.ml.automation.retrain_policy import Outcome, decide, not_now
 from mlops_assets.ml.errors import LakeError, MlopsError
 from mlops_assets.ml.values import Value
-from resources.lake.retrain_ledger import PATIENCE, RecordedRetrain, RetrainEntry, RetrainLedger
+from resources.lake.retrain_ledger import PATIENCE, RETRAIN, RecordedRetrain, RetrainEntry, RetrainLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,16 +147,23 @@ class RetrainWatch:
             return None, OVER
         waiting = next((one.recorded for one in seen if one.waits), None)
         if waiting is not None:
-            entry = waiting.entry
-            asked = RetrainLedger(moment.lake).ask_again(waiting, moment.now)
-            what = "is asked for again" if asked else f"is asked for again when it has none for {PATIENCE}"
-            return _request(entry) if asked else None, f"{entry.key} was decided and has no run; it {what}"
+            return self._ask_again(model, waiting, moment)
         if model not in moment.champions:
             return None, "it has no champion yet; its first training is begun by its job"
         facts = self._facts(model, seen, moment)
         _, retrain = self._specs[model]
         decision = decide(retrain, facts, [one.past for one in seen], moment.now)
         return self._begin(model, facts, moment) if decision.retrain else (None, decision.reason)
+
+    def _ask_again(self, model: str, waiting: RecordedRetrain, moment: _Moment) -> tuple[dg.RunRequest | None, str]:
+        """The run of an entry that has none, unless the moment is wrong: the one in which it was decided is over."""
+        (_, retrain), entry, run = self._specs[model], waiting.entry, moment.running.get(model)
+        others = f"run {run.run_id}" if run and run.tags.get(RETRAIN) != entry.key else None
+        if held := not_now(retrain, others, moment.now):
+            return None, f"{entry.key} was decided and has no run, but {held}"
+        asked = RetrainLedger(moment.lake).ask_again(waiting, moment.now)
+        what = "is asked for again" if asked else f"is asked for again when it has none for {PATIENCE}"
+        return _request(entry) if asked else None, f"{entry.key} was decided and has no run; it {what}"
 
     def _begin(self, model: str, facts: RetrainFacts, moment: _Moment) -> tuple[dg.RunRequest | None, str]:
         """Decide again where nobody else does so meanwhile, and write the entry."""

@@ -22,6 +22,7 @@ MODEL_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 LONGEST_MODEL_NAME = 41  # with the longest space before it, a label of Kubernetes
 SPACE_SEPARATOR = "--"  # after the name of a space, before that of a model
 SERVED_NAME = rf"^(?=.{{1,63}}$)([a-z][a-z0-9-]*{SPACE_SEPARATOR})?{MODEL_NAME[1:]}"
+MOST_DAYS = 36_525  # a hundred years; a moment that lies further back than the calendar goes is none
 DURATION = r"^([1-9][0-9]{0,5})([smhd])$"
 EXPONENT = r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"  # YAML 1.1, which Dagster reads, takes 1e-3 for text
 

@@ -7,8 +7,9 @@ stored yet, at most what came in `age_s`.
 
 `inference/<model>/<yyyy>/<mm>/<dd>/<hh>/<server>-<n>.parquet` has a row for each row that was asked about: request_id,
 row, time (when it was answered), version, role (champion; or canary or mirror of a candidate's, whose answer the caller
-got or did not get), latency_ms, `input:<column>` for each column and `output:<name>` for
-each output of the graph. A text or a digest is a text, a number float32, a label the text of it. `labels/...`, of the
+got or did not get), latency_ms, `input:<column>` for each column, `digest:<column>` where a digest of it is kept
+alone, and `output:<name>` for each output of the graph. A text or a digest is a text, a number float32, a label the
+text of it. `labels/...`, of the
 same form, has request_id, row, label (a text), time (when it became known) and received. A label is stored before the
 server says that it took it.
 """

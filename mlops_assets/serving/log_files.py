@@ -7,6 +7,8 @@ import hmac
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlops_assets.ml.inference.log_columns import DIGEST, INPUT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -62,7 +64,12 @@ def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
     for column in model.signature.inputs:
         if column.name not in policy.leave_out:
             values = np.concatenate([entry.inputs[column.name].ravel() for entry in entries])
-            columns[f"input:{column.name}"] = _input(values, salt if column.name in policy.hash else None)
+            missing = [value == "" or value != value for value in values.tolist()]  # noqa: PLR0124 - NaN
+            if column.name in policy.hash:
+                columns[f"{DIGEST}{column.name}"] = _digests(values, missing, salt)
+            else:
+                kind = pa.string() if values.dtype == object else None
+                columns[f"{INPUT}{column.name}"] = pa.array(values, kind, mask=np.array(missing))
     for name in model.onnx.output_names:
         values = np.concatenate([entry.outputs[name] for entry in entries])
         if name == "label":
@@ -74,15 +81,11 @@ def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
     return parquet(pa.table(columns))
 
 
-def _input(values: NDArray[Any], salt: bytes | None) -> Any:
-    import numpy as np
+def _digests(values: NDArray[Any], missing: Sequence[bool], salt: bytes) -> Any:
     import pyarrow as pa
 
-    missing = [value == "" or value != value for value in values.tolist()]  # noqa: PLR0124 - NaN
-    if salt is not None:
-        texts = [None if gone else _digest(value, salt) for value, gone in zip(values.tolist(), missing, strict=True)]
-        return pa.array(texts, pa.string())
-    return pa.array(values, pa.string() if values.dtype == object else None, mask=np.array(missing))
+    texts = [None if gone else _digest(value, salt) for value, gone in zip(values.tolist(), missing, strict=True)]
+    return pa.array(texts, pa.string())
 
 
 def _digest(value: object, salt: bytes) -> str:

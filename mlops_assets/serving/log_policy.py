@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from mlops_assets.ml.values import Value, problem
+from mlops_assets.ml.values import MOST_DAYS, Value, problem
 
 
 class InferenceLogPolicy(Value):
@@ -18,7 +18,7 @@ class InferenceLogPolicy(Value):
     hash: tuple[str, ...] = Field(
         default=(), description="Columns of which a salted digest is kept; the salt is MLOPS_LOG_SALT"
     )
-    keep_days: int = Field(default=90, ge=1, description="Days after which what was kept is deleted")
+    keep_days: int = Field(default=90, ge=1, le=MOST_DAYS, description="Days after which what was kept is deleted")
 
     @model_validator(mode="after")
     def _one_fate_each(self) -> Self:

@@ -168,8 +168,9 @@ class RetrainLedger:
         try:
             found = kind.model_validate_json(self.lake.store.read(place) or b"")
         except ValidationError as error:
-            what = f"{place} in {self.lake.uri} is damaged: no {kind.__name__} of the ledger of retrains"
-            raise DataError(what, remedy="restore the object from a copy, or move it away") from error
+            what = f"{place} in {self.lake.uri} is damaged, or of a newer release: no {kind.__name__} of the retrains"
+            remedy = "go on with that release, restore the object from a copy, or move it away"
+            raise DataError(what, remedy=remedy) from error
         self._known[place] = found
         return found
 

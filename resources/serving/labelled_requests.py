@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import DeploymentError
 from resources.serving.label_evidence import LabelledRow
-from resources.serving.replay import asked_again, logged_requests
+from resources.serving.replay import asked_again, logged_requests, replayable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,22 +25,23 @@ Labels = dict[str, dict[int, str]]
 
 
 def newest_labels(store: ObjectStore, model: str, days: int = DAYS) -> Labels:
-    """What is known of the rows of a model's requests by labels that were stored in the last days; of two of one row,
-    that which became known later.
+    """What is known of the rows of a model's requests by labels that were stored in the last days.
+
+    Of two of one row that which was received later counts, as in the table of a day.
     """
     import pyarrow.parquet as pq
 
     since = datetime.now(UTC) - timedelta(days=days)
     stored = [item for item in store.stored(f"labels/{model}") if item.key.endswith(".parquet")]
     newest = sorted((item for item in stored if item.modified >= since), key=lambda item: item.modified, reverse=True)
-    found = dict[tuple[str, int], tuple[datetime, str]]()
+    found = dict[tuple[str, int], tuple[tuple[datetime, datetime], str]]()
     for item in newest[:LABEL_FILES]:
         content = store.read(item.key)
-        columns = ["request_id", "row", "label", "time"]
+        columns = ["request_id", "row", "label", "time", "received"]
         for row in pq.read_table(io.BytesIO(content), columns=columns).to_pylist() if content else ():
-            key = row["request_id"], row["row"]
-            if key not in found or found[key][0] < row["time"]:
-                found[key] = row["time"], row["label"]
+            key, told = (row["request_id"], row["row"]), (row["received"], row["time"])
+            if key not in found or found[key][0] < told:
+                found[key] = told, row["label"]
     labels = Labels()
     for (request_id, row), (_, label) in found.items():
         labels.setdefault(request_id, {})[row] = label
@@ -61,7 +62,8 @@ def labelled_rows(
     if not labels:
         return
     logged = logged_requests(store, model, version, limit, only=labels, hours=24 * DAYS, files=LOG_FILES)
-    for request, answers in asked_again(logged.requests, endpoint, signature, post):
+    requests = replayable(logged.requests, signature.inputs)
+    for request, answers in asked_again(requests, endpoint, signature, post):
         if isinstance(answers, DeploymentError):
             continue  # the replay before has judged how many of its requests fail
         known: Mapping[int, str] = labels[request.request_id]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_assets.ml.errors import DeploymentError
+from mlops_assets.ml.inference.log_columns import INPUT
 from mlops_assets.serving.answers_compared import compared, score, scores
 from mlops_assets.serving.inference_log import hour_of
 from mlops_assets.serving.traffic import Observed
@@ -85,7 +86,7 @@ def _requests(rows: Sequence[dict[str, Any]], version: str) -> tuple[list[Logged
 
 def _logged(request_id: str, rows: list[dict[str, Any]]) -> Logged:
     inputs = [
-        {name.removeprefix("input:"): value for name, value in row.items() if name.startswith("input:")} for row in rows
+        {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT)} for row in rows
     ]
     answers = [
         (str(row["output:label"]), score(row["output:probabilities"]))
@@ -97,10 +98,15 @@ def _logged(request_id: str, rows: list[dict[str, Any]]) -> Logged:
 
 
 def not_replayable(requests: Sequence[Logged], columns: Sequence[InputColumn], hidden: Sequence[str]) -> str | None:
-    """Why requests cannot be asked again, or None: the log does not have what the version needs."""
+    """Why the newest requests cannot be asked again, or None: the log does not have what the version needs."""
     known = requests[0].rows[0].keys() - set(hidden) if requests else {column.name for column in columns}
     missing = [column.name for column in columns if column.name not in known]
     return f"the inference log does not keep {', '.join(missing)}" if missing else None
+
+
+def replayable(requests: Sequence[Logged], columns: Sequence[InputColumn]) -> list[Logged]:
+    """Those that have all these columns: what is kept of a version's requests may have changed while it answered."""
+    return [request for request in requests if all(column.name in request.rows[0] for column in columns)]
 
 
 def replay(

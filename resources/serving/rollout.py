@@ -22,7 +22,7 @@ from mlops_assets.serving.traffic import Candidate, Observed
 from resources.serving.golden_rows import Proof, RolloutStep, verify_golden_rows
 from resources.serving.label_evidence import label_evidence
 from resources.serving.labelled_requests import labelled_rows
-from resources.serving.replay import logged_requests, not_replayable, replay
+from resources.serving.replay import logged_requests, not_replayable, replay, replayable
 from resources.serving.rollout_guards import Judgement, distance, judge, judge_champion, share_not_honoured
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ class Rollout:
         elif not logged.requests:
             self._reached("replayed", f"no: of version {before.version} no request is logged")
         else:
-            seen = replay(logged.requests, candidate, self.signature, self.target.post)
+            requests = replayable(logged.requests, self.signature.inputs)
+            seen = replay(requests, candidate, self.signature, self.target.post)
             note = self._judged_by_labels(seen, candidate, before)
             self._judged("replayed", seen, final=True, note=note)
             self.compared += seen

@@ -76,7 +76,7 @@ def test_traffic_as_in_training_has_no_drift_and_traffic_that_moved_has(deployed
     assert "drifted: pressure" in check.description
     assert "Basel" in shown["columns"]
     [summary] = drift_summaries(deployed.lake, deployed.model)
-    assert summary.has_drifted
+    assert (summary.score, summary.threshold) == (shown["score"], 0.3)
     assert summary.drifted["pressure"]
     assert (summary.model_version, summary.rows, summary.labelled) == ("1", 2 * ROWS, 0)
     page = deployed.lake.fetch(summary.prefix, summary.version) / PAGE

@@ -16,6 +16,7 @@ TESTED_ELSEWHERE = {
     "mlops_assets.assets.provenance": PROVENANCE,
     "mlops_assets.cli.__main__": "tests/unit/cli/test_program.py",
     "mlops_assets.cli.labels": PROVENANCE,
+    "mlops_assets.ml.inference.log_columns": "tests/unit/serving/test_inference_log.py",
     "mlops_assets.serving.application": ROUTES,
     "mlops_assets.serving.declaration": "tests/unit/serving/test_model_repository.py",
     "mlops_assets.serving.http_answers": ROUTES,

@@ -31,6 +31,13 @@ class QuietHours(Value):
     end: TimeOfDay = Field(description="When it is over, such as 06:00")
     time_zone: TimeZone = Field(default="UTC", description="A name such as Europe/Zurich")
 
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Self:
+        if self.begin == self.end:
+            what = "it is the time at which they begin: it is never quiet then, or always; give another"
+            raise problem("end", what)
+        return self
+
     def hold(self, now: datetime) -> bool:
         """Whether it is quiet now."""
         local = now.astimezone(ZoneInfo(self.time_zone)).time()
@@ -193,8 +200,15 @@ def _held_back(policy: RetrainPolicy, facts: RetrainFacts, history: Sequence[Pas
         last, until = finished[-1], finished[-1].begun_at + policy.gate_failure_blocks
         if (last.data, last.code) == (facts.data, facts.code) and now < until:
             return f"the gate has failed on the same data and code; not before {_moment(until)}"
-    if policy.quiet_hours is not None and policy.quiet_hours.hold(now):
-        quiet = policy.quiet_hours
+    return not_now(policy, None, now)
+
+
+def not_now(policy: RetrainPolicy, in_progress: str | None, now: datetime) -> str | None:
+    """What lets no run begin at this moment, and not one either that was decided before; None where nothing does."""
+    if in_progress:
+        return f"{in_progress} is in progress"
+    quiet = policy.quiet_hours
+    if quiet is not None and quiet.hold(now):
         return f"it is quiet from {quiet.begin:%H:%M} to {quiet.end:%H:%M} ({quiet.time_zone})"
     return None
 

@@ -13,7 +13,7 @@ from mlops_assets.ml.monitoring.live_performance import LivePerformance, live_pe
 from mlops_assets.ml.values import Document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mlops_assets.ml.monitoring.log_window import Answerer, LogWindow
     from mlops_assets.ml.monitoring.reference_profile import ReferenceProfile
@@ -77,19 +77,27 @@ def column_weights(columns: Sequence[str], importance: Mapping[str, float]) -> d
 
 
 def drift_report(
-    window: LogWindow, answerer: Answerer, reference: ReferenceProfile, days: tuple[date, date], min_rows: int
+    window: LogWindow,
+    answerer: Answerer,
+    reference: ReferenceProfile,
+    days: tuple[date, date],
+    min_rows: int,
+    left_out: Collection[str] = (),
 ) -> DriftReport:
-    """The report of a window with the rows of `answerer`; of fewer than `min_rows` it has no figures."""
+    """The report of a window with the rows of `answerer`; of fewer than `min_rows` it has no figures.
+
+    `left_out` are the columns that the log is to leave out.
+    """
     facts = answerer.model_dump()
     if answerer.rows < min_rows:
         reason = f"version {answerer.version} has answered {answerer.rows:,} rows, and monitor.min_rows is {min_rows:,}"
         return report_without_score(days, "not enough data", reason, **facts)
-    features, predictions, skipped = window.profiles(answerer.version, reference)
+    features, predictions, skipped = window.profiles(answerer.version, reference, left_out)
     if not features:
         return report_without_score(days, "not enough data", "no column can be compared", skipped=skipped, **facts)
     columns = [compare(name, reference.features[name], found) for name, found in features.items()]
     drifted = {column.column: column.drifted for column in columns}
-    labelled, truths = window.truths(answerer.version)
+    labelled, truths = window.truths(answerer.version, reference)
     return DriftReport(
         first_day=days[0],
         last_day=days[1],

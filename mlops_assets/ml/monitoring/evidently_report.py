@@ -25,22 +25,33 @@ def write_evidently_report(reference: Mapping[str, ColumnProfile], window: Any, 
     """Write the HTML page of `DataDriftPreset` about the columns of `reference` that have values in the window, which
     is a DataFrame of pandas.
 
-    Evidently puts texts into a script of the page as they are, and callers choose them: markup in them
-    is replaced.
+    Evidently puts texts into a script of the page as they are, and callers choose them, or who wrote the first line of
+    a CSV file: markup in values and in names of columns is replaced.
     """
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    shown = {name: column for name, column in reference.items() if window[name].notna().any()}
+    names = _harmless_names([name for name in reference if window[name].notna().any()])
+    shown = {names[name]: column for name, column in reference.items() if name in names}
     numbers = [name for name, column in shown.items() if isinstance(column, NumberProfile)]
     definition = DataDefinition(
         numerical_columns=numbers, categorical_columns=[name for name in shown if name not in numbers]
     )
     old = pd.DataFrame({name: pd.Series(sample_of(column)) for name, column in shown.items()})
-    now, before = (Dataset.from_pandas(_harmless(frame[list(shown)], numbers), definition) for frame in (window, old))
+    asked = window.rename(columns=names)
+    now, before = (Dataset.from_pandas(_harmless(frame[list(shown)], numbers), definition) for frame in (asked, old))
     report: Any = Report([DataDriftPreset()]).run(now, before)
     report.save_html(str(file))
+
+
+def _harmless_names(columns: Sequence[str]) -> dict[str, str]:
+    """What columns are called on the page: no two of them the same."""
+    names = dict[str, str]()
+    for column in columns:
+        name = without_markup(column)
+        names[column] = name if name not in names.values() else f"{name} ({len(names)})"
+    return names
 
 
 def _harmless(frame: Any, numbers: Sequence[str]) -> Any:

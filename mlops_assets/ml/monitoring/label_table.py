@@ -69,12 +69,16 @@ def _read(connection: Any, given: Path, classes: Classes | None, received: datet
     ]
     moment = f"TIMESTAMPTZ {quoted(received.isoformat())}"
     number = "WHEN regexp_full_match(given_row, '[0-9]+([.]0)?') THEN TRY_CAST(given_row AS INTEGER)"
-    zone = "regexp_matches(given_time, '(Z|[+-][0-9]{2}(:?[0-9]{2})?)$')"
+    # The end of a date alone looks like a zone, and DuckDB knows years that Python and servers do not
+    moments = "'[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+ *(Z|[+-][0-9]{2}(:?[0-9]{2})?)'"
+    told = "TRY_CAST(given_time AS TIMESTAMPTZ)"
+    years = "TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 23:59:59+00'"
+    fits = f"regexp_full_match(given_time, {moments}) AND {told} BETWEEN {years}"
     stored = {
         "request_id": "CASE WHEN regexp_full_match(given_request_id, '[!-~]{1,128}') THEN given_request_id END",
         "row": f"CASE WHEN given_row IS NULL THEN 0 {number} END",
         "label": _label(classes),
-        "time": f"CASE WHEN given_time IS NULL THEN {moment} WHEN {zone} THEN TRY_CAST(given_time AS TIMESTAMPTZ) END",
+        "time": f"CASE WHEN given_time IS NULL THEN {moment} WHEN {fits} THEN {told} END",
         "received": moment,
     }
     columns = ", ".join(f"{sql} AS {name}" for name, sql in stored.items())

@@ -30,22 +30,24 @@ class LivePerformance(Value):
 def live_performance(truths: Any, labels: Sequence[str] | None, rows: int, labelled: int) -> LivePerformance:
     """Metrics of a pyarrow table of label (text) and answer; `labels` are the classes as the graph answers them.
 
-    Labels that are none of the classes, as they may lie in tables of others, do not count.
+    Labels that are none of the classes, as they may lie in tables of others or be of another version's, do not count,
+    and neither do answers that are no finite numbers, as models may give to extreme values. `labelled` are all labels
+    that came, of which there may be more than `truths` has.
     """
     told, answers = truths["label"].to_pylist(), truths["answer"].combine_chunks()
     if labels is None:
         truth = np.array([_number(text) for text in told], np.float64)
-        kept = np.isfinite(truth)
         scores = answers.to_numpy(zero_copy_only=False)
+        kept = np.isfinite(truth) & np.isfinite(scores)
     else:
         places = {name: index for index, name in enumerate(labels)}
         truth = np.array([places.get(text, -1) for text in told])
-        kept = truth >= 0
         scores = answers.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
+        kept = (truth >= 0) & np.isfinite(scores).all(axis=1)
     if not kept.any():
         return LivePerformance(rows=rows, labelled=0, metrics={})
     metrics = (regression_metrics if labels is None else classification_metrics)(truth[kept], scores[kept])
-    return LivePerformance(rows=rows, labelled=labelled, metrics=metrics)
+    return LivePerformance(rows=rows, labelled=round(labelled * kept.mean()), metrics=metrics)
 
 
 def _number(text: str) -> float:

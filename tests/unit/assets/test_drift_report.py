@@ -92,6 +92,13 @@ def test_a_category_of_a_caller_is_no_markup_in_the_table() -> None:
     assert line.endswith("| `![x](http://a/b.png)`, `a/b\\n<img>` |")
 
 
+def test_a_column_that_is_not_compared_may_have_any_name_too() -> None:
+    made = report().model_copy(update={"skipped": {"a|b": "it is not in the log"}})
+    lines = columns_table(made).splitlines()
+    assert lines[-1].startswith("| a/b | | not compared: it is not in the log |")
+    assert {line.count("|") for line in lines} == {11}
+
+
 def test_performance_stands_beside_the_share_without_a_label_and_the_moment() -> None:
     text = performance_table(report())
     assert text.startswith("200 of 800 rows have a label, 75.0% have none, as of 2026-11-18 01:02 UTC")
@@ -105,11 +112,11 @@ def test_summaries_are_read_by_day_the_last_one_last(tmp_path: Any) -> None:
         summary = summary_of(made.model_copy(update={"last_day": day}), prefix, "v", 0.3)
         lake.store.replace(f"{prefix}/latest.json", summary.model_dump_json().encode())
     without, measured = drift_summaries(lake, "weather")
-    assert (without.day, without.score, without.has_drifted) == (date(2026, 11, 9), None, False)
-    assert (measured.drifted, measured.labelled, measured.has_drifted) == (
+    assert (without.day, without.score) == (date(2026, 11, 9), None)
+    assert (measured.drifted, measured.labelled, measured.score) == (
         {"pressure": True, "a|place": False},
         200,
-        True,
+        0.75,
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -63,6 +67,22 @@ def test_an_answer_of_then_is_explained_as_its_server_did(asked: tuple[Platform,
         assert found["explanation"] | {"attributions": None} == pytest.approx(server | {"attributions": None})
         assert found["explanation"]["attributions"] == pytest.approx(server["attributions"])
     assert by_server["id"] == "mine"
+
+
+def test_columns_that_another_version_had_otherwise_on_that_day_change_nothing(
+    asked: tuple[Platform, dict[str, Any]],
+) -> None:
+    platform = asked[0]
+    before = explained("one", "--model", platform.model)
+    other = {"request_id": ["two"], "version": ["0"], "input:Pressure": ["high"], "digest:place": ["0af3"]}
+    file, now = io.BytesIO(), datetime.now(UTC)
+    pq.write_table(pa.table(other), file)
+    key = f"inference/{platform.model}/{now:%Y/%m/%d}/00/a-00000001.parquet"  # read first, and named by it
+    platform.lake.store.replace(key, file.getvalue())
+    try:
+        assert explained("one", "--model", platform.model) == before
+    finally:
+        platform.lake.store.delete_many([key])
 
 
 def test_attributions_and_what_is_usual_add_up_and_point_the_right_way() -> None:

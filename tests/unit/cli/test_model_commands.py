@@ -98,6 +98,8 @@ def test_that_none_was_champion_is_an_answer_too(ledger: Path, moment: str, told
             "There is no model iriss (did you mean iris?); mlops-assets models lists what there is",
         ),
         (("served", "iris"), 1, "No version of iris has ever been champion; mlops-assets models"),
+        (("served", "m", "--at", "0001-01-01T00:00+14:00"), 2, "is no moment"),
+        (("lineage", "id", "--days", "9999999999"), 2, "9999999999 is not in the range"),
         (("served", "m", "--at", "yesterday"), 2, "'yesterday' is no moment; write one such as 2026-11-17T12:00"),
         (("lineage", "r1", "--day", "today"), 2, "'today' does not match the format"),
         (("lineage", "r1", "--days", "0"), 2, "0 is not in the range"),

@@ -79,3 +79,28 @@ def test_who_is_away_keeps_nobody_else_from_being_told(webhook: Webhook, mail: M
     assert people.tell("hello") == ["the webhook cannot be reached (URLError)"]
     assert People(webhook.address, mail.address).tell("hello") == []
     assert (len(mail.given), webhook.texts) == (2, ["hello"])
+
+
+@pytest.mark.parametrize("text", ["Drift of iris\rBcc: eve@example.com\nscore 0.75", "\udcff.csv is away\nno \udcff"])
+def test_a_text_of_any_letters_is_sent_and_is_no_header(mail: MailServer, webhook: Webhook, text: str) -> None:
+    assert People(webhook.address, mail.address).tell(text) == []
+    [given] = mail.given
+    assert given["Bcc"] is None
+    assert len(webhook.texts) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "smtp://me:k%C3%A4pt-secret@127.0.0.1:{port}/?from=a@example.com&to=b@example.com",
+        "smtp://me:kept-secret@127.0.0.1:99999/?from=a@example.com&to=b@example.com",
+        "smtp://127.0.0.1:{port}/?from=a@example.com%0ABcc:c@example.com&to=b@example.com",
+    ],
+    ids=["password", "port", "sender"],
+)
+def test_an_address_of_mail_that_cannot_be_used_is_told_and_raises_nothing(mail: MailServer, address: str) -> None:
+    made = SecretStr(address.format(port=mail.server.server_address[1]))
+    [refused] = People(None, made).tell("Drift of iris\nscore 0.75")
+    assert refused.startswith("the mail server did not take it (")
+    assert "secret" not in refused
+    assert mail.given == []

@@ -43,6 +43,12 @@ def test_windows_are_those_of_the_champion_the_last_day_last(lake: Lake) -> None
     assert windows(lake) == [(3, None, None), (2, False, None), (1, True, None)]
 
 
+def test_a_threshold_that_has_changed_since_a_report_counts(lake: Lake) -> None:
+    put(lake, 1, 0.5, threshold=0.3)
+    assert windows(lake, spec(retrain={}, monitor={"drift_threshold": 0.8})) == [(1, False, None)]
+    assert windows(lake, spec(retrain={}, monitor={"drift_threshold": 0.4})) == [(1, True, None)]
+
+
 def test_only_the_newest_reports_are_read(lake: Lake) -> None:
     for days in range(1, 40):
         put(lake, days, 0.9)

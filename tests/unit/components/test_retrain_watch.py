@@ -152,6 +152,18 @@ def test_a_champion_of_an_older_release_says_nothing_of_its_data_and_code(loop: 
 
 
 # ---- daemons that die, and two at once ----
+def test_an_entry_without_a_run_waits_for_the_run_of_somebody_else_and_for_the_end_of_quiet_hours(loop: Loop) -> None:
+    loop.champion()
+    loop.ledger.write(entry(loop.model))
+    run = made_run(loop.instance, dg.RunRequest(job_name=loop.model))
+    assert f"has no run, but run {run.run_id} is in progress" in loop.said(loop.spec(), minutes=6)
+    loop.instance.delete_run(run.run_id)
+    quiet = loop.spec(quiet_hours={"begin": "12:00", "end": "14:00"})
+    assert "has no run, but it is quiet from 12:00 to 14:00 (UTC)" in loop.said(quiet)
+    [request] = loop.look(quiet, hours=2).requests
+    assert request.tags["mlops/retrain"] == "drift/2026-11-17"
+
+
 def test_an_entry_whose_daemon_died_before_the_run_was_asked_for_is_asked_for_later_once(loop: Loop) -> None:
     loop.champion()
     loop.ledger.write(entry(loop.model))
@@ -226,7 +238,7 @@ def test_a_damaged_entry_stops_its_own_model_alone(loop: Loop) -> None:
     loop.lake.store.create(f"retrains/{loop.model}/drift/2026-11-17.json", b"{")
     watch = RetrainWatch([loop.spec(), other])
     said = loop.look(loop.spec(), watch).said
-    assert "is damaged: no RetrainEntry" in said[loop.model]
+    assert "is damaged, or of a newer release: no RetrainEntry" in said[loop.model]
     assert said[other.model].startswith("no cause")
 
 

@@ -32,6 +32,7 @@ DROPPED = f'model_inference_log_dropped_total{{{OF},pod="a"}}'
 UP = 'model_exporter_up{namespace="mlops-production",source="registry"}'
 READ = 'model_exporter_last_success_timestamp_seconds{namespace="mlops-production",source="registry"}'
 EXPORTER = 'kube_deployment_status_replicas_available{namespace="mlops-production",deployment="exporter"}'
+DAEMON = 'kube_deployment_spec_replicas{namespace="mlops-production",deployment="dagster-daemon"}'
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,12 @@ EXPORTER = 'kube_deployment_status_replicas_available{namespace="mlops-productio
         ("ExporterDown", {EXPORTER: "1x5 0x30"}, "9m", False),
         ("ExporterDown", {EXPORTER: "1x5 0x30"}, "12m", True),
         ("ExporterDown", {EXPORTER: "1x30"}, "30m", False),
+        ("ExporterDown", {EXPORTER: "1x30", DAEMON: "1x30", UP: "1x30"}, "30m", False),
+        # It was deleted, or Prometheus does not reach it
+        ("ExporterDown", {DAEMON: "1x30"}, "4m", False),
+        ("ExporterDown", {DAEMON: "1x30"}, "12m", True),
+        ("ExporterDown", {EXPORTER: "1x30", DAEMON: "1x30", UP: "1x5 stale"}, "20m", True),
+        ("ExporterDown", {EXPORTER: "0x30", DAEMON: "1x30"}, "12m", True),
         # MLflow has pods, and does not answer
         ("MLflowServerDown", {READ: "0+60x5 300x30"}, "11m", False),
         ("MLflowServerDown", {READ: "0+60x5 300x30"}, "14m", True),

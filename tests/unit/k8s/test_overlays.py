@@ -38,6 +38,13 @@ def test_what_was_scaled_to_nothing_comes_back_when_it_is_applied(overlay: str) 
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_two_exporters_tell_of_the_same_models_in_a_roll_out(overlay: str) -> None:
+    """Prometheus joins their figures by model, and refuses a rule that finds two."""
+    exporter = named(rendered(overlay), "Deployment", "exporter")["spec"]
+    assert (exporter["replicas"], exporter["strategy"]) == (1, {"type": "Recreate"})
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_change_of_settings_rolls_every_pod_that_reads_them(overlay: str) -> None:
     objects = rendered(overlay)
     made = {item["metadata"]["name"] for item in of_kind(objects, "ConfigMap")}

@@ -189,6 +189,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
             ("begin", {"begin": "24:00", "end": "06:00"}, "such as 22:00 or 06:30"),
             ("end", {"begin": "22:00", "end": 6}, "such as 22:00 or 06:30"),
             ("end", {"begin": "22:00"}, "missing; add it"),
+            ("end", {"begin": "22:00", "end": "22:00"}, "it is never quiet then, or always"),
             ("time_zone", {"begin": "22:00", "end": "06:00", "time_zone": "Bern"}, "use a name such as Europe/Zurich"),
         )
     ),
@@ -397,6 +398,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("log is text", attributes(deploy={"inference_log": "all"}), "deploy.inference_log", "give fields"),
     ("log rate", attributes(deploy={"inference_log": {"rate": 2}}), "deploy.inference_log.rate", "less than or equal"),
     ("log days", attributes(deploy={"inference_log": {"keep_days": 0}}), "deploy.inference_log.keep_days", "greater"),
+    (
+        "log for ever",
+        attributes(deploy={"inference_log": {"keep_days": 999_999}}),
+        "deploy.inference_log.keep_days",
+        "less than or equal to 36525",
+    ),
     (
         "log leaves out no list",
         attributes(deploy={"inference_log": {"leave_out": "place"}}),

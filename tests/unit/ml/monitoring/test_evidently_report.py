@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_assets.ml.monitoring.column_profile import EXACT_ROWS
@@ -59,3 +60,14 @@ def test_what_callers_send_as_a_category_does_not_become_a_part_of_the_page(tmp_
     page = (tmp_path / "evidently.html").read_text()
     assert "<script>alert(1)" not in page
     assert "alert(1)" in page
+
+
+def test_a_column_of_any_name_does_not_become_a_part_of_the_page_either(tmp_path: Path) -> None:
+    place = weather_reference(tmp_path).features["place"]
+    script, long = "</script><script>alert(1)</script>", "x" * 200
+    columns = [script, f"{long}a", f"{long}b", "place"]
+    window = pd.DataFrame(dict.fromkeys(columns, weather(800, seed=1)["place"]))
+    write_evidently_report(dict.fromkeys(columns, place), window, tmp_path / "evidently.html")
+    page = (tmp_path / "evidently.html").read_text()
+    assert "<script>alert(1)" not in page
+    assert all(name in page for name in ("alert(1)", '"place', f"{'x' * 97}..."))

@@ -18,12 +18,31 @@ def test_metrics_are_those_of_the_labelled_rows_with_the_share_of_the_others_bes
 
 def test_labels_of_a_regression_are_numbers() -> None:
     truths = pa.table({"label": ["1.5", "2.5", "rain"], "answer": [1.0, 3.0, 9.0]})
-    assert live_performance(truths, None, rows=3, labelled=3).metrics["mae"] == 0.5
+    found = live_performance(truths, None, rows=3, labelled=3)
+    assert (found.metrics["mae"], found.labelled) == (0.5, 2)
 
 
 def test_labels_that_are_no_class_of_the_model_do_not_count() -> None:
     truths = pa.table({"label": ["snow", "1"], "answer": pa.array([[0.9, 0.1], [0.2, 0.8]], pa.list_(pa.float32()))})
-    assert live_performance(truths, ("0", "1"), rows=2, labelled=2).metrics["accuracy"] == 1
+    found = live_performance(truths, ("0", "1"), rows=2, labelled=2)
+    assert (found.metrics["accuracy"], found.labelled) == (1, 1)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("odd", [NAN, INFINITE, -INFINITE])
+def test_answers_that_are_no_numbers_do_not_count(odd: float) -> None:
+    truths = pa.table({"label": ["1.5", "2.5"], "answer": [1.0, odd]})
+    assert live_performance(truths, None, rows=2, labelled=2).metrics["mae"] == 0.5
+    answers = pa.array([[0.2, 0.8], [odd, odd]], pa.list_(pa.float32()))
+    found = live_performance(pa.table({"label": ["1", "0"], "answer": answers}), ("0", "1"), rows=2, labelled=2)
+    assert (found.metrics["accuracy"], found.labelled) == (1, 1)
+
+
+def test_a_label_beyond_all_measure_costs_no_report() -> None:
+    truths = pa.table({"label": ["1e308", "-1e308", "2"], "answer": [1.0, 2.0, 3.0]})
+    assert live_performance(truths, None, rows=3, labelled=3).metrics["mse"] == INFINITE
 
 
 @pytest.mark.parametrize("labels", [None, ("0", "1")])

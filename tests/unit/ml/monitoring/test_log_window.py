@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from mlops_assets.ml.errors import DataError
@@ -60,13 +61,66 @@ def test_columns_that_the_log_does_not_have_as_they_are_are_skipped_with_the_rea
     }
 
 
+def test_a_digest_is_never_taken_for_a_category(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(30, seed=1)
+    hashed = {"input:place": None, "digest:place": ["0af3"] * 29 + [None]}
+    plain = log_table(tmp_path / "a", rows, version=["2"] * 30)
+    with open_window([plain, log_table(tmp_path / "b", rows, **hashed)]) as window:
+        assert window.profiles("1", reference)[2] == {
+            "place": "the log has digests of it (deploy.inference_log.hash)",
+        }
+        assert window.profiles("2", reference)[2] == {}
+
+
+def test_what_another_version_had_as_text_is_compared_as_the_number_that_it_is_now(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(300, seed=1)
+    before = log_table(tmp_path / "a", rows, version=["0"] * 300, **{"input:pressure": ["high"] * 300})
+    with open_window([before, log_table(tmp_path / "b", rows)]) as window:
+        inputs, _, skipped = window.profiles("1", reference)
+        sample = window.sample(ANSWERER, ["pressure"], reference, 300)
+    with open_window([tmp_path / "b" / "log.parquet"]) as window:
+        alone = window.profiles("1", reference)[0]
+    assert skipped == {}
+    assert inputs == alone
+    assert sample["pressure"].dtype == "float32"
+
+
+def test_a_column_whose_name_differs_in_case_from_another_versions_is_found(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(300, seed=1)
+    renamed = {"input:pressure": None, "input:Pressure": pa.array(rows["pressure"], pa.float32())}
+    before = log_table(tmp_path / "a", rows, version=["0"] * 300, **renamed)
+    with open_window([before, log_table(tmp_path / "b", rows)]) as window:
+        assert set(window.profiles("1", reference)[0]) == {"place", "pressure", "humidity"}
+
+
+def test_a_column_that_only_versions_before_have_logged_is_not_one_without_values(tmp_path: Path) -> None:
+    reference, rows = weather_reference(tmp_path), weather(30, seed=1)
+    before = log_table(tmp_path / "a", rows, version=["0"] * 30)
+    with open_window([before, log_table(tmp_path / "b", rows, **{"input:pressure": None})]) as window:
+        assert window.profiles("1", reference, ["pressure"])[2] == {
+            "pressure": "it is not in the log (deploy.inference_log.leave_out)"
+        }
+        # A caller may have sent none
+        assert window.profiles("1", reference)[0]["pressure"].rows == 0
+
+
 def test_labels_come_with_their_answers(tmp_path: Path) -> None:
     rows = weather(300, seed=1)
     with open_window([log_table(tmp_path / "a", rows, labels=40)]) as window:
-        labelled, truths = window.truths("1")
+        labelled, truths = window.truths("1", weather_reference(tmp_path))
     assert labelled == 40
     assert truths["label"].to_pylist() == [str(int(rain)) for rain in rows["rain"][:40]]
     assert len(truths["answer"][0].as_py()) == 2
+
+
+def test_answers_are_those_of_the_versions_own_task(tmp_path: Path) -> None:
+    rows = weather(300, seed=1)
+    numbers = {"output:probabilities": None, "output:prediction": pa.array(rows["pressure"], pa.float32())}
+    before = log_table(tmp_path / "a", rows, labels=40, version=["0"] * 300)
+    reference = weather_reference(tmp_path).model_copy(update={"labels": None})
+    with open_window([before, log_table(tmp_path / "b", rows, labels=40, **numbers)]) as window:
+        truths = window.truths("1", reference)[1]
+    assert truths["answer"].to_pylist() == pytest.approx(rows["pressure"][:40].tolist(), rel=1e-6)
 
 
 def test_the_time_from_answer_to_label_is_that_of_the_labels_that_have_come(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ def test_of_two_who_ask_again_at_once_one_does(ledger: RetrainLedger) -> None:
 def test_a_damaged_object_is_named(ledger: RetrainLedger, place: str) -> None:
     ledger.write(entry(key="drift/2026-11-16"))
     ledger.lake.store.create(f"retrains/weather/{place}", b"{}")
-    with pytest.raises(DataError, match=rf"retrains/weather/{place} in .* is damaged: .* or move it away"):
+    with pytest.raises(
+        DataError, match=rf"retrains/weather/{place} in .* is damaged, or of a newer release: .* or move it away"
+    ):
         all_of(ledger)
 
 

@@ -17,7 +17,7 @@ from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.predictor import Predictor
 from resources.lake.folder_store import FolderStore
 from resources.serving.golden_rows import PROOF_ID, Endpoint
-from resources.serving.replay import logged_requests, not_replayable, replay
+from resources.serving.replay import logged_requests, not_replayable, replay, replayable
 from tests.artifacts import write_artifact
 
 if TYPE_CHECKING:
@@ -119,3 +119,10 @@ def test_of_several_servers_the_newest_requests_count_and_not_one_servers(world:
         world.asked("1", (request_id, [1.0]))
     found = logged_requests(world.store, "m", "1", 3).requests
     assert [request.request_id for request in found] == asked[:2:-1]
+
+
+def test_requests_of_before_a_column_was_left_out_or_kept_as_digests_are_passed_over(world: World) -> None:
+    model = world.asked("1", ("a", [1]))
+    [whole] = logged_requests(world.store, "m", "1", 10).requests
+    without = whole._replace(rows=[{}])
+    assert replayable([whole, without, whole], model.signature.inputs) == [whole, whole]
