@@ -16,7 +16,7 @@ from resources.kubernetes.pod_deaths import death
 from resources.kubernetes.pod_objects import ending, failing, holds, reason_given
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
-from resources.serving.exposure import UNUSED_FIRST, Kind
+from resources.serving.exposure import UNUSED_FIRST, Kind, exposed_as
 from resources.serving.predictor_pod import KindOfService, covers, disruption_budget, owner_reference
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ class ClusterServices:
         """
         for kind, item in wanted.items():
             group, version, plural = kind
-            where = (group, version, self.namespace, plural, name)
+            where = (group, version, self.namespace, plural, item["metadata"]["name"])
             self._apply(item, self._api.patch_namespaced_custom_object, where)
         for kind in UNUSED_FIRST:
             if kind not in wanted:
-                self._delete(kind, name)
+                self._delete(kind, exposed_as(name))
 
     def owner(self, name: str) -> dict[str, Any] | None:
         """The reference by which something goes with a service; None where there is none."""

@@ -23,6 +23,11 @@ UNUSED_FIRST = (ROUTE, SECURITY, TRAFFIC)  # a route never outlives the policies
 LONGEST_ANSWER = "60s"
 
 
+def exposed_as(name: str) -> str:
+    """The name of what exposes a service. KServe's own routes have those of services, in which there is no dot."""
+    return f"{name}.exposed"
+
+
 def exposure(
     name: str, model: str, expose: Expose | None, gateway: str, asked: str, predictor: str, owner: Mapping[str, Any]
 ) -> dict[Kind, dict[str, Any]]:
@@ -33,7 +38,7 @@ def exposure(
     """
     if expose is None:
         return {}
-    target = {"group": ROUTE[0], "kind": KINDS[ROUTE], "name": name}
+    target = {"group": ROUTE[0], "kind": KINDS[ROUTE], "name": exposed_as(name)}
     specs: dict[Kind, dict[str, Any]] = {}
     if expose.auth:
         specs[SECURITY] = {"targetRefs": [target], **_shown(name, expose.auth)}
@@ -52,7 +57,7 @@ def exposure(
             _rule(predictor, "GET", (v1, v2, f"{v2}/ready")),
         ],
     }
-    metadata = {"name": name, "labels": {MODEL: model}, "ownerReferences": [dict(owner)]}
+    metadata = {"name": exposed_as(name), "labels": {MODEL: model}, "ownerReferences": [dict(owner)]}
     return {
         kind: {"apiVersion": "/".join(kind[:2]), "kind": KINDS[kind], "metadata": metadata, "spec": spec}
         for kind, spec in specs.items()

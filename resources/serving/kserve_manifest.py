@@ -21,6 +21,8 @@ KSERVE = KindOfService(
     deployment=lambda name: f"{name}-predictor",
 )
 
+# No route of KServe's own, which knows no callers: a model is open to the world by `deploy.expose` alone
+CLUSTER_LOCAL = {"networking.kserve.io/visibility": "cluster-local"}
 COMPONENT = "component"  # KServe's label of pods: predictor or transformer
 
 
@@ -86,14 +88,9 @@ def inference_service(
     return {
         "apiVersion": KSERVE.api_version,
         "kind": KSERVE.kind,
-        "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model} | _visibility(service)},
+        "metadata": {"name": name, "annotations": annotations, "labels": {MODEL: model, **CLUSTER_LOCAL}},
         "spec": spec,
     }
-
-
-def _visibility(service: ServiceSettings) -> dict[str, str]:
-    """No route of KServe's own, which knows no callers, beside one of ours."""
-    return {"networking.kserve.io/visibility": "cluster-local"} if service.expose else {}
 
 
 def scaler_of(scale: Scale) -> str:

@@ -59,7 +59,7 @@ def test_callers_are_known_before_there_is_a_route_and_all_go_with_the_service()
         assert item["metadata"]["ownerReferences"] == [OWNER]
     for kind in (SECURITY, TRAFFIC):
         [target] = objects[kind]["spec"]["targetRefs"]
-        assert (target["kind"], target["name"]) == ("HTTPRoute", "iris")
+        assert (target["kind"], target["name"]) == ("HTTPRoute", "iris.exposed")
 
 
 def test_a_key_of_the_secret_lets_in_and_does_not_come_to_the_model() -> None:

@@ -56,7 +56,7 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
     service = made(version)
     assert service["metadata"] == {
         "name": "flight-delay",
-        "labels": {"mlops.dev/model": "flight_delay"},
+        "labels": {"mlops.dev/model": "flight_delay", "networking.kserve.io/visibility": "cluster-local"},
         "annotations": {
             "serving.kserve.io/deploymentMode": "Standard",
             "serving.kserve.io/autoscalerClass": "hpa",

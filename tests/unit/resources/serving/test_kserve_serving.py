@@ -229,8 +229,6 @@ def test_an_exposed_model_is_shown_at_its_host_and_is_hidden_again_by_a_rollback
     assert proof.example.startswith('curl -H "x-api-key: $API_KEY" https://m.example.com/v1/models/my_model:predict')
     assert [*services.exposed] == ["my-model"], "a candidate is not exposed"
     assert len(services.exposed["my-model"]) == 2
-    labels = services.manifests["my-model"]["metadata"]["labels"]
-    assert labels["networking.kserve.io/visibility"] == "cluster-local"
     before = public.current("my_model")
     assert before is not None
     public.deploy("my_model", *artifact, 3, service=ServiceSettings())
