@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlops_assets.serving.limits import Limits
 
 STOP_S = 20
+HEAD_BYTES = 64 << 10  # the most of a request's line and headers
+FRAMED = 8  # so many bytes may say of what length a byte of a body is, as where each is a chunk of its own
 
 
 class State(Protocol):
@@ -78,7 +80,8 @@ class Server(uvicorn.Server):
 
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:
     class Connection(HttpToolsProtocol):
-        """Closes a connection whose request takes too long to come; uvicorn waits for ever.
+        """Closes a connection whose request takes too long to come, or whose headers do not end; uvicorn waits for
+        ever, and keeps what has come.
 
         A request that comes as a whole, as nearly all do, needs no timer.
         """
@@ -86,13 +89,17 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         _awaited_s: float | None = limits.header_s
         _timer: asyncio.TimerHandle | None = None
         _timed: float | None = None
+        _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._set_timer()
 
         def data_received(self, data: bytes) -> None:
+            self._framing += len(data)
             super().data_received(data)
+            if self._framing > HEAD_BYTES + FRAMED * self._in_body and not self.transport.is_closing():
+                self._refuse_headers()
             if self._awaited_s != self._timed:
                 self._set_timer()
 
@@ -103,15 +110,27 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         def on_headers_complete(self) -> None:
             self._awaited_s = limits.body_s
             super().on_headers_complete()
+            self.headers = []  # what follows a body in chunks is no header: it would pass by who has checked these
+
+        def on_body(self, body: bytes) -> None:
+            self._framing -= len(body)
+            self._in_body += len(body)
+            super().on_body(body)
 
         def on_message_complete(self) -> None:
-            self._awaited_s = None
+            self._awaited_s, self._framing, self._in_body = None, 0, 0
             super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._awaited_s = None
             self._set_timer()
             super().connection_lost(exc)
+
+        def _refuse_headers(self) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self.send_400_response(f"The headers are larger than {HEAD_BYTES >> 10} KiB.")
+            else:
+                self.transport.close()  # a request is being answered
 
         def _set_timer(self) -> None:
             if self._timer:
