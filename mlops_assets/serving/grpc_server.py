@@ -178,9 +178,9 @@ async def refuse(context: Any, answer: Answer) -> None:
 
 
 def headers_of(context: Any) -> Headers:
-    """The metadata of a call, which are its headers over HTTP."""
+    """The metadata of a call, which are its headers over HTTP: bytes, which grpc decodes as UTF-8 where it can."""
     pairs = context.invocation_metadata() or ()
-    return {name.encode(): value if isinstance(value, bytes) else value.encode("latin-1") for name, value in pairs}
+    return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in pairs}
 
 
 async def start_grpc_server(methods: Mapping[str, Method], body_bytes: int, host: str, port: int) -> grpc.aio.Server:

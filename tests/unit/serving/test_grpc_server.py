@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,35 @@ def test_the_messages_are_those_that_kserve_has() -> None:
     done = subprocess.run([sys.executable, "-c", both], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(pb.__file__).parts[-4:] == ("kserve", "protocol", "grpc", "grpc_predict_v2_pb2.py")
+
+
+def test_metadata_that_are_no_ascii_are_no_fault_of_the_server(server: ModelServer) -> None:
+    """grpc's own client refuses to send them; others do."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": f"/{SERVICE}/ModelInfer",
+        ":authority": "localhost",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "x-user": "Zoë €",
+    }
+    block = b"".join(b"\0" + _sized(name) + _sized(value) for name, value in headers.items())
+    message = asked(2, id="mine").SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=10) as connection:
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        connection.sendall(preface + _frame(4, 0, 0, b"") + _frame(1, 4, 1, block) + _frame(0, 1, 1, body))
+        found = b""
+        while b"grpc-message" not in found:
+            found += connection.recv(4_096)
+    assert b"mine" in found, found
+
+
+def _sized(text: str) -> bytes:
+    content = text.encode()
+    return bytes([len(content)]) + content
+
+
+def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
