@@ -148,7 +148,7 @@ class TrafficSplit:
                 return response.status, await response.read(), _headers_of(response)
         except TimeoutError:
             raise _CandidateFailed(f"it does not answer within {deadline_s:g} s") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _CandidateFailed(f"it does not answer: {type(error).__name__}") from None
 
     def _keep(self, copy: Copy) -> None:
