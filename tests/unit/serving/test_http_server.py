@@ -232,3 +232,17 @@ def test_of_large_bodies_of_labels_only_so_many_are_held(logging_server: ModelSe
     finally:
         for connection in held:
             connection.close()
+
+
+def test_a_body_that_is_refused_anyway_is_not_asked_for(server: ModelServer) -> None:
+    expecting = b"Host: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\n" + expecting % (90 << 20))
+        answer = connection.recv(4_096)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"connection: close" in answer
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\n" + expecting % len(BODY))
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 100")
+        connection.sendall(BODY)
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
