@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest, ModelNotServed, RequestRefused, ServerBusy
 from mlops_assets.serving.http_answers import RETRY_SOON, Answer, refusal
+from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.request_body import Receive, RequestBody
 
@@ -52,7 +53,12 @@ class Application:
         if self.state.draining or body.waits:  # what is not asked for may come all the same
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.code, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        if len(answer.body) <= LARGE_BODY:
+            await send({"type": "http.response.body", "body": answer.body})
+            return
+        with self.state.answer_unread():
+            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})  # when the caller has read nearly all of it
 
 
 async def told(asked: Awaitable[Answer], who: Callable[[], str]) -> Answer:

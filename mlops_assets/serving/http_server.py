@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from mlops_assets.serving.limits import Limits
@@ -25,6 +26,8 @@ class State(Protocol):
 
     limits: Limits
     draining: bool
+
+    def answer_unread(self) -> AbstractContextManager[None]: ...
 
 
 class Application(Protocol):
@@ -80,8 +83,8 @@ class Server(uvicorn.Server):
 
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:
     class Connection(HttpToolsProtocol):
-        """Closes a connection whose request takes too long to come, or whose headers do not end; uvicorn waits for
-        ever, and keeps what has come.
+        """Closes a connection whose request takes too long to come, whose headers do not end, or whose answer is not
+        read; uvicorn waits for ever, and keeps what has come and what is to go.
 
         A request that comes as a whole, as nearly all do, needs no timer.
         """
@@ -89,6 +92,7 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         _awaited_s: float | None = limits.header_s
         _timer: asyncio.TimerHandle | None = None
         _timed: float | None = None
+        _reader: asyncio.TimerHandle | None = None
         _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def connection_made(self, transport: Any) -> None:
@@ -124,7 +128,18 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._awaited_s = None
             self._set_timer()
+            if self._reader:
+                self._reader.cancel()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reader = self.loop.call_later(limits.answer_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self._reader:
+                self._reader.cancel()
+            super().resume_writing()
 
         def _refuse_headers(self) -> None:
             if self.cycle is None or self.cycle.response_complete:

@@ -31,6 +31,7 @@ POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length
 IMPATIENT = """
 from mlops_assets.serving.limits import Limits
 Limits.model_fields["header_s"].default = Limits.model_fields["body_s"].default = 1
+Limits.model_fields["answer_s"].default = 3
 Limits.model_rebuild(force=True)
 """
 
@@ -140,6 +141,7 @@ def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
 
 def test_uvicorn_still_calls_what_is_extended() -> None:
     extended = {"on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "send_400_response"}
+    extended |= {"pause_writing", "resume_writing"}
     assert extended <= vars(HttpToolsProtocol).keys()
     assert "handle_exit" in vars(uvicorn.Server)
 
@@ -246,3 +248,34 @@ def test_a_body_that_is_refused_anyway_is_not_asked_for(server: ModelServer) -> 
         assert connection.recv(4_096).startswith(b"HTTP/1.1 100")
         connection.sendall(BODY)
         assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
+
+
+def test_of_large_answers_that_are_not_read_only_so_many_are_held_and_not_for_ever(server: ModelServer) -> None:
+    rows = 100_000
+    tensor = {"name": "x", "datatype": "FP32", "shape": [rows], "parameters": {"binary_data_size": 4 * rows}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    body = head + b"\x9a\x99\x99\x3f" * rows
+    request = (
+        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
+        b"Content-Length: %d\r\n\r\n" % (len(head), len(body))
+    ) + body
+
+    def asked() -> socket.socket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.settimeout(30)
+        connection.sendall(request)
+        return connection
+
+    def status() -> bytes:
+        with asked() as connection:
+            return connection.recv(12)
+
+    idle = [asked() for _ in range(Limits().held_bodies)]
+    try:
+        wait_until(lambda: status() == b"HTTP/1.1 503")
+        wait_until(lambda: status() == b"HTTP/1.1 200")
+    finally:
+        for connection in idle:
+            connection.close()
