@@ -173,7 +173,7 @@ async def _message(context: Any, state: RequestState) -> bytes:
     finally:
         coming.cancel()
     content = coming.result()
-    if content is grpc.aio.EOF:
+    if not isinstance(content, bytes):  # grpc's sign that none comes
         raise DecodeError
     return content
 

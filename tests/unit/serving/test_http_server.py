@@ -279,3 +279,26 @@ def test_of_large_answers_that_are_not_read_only_so_many_are_held_and_not_for_ev
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_a_caller_that_offers_http_2_is_answered_by_http_1(server: ModelServer) -> None:
+    """As Java's HttpClient does, also with a body; httptools takes what follows such headers for another protocol."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"
+    with connected(server) as connection:
+        for sent in ((POST + offer + b"\r\n" + BODY,), (POST + offer, b"\r\n", BODY[:5], BODY[5:])):
+            for part in sent:
+                connection.sendall(part)
+                time.sleep(0.05)
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_offers_one_after_the_other_are_answered_each(server: ModelServer) -> None:
+    offer = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connected(server) as connection:
+        connection.sendall(offer * 2_000)
+        found = b""
+        while found.count(b'{"status":"alive"}') < 2_000:
+            found += connection.recv(1 << 20)
+    with connected(server) as connection:
+        connection.sendall(b"CONNECT / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 400")
