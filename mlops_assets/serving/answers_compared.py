@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest
@@ -17,21 +18,30 @@ if TYPE_CHECKING:
 
 
 def compared(champion: Sequence[Score], candidate: Sequence[Score]) -> Observed:
-    """Compare the answers to one request, row by row.
+    """Compare the answers to one request, row by row; where the champion gives no number, as beyond the largest one,
+    the candidate's says nothing.
 
     Raises:
-        ValueError: they have not the same number of rows.
+        ValueError: they have not the same number of rows, or the candidate alone gives no number.
     """
     rows = list(zip(champion, candidate, strict=True))
+    rows = [(mine, its) for mine, its in rows if mine[0] is not None or _can_be_measured(mine[1])]
     pairs = [(mine, its) for (_, mine), (_, its) in rows if mine is not None and its is not None]
+    pairs = [(mine, its) for mine, its in pairs if _can_be_measured(mine)]
+    if not all(_can_be_measured(its) for _, its in pairs):
+        raise ValueError("an answer is no number, where the champion's is one")
     return Observed(
         rows=len(rows),
         changed=sum(mine != its for (mine, _), (its, _) in rows),
         distance=sum(abs(mine - its) for mine, its in pairs),
         total=sum(mine for mine, _ in pairs),
-        squares=sum(mine**2 for mine, _ in pairs),
+        squares=sum(mine * mine for mine, _ in pairs),
         pairs=tuple(pairs[:PAIRS]),
     )
+
+
+def _can_be_measured(score: float | None) -> bool:
+    return score is not None and math.isfinite(score * score)
 
 
 def scores_of(body: bytes, json_bytes: int | None = None) -> list[Score]:
@@ -59,7 +69,8 @@ def scores(response: Mapping[str, Any]) -> list[Score]:
     """Label and score of each row of a V1 or V2 response.
 
     A score is the number, or the probability of the last class of two, and of more the largest; None where only labels
-    were asked for. A label is None for a number; where only probabilities were asked for, the place of the largest.
+    were asked for, and NaN where JSON has null, as it has for what is no finite number. A label is None for a number;
+    where only probabilities were asked for, the place of the largest.
 
     >>> scores({"predictions": [{"label": "a", "probabilities": [0.75, 0.25]}]}), scores({"predictions": [2.0]})
     ([('a', 0.25)], [(None, 2.0)])
@@ -71,15 +82,15 @@ def scores(response: Mapping[str, Any]) -> list[Score]:
         if "predictions" in response:
             rows = response["predictions"]
             return [
-                (str(row["label"]), score(row["probabilities"])) if isinstance(row, dict) else (None, float(row))
+                (str(row["label"]), score(row["probabilities"])) if isinstance(row, dict) else (None, _number(row))
                 for row in rows
             ]
         outputs = {output["name"]: output for output in response["outputs"]}
         if "prediction" in outputs:
-            return [(None, float(value)) for value in outputs["prediction"]["data"]]
+            return [(None, _number(value)) for value in outputs["prediction"]["data"]]
         if "probabilities" not in outputs:
             return [(str(label), None) for label in outputs["label"]["data"]]
-        flat, width = outputs["probabilities"]["data"], outputs["probabilities"]["shape"][1]
+        flat, width = list(map(_number, outputs["probabilities"]["data"])), outputs["probabilities"]["shape"][1]
         by_row = [flat[begin : begin + width] for begin in range(0, len(flat), width)]
         labels = outputs["label"]["data"] if "label" in outputs else [row.index(max(row)) for row in by_row]
         return [(str(label), score(row)) for label, row in zip(labels, by_row, strict=True)]
@@ -87,10 +98,17 @@ def scores(response: Mapping[str, Any]) -> list[Score]:
         raise ValueError(f"this is no response of a model: {error!r}") from error
 
 
-def score(probabilities: Sequence[float]) -> float:
-    """The probability that stands for a row.
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
-    >>> score([0.75, 0.25]), score([0.25, 0.5, 0.25])
-    (0.25, 0.5)
+
+def score(probabilities: Sequence[float | None]) -> float:
+    """The probability that stands for a row; NaN where one of them is no number.
+
+    >>> score([0.75, 0.25]), score([0.25, 0.5, 0.25]), score([0.25, None, 0.25])
+    (0.25, 0.5, nan)
     """
-    return float(probabilities[-1] if len(probabilities) == 2 else max(probabilities))
+    numbers = list(map(_number, probabilities))
+    if math.isnan(sum(numbers)):
+        return math.nan
+    return numbers[-1] if len(numbers) == 2 else max(numbers)

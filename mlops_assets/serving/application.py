@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest, ModelNotServed, RequestRefused, ServerBusy
 from mlops_assets.serving.http_answers import RETRY_SOON, Answer, refusal
+from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.request_body import Receive, RequestBody
 
@@ -40,7 +41,7 @@ class Application:
         raise NotImplementedError
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        body, who = RequestBody(receive), described(scope)
+        body, who = RequestBody(receive, waits=_waits(scope)), described(scope)
         try:
             answer = await told(self.answer(scope, body), who)
             if answer.code >= 400:
@@ -49,10 +50,15 @@ class Application:
             return  # nobody waits for it
         length = str(len(answer.body)).encode()
         headers = [(b"content-type", answer.content_type), (b"content-length", length), *answer.headers]
-        if self.state.draining:
+        if self.state.draining or body.waits:  # what is not asked for may come all the same
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.code, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        if len(answer.body) <= LARGE_BODY:
+            await send({"type": "http.response.body", "body": answer.body})
+            return
+        with self.state.answer_unread():
+            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})  # when the caller has read nearly all of it
 
 
 async def told(asked: Awaitable[Answer], who: Callable[[], str]) -> Answer:
@@ -79,6 +85,11 @@ async def told(asked: Awaitable[Answer], who: Callable[[], str]) -> Answer:
     if answer.code >= 400:
         log.warning("%s: %d %s", who(), answer.code, answer.body[:LONGEST_LINE].decode(errors="backslashreplace"))
     return answer
+
+
+def _waits(scope: Message) -> bool:
+    """Whether the caller sends its body when it is told to, as curl does with a large one."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
 
 def described(scope: Message) -> Callable[[], str]:

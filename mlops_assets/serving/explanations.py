@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest, RequestRefused
 from mlops_assets.ml.inference.explain import explain_rows
-from mlops_assets.serving.http_answers import REQUEST_ID, VERSION, Answer, answer_json
+from mlops_assets.serving.http_answers import REQUEST_ID, VERSION, Answer, HttpRequest, answer_json
 from mlops_assets.serving.inference_protocol import parse_json, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
+from mlops_assets.serving.request_body import unpacked
 
 if TYPE_CHECKING:
     from mlops_assets.serving.http_answers import Headers
@@ -38,16 +39,17 @@ async def explained(state: ServerState, name: str, headers: Headers, body: Reque
     content = await body.up_to(LARGE_BODY)
     if not body.whole or len(content) > LARGE_BODY:
         raise RequestRefused(413, f"the body is larger than {LARGE_BODY >> 10} KiB")
-    given = headers.get(REQUEST_ID, b"").decode("latin-1")
+    request = HttpRequest(f"/v1/models/{name}:explain", content, headers)
     async with state.holding_large(), state.answering_large():
-        found = await asyncio.to_thread(_explain, model, content, given)
+        found = await asyncio.to_thread(_explain, model, request)
     about = [(VERSION, model.served.version.encode()), (REQUEST_ID, found["id"].encode())]
     return answer_json(found)._replace(headers=about)
 
 
-def _explain(model: Predictor, body: bytes, header_id: str) -> dict[str, Any]:
-    content = parse_json(body)
-    request_id = request_id_of(content.get("id")) or request_id_of(header_id) or uuid.uuid4().hex
+def _explain(model: Predictor, request: HttpRequest) -> dict[str, Any]:
+    content = parse_json(unpacked(request, LARGE_BODY).body)
+    given = request.headers.get(REQUEST_ID, b"").decode("latin-1")
+    request_id = request_id_of(content.get("id")) or request_id_of(given) or uuid.uuid4().hex
     instances = content.get("instances")
     if isinstance(instances, list) and len(instances) > MAX_ROWS:
         raise BadRequest(f"there are {len(instances)} rows, but at most {MAX_ROWS} are explained at once")

@@ -5,6 +5,7 @@ Models are neither loaded nor unloaded by it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.serving.http_answers import Answer, Headers
     from mlops_assets.serving.predictor import Predictor
-    from mlops_assets.serving.server_state import ServerState
+    from mlops_assets.serving.server_state import RequestState, ServerState
 
     Method = Callable[[Any, Any], Awaitable[Any]]
 
@@ -43,6 +44,7 @@ CODES = {
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.DEADLINE_EXCEEDED,
 }
+AT_ONCE_S = 0.1  # within which a message comes that is not large, or is on a slow way
 LONGEST_REASON = 1_000  # it stands in a header
 log = logging.getLogger("mlops_assets.serving")
 
@@ -132,18 +134,48 @@ class Inference:
             raise
 
 
-def _parsed(method: Method, parse: Callable[[bytes], Any]) -> Method:
-    """A method that is given bytes. Parsed by grpc itself, what is no message would be a fault of the server."""
+def _parsed(method: Method, parse: Callable[[bytes], Any], state: RequestState) -> Method:
+    """A method that is called when headers have come. Parsed by grpc itself, what is no message would be a fault of the
+    server; and a message that does not come as a whole, of which grpc keeps what has, would be waited for for ever.
+    """
 
-    async def called(content: bytes, context: Any) -> Any:
+    async def called(_: Any, context: Any) -> Any:
         try:
-            request = parse(content)
+            request = parse(await _message(context, state))
         except DecodeError:
             await context.abort(StatusCode.INVALID_ARGUMENT, "this is no message of the Open Inference Protocol")
+            raise
+        except ServerBusy as error:
+            await context.abort(StatusCode.UNAVAILABLE, error.what)
+            raise
+        except TimeoutError:
+            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the request has not come in time")
             raise
         return await method(request, context)
 
     return called
+
+
+async def _message(context: Any, state: RequestState) -> bytes:
+    """The message of a call; one that does not come at once is held as a large one.
+
+    Raises:
+        DecodeError: there is none.
+        ServerBusy: there are too many large ones.
+        TimeoutError: it takes as long as no body may.
+    """
+    coming = asyncio.ensure_future(context.read())
+    try:
+        await asyncio.wait({coming}, timeout=AT_ONCE_S)
+        if not coming.done():
+            async with state.holding_large(), asyncio.timeout(state.limits.body_s):
+                await asyncio.wait({coming})
+    finally:
+        coming.cancel()
+    content = coming.result()
+    if not isinstance(content, bytes):  # grpc's sign that none comes
+        raise DecodeError
+    return content
 
 
 def infer(model: Predictor, request: Any, headers: Headers) -> Any:
@@ -178,22 +210,26 @@ async def refuse(context: Any, answer: Answer) -> None:
 
 
 def headers_of(context: Any) -> Headers:
-    """The metadata of a call, which are its headers over HTTP."""
+    """The metadata of a call, which are its headers over HTTP: bytes, which grpc decodes as UTF-8 where it can."""
     pairs = context.invocation_metadata() or ()
-    return {name.encode(): value if isinstance(value, bytes) else value.encode("latin-1") for name, value in pairs}
+    return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in pairs}
 
 
-async def start_grpc_server(methods: Mapping[str, Method], body_bytes: int, host: str, port: int) -> grpc.aio.Server:
-    """Answer on this port, until the server that is returned is stopped; a request has at most `body_bytes`.
+async def start_grpc_server(
+    methods: Mapping[str, Method], state: RequestState, host: str, port: int
+) -> grpc.aio.Server:
+    """Answer on this port within the limits of `state`, until the server that is returned is stopped.
 
     Raises:
         RuntimeError: the port is taken.
     """
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", body_bytes), ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", state.limits.body_bytes), ("grpc.so_reuseport", 0)]
+    )
     types = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _parsed(method, getattr(pb, types[name].input_type.name).FromString),
+        name: grpc.stream_unary_rpc_method_handler(
+            _parsed(method, getattr(pb, types[name].input_type.name).FromString, state),
             response_serializer=getattr(pb, types[name].output_type.name).SerializeToString,
         )
         for name, method in methods.items()

@@ -67,7 +67,7 @@ def json_bytes_of(headers: Headers, body: int) -> int | None:
     given = headers.get(JSON_LENGTH)
     if given is None:
         return None
-    if not given.isdigit() or int(given[:20]) > body:
+    if not given.isdigit() or len(given) > 20 or int(given) > body:
         raise BadRequest("Inference-Header-Content-Length must be the number of the body's first bytes that are JSON")
     return int(given)
 

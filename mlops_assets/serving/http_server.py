@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
     from types import FrameType
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from mlops_assets.serving.limits import Limits
 
 STOP_S = 20
+HEAD_BYTES = 64 << 10  # the most of a request's line and headers
+FRAMED = 8  # so many bytes may say of what length a byte of a body is, as where each is a chunk of its own
 
 
 class State(Protocol):
@@ -23,6 +29,8 @@ class State(Protocol):
 
     limits: Limits
     draining: bool
+
+    def answer_unread(self) -> AbstractContextManager[None]: ...
 
 
 class Application(Protocol):
@@ -76,9 +84,48 @@ class Server(uvicorn.Server):
         await self.stopped()
 
 
+class Http1Parser(httptools.HttpRequestParser):
+    """Reads a request that offers another protocol as one of HTTP/1.1, as a server may. Java's HttpClient offers HTTP/2
+    with each first request; httptools would take its body for that protocol.
+    """
+
+    def __init__(self, connection: HttpToolsProtocol) -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+
+    def feed_data(self, data: Any) -> None:
+        """Parse; what follows the headers of an offer is parsed behind them, without it."""
+        parser, rest = super(), memoryview(data)
+        while rest:
+            try:
+                parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                head = _without_offer(self._connection)
+                self._connection.parser = following = Http1Parser(self._connection)
+                parser, rest = super(Http1Parser, following), rest[offer.args[0] :]
+                parser.feed_data(head)
+
+
+def _without_offer(connection: HttpToolsProtocol) -> bytes:
+    """The line and the headers of the request that has come, without the offer of another protocol."""
+    method, version = connection.parser.get_method(), connection.parser.get_http_version().encode()
+    if method == b"CONNECT":
+        raise httptools.HttpParserError("this is no proxy")
+    lines = [b"%s %s HTTP/%s" % (method, connection.url, version)]
+    for name, value in connection.headers:
+        if name == b"connection":
+            lines.append(b"connection: close" if b"close" in value.lower() else b"connection: keep-alive")
+        elif name not in (b"upgrade", b"http2-settings"):
+            lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def _protocol(limits: Limits) -> type[asyncio.Protocol]:
     class Connection(HttpToolsProtocol):
-        """Closes a connection whose request takes too long to come; uvicorn waits for ever.
+        """Closes a connection whose request takes too long to come, whose headers do not end, or whose answer is not
+        read; uvicorn waits for ever, and keeps what has come and what is to go.
 
         A request that comes as a whole, as nearly all do, needs no timer.
         """
@@ -86,13 +133,22 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
         _awaited_s: float | None = limits.header_s
         _timer: asyncio.TimerHandle | None = None
         _timed: float | None = None
+        _reader: asyncio.TimerHandle | None = None
+        _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.parser = Http1Parser(self)
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._set_timer()
 
         def data_received(self, data: bytes) -> None:
+            self._framing += len(data)
             super().data_received(data)
+            if self._framing > HEAD_BYTES + FRAMED * self._in_body and not self.transport.is_closing():
+                self._refuse_headers()
             if self._awaited_s != self._timed:
                 self._set_timer()
 
@@ -102,16 +158,44 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def on_headers_complete(self) -> None:
             self._awaited_s = limits.body_s
+            if self.parser.should_upgrade():
+                return  # they come again without that
             super().on_headers_complete()
+            self.headers = []  # what follows a body in chunks is no header: it would pass by who has checked these
+
+        def on_body(self, body: bytes) -> None:
+            self._framing -= len(body)
+            self._in_body += len(body)
+            super().on_body(body)
 
         def on_message_complete(self) -> None:
-            self._awaited_s = None
+            if self.parser.should_upgrade():
+                return
+            self._awaited_s, self._framing, self._in_body = None, 0, 0
             super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._awaited_s = None
             self._set_timer()
+            if self._reader:
+                self._reader.cancel()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reader = self.loop.call_later(limits.answer_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self._reader:
+                self._reader.cancel()
+            super().resume_writing()
+
+        def _refuse_headers(self) -> None:
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            if cycle is None or cycle.response_complete:
+                self.send_400_response(f"The headers are larger than {HEAD_BYTES >> 10} KiB.")
+            else:
+                self.transport.close()  # a request is being answered
 
         def _set_timer(self) -> None:
             if self._timer:

@@ -9,7 +9,7 @@ LARGE_BODY = 64 << 10  # bytes; one is answered in a thread, so that small ones 
 
 class Limits(Value):
     """The largest body and the most rows of a request; of large bodies, how many are held and how many are answered at
-    a time; and for how long a caller may take to send its headers and its body.
+    a time; and for how long a caller may take to send its headers and its body, and to read an answer.
     """
 
     body_bytes: int = 8 << 20
@@ -19,3 +19,4 @@ class Limits(Value):
     large_body_wait_s: float = 10
     header_s: float = 10
     body_s: float = 30
+    answer_s: float = 60

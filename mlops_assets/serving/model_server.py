@@ -99,7 +99,7 @@ async def _serve(options: Namespace, repository: Repository, limits: Limits, lak
     grpc_server = None
     if options.grpc_port is not None:
         methods = Inference(state).methods
-        grpc_server = await start_grpc_server(methods, limits.body_bytes, options.host, options.grpc_port)
+        grpc_server = await start_grpc_server(methods, state, options.host, options.grpc_port)
 
     async def stopped() -> None:
         if grpc_server:

@@ -17,10 +17,10 @@ DISCARDED = 256 << 20
 
 
 class RequestBody:
-    """The body of a request; `whole` when all of it has come."""
+    """The body of a request; `whole` when all of it has come. A caller that `waits` sends it when it is asked for."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self.whole = receive, False
+    def __init__(self, receive: Receive, *, waits: bool = False) -> None:
+        self._receive, self.waits, self.whole = receive, waits, False
 
     async def up_to(self, limit: int) -> bytes:
         """The next bytes, a message more than `limit` at most.
@@ -49,11 +49,11 @@ class RequestBody:
     async def discard(self) -> None:
         """Let the rest come: a caller that is still sending it would not read the answer."""
         size = 0
-        while not self.whole and size <= DISCARDED:
+        while not self.waits and not self.whole and size <= DISCARDED:
             size += len(await self._next())
 
     async def _next(self) -> bytes:
-        message = await self._receive()
+        self.waits, message = False, await self._receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
         self.whole = not message.get("more_body")

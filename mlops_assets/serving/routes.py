@@ -18,8 +18,10 @@ from mlops_assets.serving.api_description import api_description, api_page
 from mlops_assets.serving.application import Application
 from mlops_assets.serving.explanations import explained
 from mlops_assets.serving.feedback import MAX_LABEL_BYTES, read_labels, store_labels
-from mlops_assets.serving.http_answers import HTML, Answer, answer_json
+from mlops_assets.serving.http_answers import CONTENT_ENCODING, HTML, Answer, HttpRequest, answer_json
+from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.prediction_route import PREDICT, PredictionRoute
+from mlops_assets.serving.request_body import check_length, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -51,13 +53,13 @@ class Routes(Application):
         """The answer of the route that is asked for."""
         path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
         if self.hosts is not None:
-            _check_host(headers.get(b"host", b""), self.hosts)
+            _check_host([value for name, value in scope["headers"] if name == b"host"], self.hosts)
         if match := PREDICT.fullmatch(path):
             _check_method(method, "POST")
             return await self.predict(match, headers, body)
         if match := FEEDBACK.fullmatch(path):
             _check_method(method, "POST")
-            return await self.take_labels(match[1], body)
+            return await self.take_labels(match[1], HttpRequest(path, b"", headers), body)
         if match := EXPLAIN.fullmatch(path):
             _check_method(method, "POST")
             return await explained(self.state, match[1], headers, body)
@@ -67,15 +69,21 @@ class Routes(Application):
                 return await respond(self, headers, *match.groups())
         raise RequestRefused(404, "there is no such route; GET /openapi.json names those of the models")
 
-    async def take_labels(self, name: str, body: RequestBody) -> Answer:
-        """Store labels of rows that were asked about."""
+    async def take_labels(self, name: str, request: HttpRequest, body: RequestBody) -> Answer:
+        """Store labels of rows that were asked about; of `request` the body is still to come."""
         model, inference_log = self.state.model(name), self.state.inference_log
         if inference_log is None or model.served.log is None:
             raise RequestRefused(404, f"{name} has no inference log")
-        content = await body.up_to(MAX_LABEL_BYTES)
-        if not body.whole or len(content) > MAX_LABEL_BYTES:
-            raise RequestRefused(413, f"the body is larger than {MAX_LABEL_BYTES >> 20} MiB")
-        labels = read_labels(content, model)
+        check_length(request.headers, MAX_LABEL_BYTES)
+        content = await body.up_to(LARGE_BODY)
+        if body.whole and len(content) <= LARGE_BODY and CONTENT_ENCODING not in request.headers:
+            labels = read_labels(content, model)
+        else:
+            async with self.state.holding_large():
+                whole = request._replace(body=await body.rest_of(content, MAX_LABEL_BYTES))
+                labels = await self.state.worked(
+                    MAX_LABEL_BYTES, lambda: read_labels(unpacked(whole, MAX_LABEL_BYTES).body, model)
+                )
         if not await store_labels(labels, inference_log):
             raise RequestRefused(503, "labels cannot be stored now", (b"retry-after", b"10"))
         return answer_json({"stored": len(labels)})
@@ -130,7 +138,10 @@ class Routes(Application):
 
     async def metrics(self, headers: Headers) -> Answer:
         """Prometheus' metrics."""
-        encoder, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
+        try:
+            encoder, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
+        except (TypeError, ValueError):  # of a version that is none
+            encoder, content_type = choose_encoder("")
         return Answer(200, encoder(REGISTRY), content_type.encode())
 
     async def openapi(self, _: Headers) -> Answer:
@@ -164,9 +175,11 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...
 )
 
 
-def _check_host(host: bytes, allowed: frozenset[bytes]) -> None:
-    if re.sub(rb":\d*$", b"", host.lower()) not in allowed:
-        raise RequestRefused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
+def _check_host(given: Sequence[bytes], allowed: frozenset[bytes]) -> None:
+    """Of several names each is checked: a proxy may go by another one than we."""
+    for host in given or (b"",):
+        if re.sub(rb":\d*$", b"", host.lower()) not in allowed:
+            raise RequestRefused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
 
 
 def _check_method(method: str, allowed: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.ml.errors import ModelNotServed, ServerBusy
@@ -11,7 +11,7 @@ from mlops_assets.serving.limits import LARGE_BODY, Limits
 from mlops_assets.serving.standing_proof import StandingProofs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from mlops_assets.serving.model_repository import Repository
     from mlops_assets.serving.predictor import Predictor
@@ -28,20 +28,29 @@ class RequestState:
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.draining = limits, False
-        self._held = asyncio.Semaphore(limits.held_bodies)
+        self._held, self._unread = asyncio.Semaphore(limits.held_bodies), 0
         self._answered = asyncio.Semaphore(limits.large_bodies)
 
     @asynccontextmanager
     async def holding_large(self) -> AsyncGenerator[None]:
-        """Hold a large request; of these there are only so many at a time.
+        """Hold a large request; of these, and of large answers that are still to be read, there are only so many.
 
         Raises:
             ServerBusy: there are.
         """
-        if self._held.locked():
+        if self._held.locked() or self._unread >= self.limits.held_bodies:
             raise ServerBusy(BUSY)
         async with self._held:
             yield
+
+    @contextmanager
+    def answer_unread(self) -> Generator[None]:
+        """Hold a large answer until its caller has read it."""
+        self._unread += 1
+        try:
+            yield
+        finally:
+            self._unread -= 1
 
     @asynccontextmanager
     async def answering_large(self) -> AsyncGenerator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 import uuid
 from contextlib import nullcontext
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 QUEUED, QUEUED_BYTES, SENDERS = 100, 16 << 20, 4
 MIB = 1 << 20
 COMPARED = ("rows", "changed", "distance", "total", "squares")
-DURATION = re.compile(rb"graph;dur=([0-9.]+)")
+log = logging.getLogger("mlops_assets.serving")
+DURATION = re.compile(rb"graph;dur=([0-9]{1,9}(?:\.[0-9]{1,9})?)\b")
 
 
 class Copy(NamedTuple):
@@ -143,12 +145,13 @@ class TrafficSplit:
                 f"{self.candidate.url}{path}",
                 data=body if len(body) <= LARGE_BODY else io.BytesIO(body),  # which is sent piece by piece
                 headers=sent,
+                allow_redirects=False,  # what callers have sent goes to the candidate, and nowhere else
                 timeout=aiohttp.ClientTimeout(total=deadline_s),
             ) as response:
                 return response.status, await response.read(), _headers_of(response)
         except TimeoutError:
             raise _CandidateFailed(f"it does not answer within {deadline_s:g} s") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _CandidateFailed(f"it does not answer: {type(error).__name__}") from None
 
     def _keep(self, copy: Copy) -> None:
@@ -169,6 +172,10 @@ class TrafficSplit:
             except _CandidateFailed as failure:
                 self._counts["mirrored_failed"] += 1
                 self._note(str(failure))
+            except Exception as error:  # the next copies are to be sent all the same
+                log.exception("a copy for version %s cannot be compared", self.candidate.version)
+                self._counts["mirrored_failed"] += 1
+                self._note(f"its answer cannot be compared: {type(error).__name__}")
             self._counts["mirrored"] += 1
             self._held_bytes -= copy.size
 

@@ -357,7 +357,7 @@ async def _serve(options: argparse.Namespace, look_ups: LookUps, limits: Limits)
         grpc_server = None
         if options.grpc_port is not None:
             methods = Inference(application).methods
-            grpc_server = await start_grpc_server(methods, limits.body_bytes, options.host, options.grpc_port)
+            grpc_server = await start_grpc_server(methods, application.state, options.host, options.grpc_port)
 
         async def stopped() -> None:
             if grpc_server:

@@ -111,10 +111,10 @@ def sign_test(better: int, worse: int) -> float:
 
 def _is_of_numbers(row: LabelledRow) -> bool:
     try:
-        known = math.isfinite(float(row.label))
+        numbers = (float(row.label), row.champion[1], row.candidate[1])
     except ValueError:
         return False
-    return known and row.champion[1] is not None and row.candidate[1] is not None
+    return all(number is not None and math.isfinite(number) for number in numbers)
 
 
 def _gain(row: LabelledRow, task: Task) -> float:

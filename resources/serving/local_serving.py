@@ -107,9 +107,12 @@ class LocalServing(ServingTarget):
     def store(self, model: str, version: ServedVersion, artifact: Path) -> None:
         target = self.models / model / version.folder
         draft = target.with_name(f".{version.folder}.{uuid.uuid4().hex}")
-        shutil.copytree(artifact, draft)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
+        try:
+            shutil.copytree(artifact, draft)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # a disk that is full is not made fuller by each try
 
     def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
         self._declare(model, Declaration(champion=self.current(model), candidate=version))
@@ -181,11 +184,14 @@ class LocalServing(ServingTarget):
         """Replace the declaration as a whole, so that it outlives a crash of the machine."""
         path = self.models / model / Declaration.FILE
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with draft.open("w") as file:
-            file.write(declaration.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        try:
+            with draft.open("w") as file:
+                file.write(declaration.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _serves(folder: Path) -> bool:

@@ -118,13 +118,20 @@ def replay(
     """Ask a version what was asked before; it ends early where nearly all requests fail."""
     seen = Observed()
     for request, answers in asked_again(requests, endpoint, signature, post):
-        if isinstance(answers, DeploymentError):
-            seen += Observed(mirrored=1, mirrored_failed=1, reasons={str(answers)[:200]: 1})
-            if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
-                return seen
-        else:
-            seen += compared(request.answers, answers).model_copy(update={"mirrored": 1})
+        seen += _compared(request, answers)
+        if seen.mirrored_failed >= BLIPS and 2 * seen.mirrored_failed > seen.mirrored:
+            return seen
     return seen
+
+
+def _compared(request: Logged, answers: list[Score] | DeploymentError) -> Observed:
+    reason = answers
+    if not isinstance(answers, DeploymentError):
+        try:
+            return compared(request.answers, answers).model_copy(update={"mirrored": 1})
+        except ValueError as error:  # as where a number is none
+            reason = error
+    return Observed(mirrored=1, mirrored_failed=1, reasons={str(reason)[:200]: 1})
 
 
 def asked_again(
@@ -149,7 +156,8 @@ def asked_again(
             answers = scores(post(url, {"id": request.request_id, "inputs": inputs}, UNRECORDED))
         except DeploymentError as error:
             yield request, error
-        except ValueError as error:  # as where a number is none
+        except ValueError as error:
             yield request, DeploymentError(str(error))
         else:
-            yield request, answers
+            many = f"{len(answers)} rows are answered, and {len(request.rows)} were asked"
+            yield request, answers if len(answers) == len(request.rows) else DeploymentError(many)

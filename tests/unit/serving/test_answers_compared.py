@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,20 @@ def test_binary_tensors_that_are_cut_off_are_no_answer(cut: int) -> None:
     body, json_bytes = binary(prediction=np.array([[1.5], [2]], np.float32))
     with pytest.raises(ValueError):
         scores_of(body[:-cut], json_bytes)
+
+
+def test_what_the_champion_gives_no_number_for_says_nothing_of_the_candidate() -> None:
+    """As a number beyond the largest float32: null in JSON, infinity in a binary tensor and in the log."""
+    for candidate in (v1(None, 3), v1(1.5, 3)):
+        seen = compared(scores_of(v1(None, 2)), scores_of(candidate))
+        assert (seen.rows, seen.distance, seen.total, seen.pairs) == (1, 1, 2, ((2, 3),))
+    mine, its = (binary(prediction=np.array([[math.inf], [value]], np.float32)) for value in (2, 3))
+    assert compared(scores_of(*mine), scores_of(*its)).pairs == ((2, 3),)
+    seen = compared([("a", math.nan), ("a", 0.5)], [("b", 0.5), ("a", 0.5)])
+    assert (seen.rows, seen.changed, seen.pairs) == (2, 1, ((0.5, 0.5),))
+
+
+@pytest.mark.parametrize("candidate", [math.nan, math.inf, -math.inf, 1e200])
+def test_a_candidate_that_alone_gives_no_number_is_at_fault(candidate: float) -> None:
+    with pytest.raises(ValueError, match="is no number, where the champion's is one"):
+        compared([(None, 1.5)], [(None, candidate)])

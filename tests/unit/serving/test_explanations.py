@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -88,3 +89,12 @@ def test_only_so_many_are_explained_at_a_time(tmp_path: Path) -> None:
 def test_without_the_yamls_consent_there_is_no_explanation(tmp_path: Path) -> None:
     code, answer = Client(tmp_path).post(EXPLAIN, b'{"instances": [{"x": 2}]}')
     assert (code, answer["error"]) == (404, "m is not explained; its YAML says so by deploy.explain: true")
+
+
+def test_what_is_packed_is_explained_too(client: ExplainingClient) -> None:
+    packed = gzip.compress(b'{"instances": [{"x": 5}]}')
+    code, answer = client.post(EXPLAIN, packed, headers={"content-encoding": "gzip"})
+    assert (code, answer["explanations"][0]["value"]) == (200, 10)
+    assert client.post(EXPLAIN, packed, headers={"content-encoding": "br"})[0] == 415
+    bomb = gzip.compress(b" " * (LARGE_BODY + 1))
+    assert client.post(EXPLAIN, bomb, headers={"content-encoding": "gzip"})[0] == 413

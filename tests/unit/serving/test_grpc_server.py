@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,17 @@ import numpy as np
 import pytest
 
 from mlops_assets.serving.grpc_messages import SERVICE, pb
+from mlops_assets.serving.limits import Limits
 from tests.model_servers import ModelServer, model_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
+IMPATIENT = """
+from mlops_assets.serving.limits import Limits
+Limits.model_fields["body_s"].default = 1
+Limits.model_rebuild(force=True)
+"""
 CLIENT = """
 import asyncio, sys
 sys.argv = ["client"]
@@ -157,3 +165,70 @@ def test_the_messages_are_those_that_kserve_has() -> None:
     done = subprocess.run([sys.executable, "-c", both], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(pb.__file__).parts[-4:] == ("kserve", "protocol", "grpc", "grpc_predict_v2_pb2.py")
+
+
+def test_metadata_that_are_no_ascii_are_no_fault_of_the_server(server: ModelServer) -> None:
+    """grpc's own client refuses to send them; others do."""
+    message = asked(2, id="mine").SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    with begun(server, 1, **{"x-user": "Zoë €"}) as connection:
+        connection.sendall(_frame(0, 1, 1, body))
+        assert b"mine" in received(connection)
+
+
+def test_of_messages_that_do_not_come_as_a_whole_only_so_many_are_held_and_not_for_ever(tmp_path: Path) -> None:
+    """grpc itself keeps what has come of any number of them, as long as their callers like."""
+    calls = Limits().held_bodies + 1
+    half = b"\0" + (500_000).to_bytes(4, "big") + b"half"
+    with model_server(tmp_path, lines=IMPATIENT) as server, begun(server, calls) as connection:
+        for call_number in range(calls):
+            connection.sendall(_frame(0, 0, 1 + 2 * call_number, half))
+        found = received(connection)
+        assert b"too many large requests are being answered" in found
+        while found.count(b"the request has not come in time") < calls - 1:
+            found += received(connection)
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            assert call(channel, "ModelInfer", asked(2)).outputs[0].contents.fp32_contents[:] == [4]
+
+
+def test_a_call_without_a_message_is_told_so(server: ModelServer) -> None:
+    with begun(server, 1) as connection:
+        connection.sendall(_frame(0, 1, 1, b""))
+        assert b"this is no message of the Open Inference Protocol" in received(connection)
+
+
+@contextmanager
+def begun(server: ModelServer, calls: int, **more: str) -> Generator[socket.socket]:
+    """A connection on which so many calls of ModelInfer have begun; what they ask is still to come."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": f"/{SERVICE}/ModelInfer",
+        ":authority": "localhost",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        **more,
+    }
+    block = b"".join(b"\0" + _sized(name) + _sized(value) for name, value in headers.items())
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
+        for number in range(calls):
+            connection.sendall(_frame(1, 4, 1 + 2 * number, block))
+        yield connection
+
+
+def received(connection: socket.socket) -> bytes:
+    """What is answered, until a call has ended."""
+    found = b""
+    while b"grpc-message" not in found:
+        found += connection.recv(4_096)
+    return found
+
+
+def _sized(text: str) -> bytes:
+    content = text.encode()
+    return bytes([len(content)]) + content
+
+
+def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import signal
@@ -16,6 +17,8 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mlops_assets.serving.limits import Limits
+from mlops_assets.serving.log_policy import InferenceLogPolicy
 from tests.model_servers import ModelServer, model_server
 from tests.support import wait_until
 
@@ -28,6 +31,7 @@ POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length
 IMPATIENT = """
 from mlops_assets.serving.limits import Limits
 Limits.model_fields["header_s"].default = Limits.model_fields["body_s"].default = 1
+Limits.model_fields["answer_s"].default = 3
 Limits.model_rebuild(force=True)
 """
 
@@ -136,7 +140,9 @@ def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
 
 
 def test_uvicorn_still_calls_what_is_extended() -> None:
-    assert {"on_message_begin", "on_headers_complete", "on_message_complete"} <= vars(HttpToolsProtocol).keys()
+    extended = {"on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "send_400_response"}
+    extended |= {"pause_writing", "resume_writing"}
+    assert extended <= vars(HttpToolsProtocol).keys()
     assert "handle_exit" in vars(uvicorn.Server)
 
 
@@ -149,3 +155,150 @@ def test_a_caller_that_will_close_the_connection_gets_the_reason_for_a_body_that
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=30)
         assert caught.value.code == 413
+
+
+CHUNKED = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOODS = {
+    "headers": (b"POST / HTTP/1.1\r\n", b"a: b\r\n" * 10_000),
+    "one header": (b"POST / HTTP/1.1\r\na: ", b"b" * 60_000),
+    "trailers": (CHUNKED + b"19\r\n" + BODY + b"\r\n0\r\n", b"a: b\r\n" * 10_000),
+    "chunk extensions": (CHUNKED + b"19;", b"a=b;" * 10_000),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_headers_without_an_end_are_not_kept(server: ModelServer, flood: str) -> None:
+    begin, more = FLOODS[flood]
+    sent = 0
+    with connected(server) as connection:
+        connection.sendall(begin)
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            for _ in range(1_000):
+                connection.sendall(more)
+                sent += len(more)
+                time.sleep(0.002)
+    assert sent < 8 << 20
+
+
+def test_who_sends_large_headers_is_told_so(server: ModelServer) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * (70 << 10))
+        assert b"The headers are larger than 64 KiB." in connection.recv(4_096)
+
+
+def test_a_body_that_comes_byte_by_byte_is_read(server: ModelServer) -> None:
+    body = BODY.ljust(100_000)
+    with connected(server) as connection:
+        connection.sendall(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert b"HTTP/1.1 200 OK" in connection.recv(4_096)
+
+
+def test_what_follows_a_body_in_chunks_is_no_header(server: ModelServer) -> None:
+    """Else it would pass by a proxy that has checked the headers."""
+    with connected(server) as connection:
+        connection.sendall(CHUNKED + b"19\r\n" + BODY + b"\r\n0\r\nX-Request-Id: forged\r\n\r\n")
+        answer = connection.recv(4_096)
+    assert b"HTTP/1.1 200 OK" in answer
+    assert b"forged" not in answer
+
+
+@pytest.fixture(scope="module")
+def logging_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """A server that takes labels."""
+    folder = tmp_path_factory.mktemp("logging")
+    with model_server(folder, "--lake-uri", str(folder / "lake"), policy=InferenceLogPolicy()) as found:
+        yield found
+
+
+FEEDBACK = "/v1/models/m/feedback"
+
+
+def test_labels_come_packed_too(logging_server: ModelServer) -> None:
+    labels = json.dumps({"labels": [{"id": f"request-{number}", "label": 1} for number in range(5_000)]}).encode()
+    for body, encoding, code in ((labels, "identity", 200), (gzip.compress(labels), "gzip", 200), (labels, "br", 415)):
+        connection = http.client.HTTPConnection("127.0.0.1", logging_server.port, timeout=30)
+        connection.request("POST", FEEDBACK, body, {"Content-Encoding": encoding})
+        with connection.getresponse() as answer:
+            assert (answer.status, json.load(answer).get("stored")) == (code, 5_000 if code == 200 else None)
+
+
+def test_of_large_bodies_of_labels_only_so_many_are_held(logging_server: ModelServer) -> None:
+    head = f"POST {FEEDBACK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n".encode()
+    held = [connected(logging_server) for _ in range(Limits().held_bodies)]
+    try:
+        for connection in held:
+            connection.sendall(head + b" " * 3_000_000)
+        with connected(logging_server) as connection:
+            connection.sendall(head + b" " * 4_000_000)
+            assert b"HTTP/1.1 503" in connection.recv(4_096)
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_body_that_is_refused_anyway_is_not_asked_for(server: ModelServer) -> None:
+    expecting = b"Host: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\n" + expecting % (90 << 20))
+        answer = connection.recv(4_096)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert b"connection: close" in answer
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\n" + expecting % len(BODY))
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 100")
+        connection.sendall(BODY)
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
+
+
+def test_of_large_answers_that_are_not_read_only_so_many_are_held_and_not_for_ever(server: ModelServer) -> None:
+    rows = 100_000
+    tensor = {"name": "x", "datatype": "FP32", "shape": [rows], "parameters": {"binary_data_size": 4 * rows}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    body = head + b"\x9a\x99\x99\x3f" * rows
+    request = (
+        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
+        b"Content-Length: %d\r\n\r\n" % (len(head), len(body))
+    ) + body
+
+    def asked() -> socket.socket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.settimeout(30)
+        connection.sendall(request)
+        return connection
+
+    def status() -> bytes:
+        with asked() as connection:
+            return connection.recv(12)
+
+    idle = [asked() for _ in range(Limits().held_bodies)]
+    try:
+        wait_until(lambda: status() == b"HTTP/1.1 503")
+        wait_until(lambda: status() == b"HTTP/1.1 200")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_caller_that_offers_http_2_is_answered_by_http_1(server: ModelServer) -> None:
+    """As Java's HttpClient does, also with a body; httptools takes what follows such headers for another protocol."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"
+    with connected(server) as connection:
+        for sent in ((POST + offer + b"\r\n" + BODY,), (POST + offer, b"\r\n", BODY[:5], BODY[5:])):
+            for part in sent:
+                connection.sendall(part)
+                time.sleep(0.05)
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_offers_one_after_the_other_are_answered_each(server: ModelServer) -> None:
+    offer = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connected(server) as connection:
+        connection.sendall(offer * 2_000)
+        found = b""
+        while found.count(b'{"status":"alive"}') < 2_000:
+            found += connection.recv(1 << 20)
+    with connected(server) as connection:
+        connection.sendall(b"CONNECT / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 400")

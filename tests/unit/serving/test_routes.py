@@ -172,7 +172,7 @@ def test_binary_tensors_are_answered_as_they_are_asked_for(client: Client) -> No
     assert np.frombuffer(body[length:], "<f4").tolist() == [4, 6]
 
 
-@pytest.mark.parametrize("length", ["-1", "9999", "1e2", "x"])
+@pytest.mark.parametrize("length", ["-1", "9999", "1e2", "x", "0" * 5_000, ""])
 def test_a_length_that_the_json_of_a_body_cannot_have_is_refused(client: Client, length: str) -> None:
     code, content = client.post(V2, v2("FP32", [1]), headers={"inference-header-content-length": length})
     assert (code, content["error"].startswith("Inference-Header-Content-Length")) == (400, True)
@@ -258,6 +258,28 @@ def test_this_machine_is_asked_by_its_own_names(client: Client, host: str) -> No
 def test_a_name_that_somebody_else_resolves_to_this_machine_is_refused(client: Client, host: str) -> None:
     client.routes = Routes(client.state, LOCAL_HOSTS)
     assert client.post(V1, GOOD, headers={"host": host})[0] == 421
+
+
+@pytest.mark.parametrize("names", [(b"evil.example", b"localhost"), (b"localhost", b"evil.example")])
+def test_of_two_names_neither_may_be_somebody_elses(client: Client, names: tuple[bytes, bytes]) -> None:
+    client.routes = Routes(client.state, LOCAL_HOSTS)
+    sent = list[Any]()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/v2", "headers": [(b"host", name) for name in names]}
+    asyncio.run(client.routes(scope, receive, send))
+    assert sent[0]["status"] == 421
+
+
+@pytest.mark.parametrize("accepted", ["application/openmetrics-text;version=abc", "text/plain;version=1.x.0", "é;=,;"])
+def test_metrics_come_in_the_plain_form_where_the_wanted_one_is_none(client: Client, accepted: str) -> None:
+    code, headers, _ = client.raw("/metrics", method="GET", headers={"accept": accepted})
+    assert (code, headers["content-type"].startswith("text/plain")) == (200, True)
 
 
 def test_a_server_that_is_about_to_stop_answers_is_not_ready_and_ends_connections(client: Client) -> None:

@@ -53,6 +53,10 @@ async def talking_nonsense(request: web.Request) -> web.Response:
     return web.json_response({"predictions": "many"})
 
 
+async def redirecting(request: web.Request) -> web.Response:
+    return web.Response(status=307, headers={"location": "http://127.0.0.1:9/elsewhere"})
+
+
 async def champion() -> Timed:
     """It answers 2."""
     return Timed(Answer(200, orjson.dumps({"predictions": [2.0]})), 0.001)
@@ -109,6 +113,7 @@ def test_a_request_of_the_candidates_share_gets_its_answer_and_its_version() -> 
 FAULTS: dict[str, tuple[Respond | None, str]] = {
     "refuses": (refusing, "it answers 400: column y is missing"),
     "fails": (failing, "it answers 500: no reason"),
+    "redirects": (redirecting, "it answers 307: no reason"),
     "is late": (late, "it does not answer within 0.2 s"),
     "hangs up": (hanging_up, "it does not answer: ServerDisconnectedError"),
     "is away": (None, "it does not answer: ClientConnectorError"),
@@ -136,6 +141,19 @@ def test_a_copy_is_compared() -> None:
     assert [prediction(answer) for answer in answers] == [2.0] * 3
     assert (observed.rows, observed.distance, observed.total, observed.squares) == (3, 3.0, 6.0, 12.0)
     assert observed.pairs == ((2.0, 3.0),) * 3
+
+
+@pytest.mark.parametrize("timing", ["graph;dur=.....", "graph;dur=1.2.3", "graph;dur=" + "9" * 500, "graph;dur=-1"])
+def test_a_time_that_is_none_costs_neither_callers_nor_copies_their_answer(timing: str) -> None:
+    async def respond(request: web.Request) -> web.Response:
+        answer = await sound(request)
+        answer.headers["server-timing"] = timing
+        return answer
+
+    [answer], observed = sent(respond, handed=1.0)
+    assert (prediction(answer), observed.handed, observed.handed_failed) == (3, 1, 0)
+    _, observed = sent(respond, 8, mirrored=1.0)
+    assert (observed.mirrored, observed.mirrored_failed) == (8, 0)
 
 
 def test_an_answer_that_is_none_is_a_fault() -> None:

@@ -110,3 +110,10 @@ def test_labels_that_are_no_numbers_say_nothing_of_numbers() -> None:
     rows = [LabelledRow(str(n), label, (None, 1.0), (None, 2.0)) for n, label in enumerate(("late", "nan", "1.5"))]
     assert label_evidence(rows, "regression").requests == 1
     assert np.isfinite(label_evidence(rows, "regression").champion)
+
+
+@pytest.mark.parametrize("champion", [float("nan"), float("inf")])
+def test_what_a_version_gives_no_number_for_says_nothing(champion: float) -> None:
+    rows = [measured(0.0, 1.0, 0.5, n) for n in range(100)]
+    found = label_evidence([*rows, measured(0.0, champion, 0.5, 100), measured(0.0, 1.0, champion, 101)], "regression")
+    assert (found.requests, found.champion, found.mends) == (100, 1.0, True)

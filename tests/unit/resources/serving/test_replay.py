@@ -90,6 +90,22 @@ def test_the_same_answers_are_no_distance_and_others_are(world: World) -> None:
     assert set(seen.pairs) == {(2.0, 2.0), (4.0, 5.0), (6.0, 7.0)}
 
 
+def test_what_a_version_gives_no_number_for_is_its_fault_where_the_log_has_one(world: World) -> None:
+    model = world.asked("1", ("a", [1]), ("b", [3e38]), ("c", [2]), ("d", [3]))
+    answers = {"a": [2.0], "b": [None], "c": [None], "d": [6.0, 6.0]}
+
+    def post(_: str, body: dict[str, Any], __: Any) -> dict[str, Any]:
+        data = answers[body["id"]]
+        return {"outputs": [{"name": "prediction", "shape": [len(data), 1], "data": data}]}
+
+    seen = replay(logged_requests(world.store, "m", "1", 10).requests, ENDPOINT, model.signature, post)
+    assert (seen.mirrored, seen.mirrored_failed, seen.rows, seen.distance) == (4, 2, 1, 0)
+    assert seen.reasons == {
+        "an answer is no number, where the champion's is one": 1,
+        "2 rows are answered, and 1 were asked.": 1,
+    }
+
+
 def test_a_version_that_refuses_everything_is_not_asked_ten_thousand_times(world: World) -> None:
     model = world.asked("1", *((f"r{index}", [1.0]) for index in range(50)))
     asked = list[str]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,9 @@ def test_chance_makes_no_version_slow_and_saves_none_that_is(count: int) -> None
             found[name] += bool(judge_champion(after, policy).failed)
     assert found["same"] <= 3
     assert found["slow"] >= 597
+
+
+@pytest.mark.parametrize("of_regression", [{"distance": math.nan}, {"distance": math.inf}, {"total": math.nan}])
+def test_figures_that_are_no_numbers_let_nothing_through(of_regression: dict[str, float]) -> None:
+    seen = numbers(60, 0.01).model_copy(update=of_regression)
+    assert judge(seen, POLICY, "regression", final=True).failed
