@@ -110,6 +110,7 @@ class Http1Parser(httptools.HttpRequestParser):
 
 def _without_offer(connection: HttpToolsProtocol) -> bytes:
     """The line and the headers of the request that has come, without the offer of another protocol."""
+    assert connection.parser is not None
     method, version = connection.parser.get_method(), connection.parser.get_http_version().encode()
     if method == b"CONNECT":
         raise httptools.HttpParserError("this is no proxy")
