@@ -40,7 +40,8 @@ def with_packages(documents: list[dict[str, Any]], namespace: str) -> list[dict[
                     variable["value"] = json.dumps(context)
         if users:
             pod.setdefault("volumes", []).extend(VOLUMES)
-    return [*documents, *(item for name, folder in FOLDERS.items() for item in _volume(namespace, name, folder))]
+    volumes = [item for name, folder in FOLDERS.items() for item in _volume(namespace, name, folder)]
+    return [*documents, *volumes, *_for_transformers(namespace)]
 
 
 def link_platform_packages(folder: Path = FOLDERS["platform-packages"]) -> None:
@@ -90,4 +91,41 @@ def _volume(namespace: str, name: str, folder: Path) -> list[dict[str, Any]]:
                 "resources": {"requests": size},
             },
         },
+    ]
+
+
+def _for_transformers(namespace: str) -> list[dict[str, Any]]:
+    """Gives the volumes to the pods that KServe makes of the platform's image."""
+    name, version = f"{namespace}-packages", "admissionregistration.k8s.io/v1"
+    volume, mount = "Object.spec.volumes", "Object.spec.containers.volumeMounts"
+    patches = [
+        f'JSONPatch{{op: "add", path: "{path}/-", value: {value}}}'
+        for folder in FOLDERS
+        for path, value in (
+            (
+                "/spec/volumes",
+                f'{volume}{{name: "{folder}", persistentVolumeClaim: '
+                f'{volume}.persistentVolumeClaim{{claimName: "{folder}", readOnly: true}}}}',
+            ),
+            (
+                "/spec/containers/0/volumeMounts",
+                f'{mount}{{name: "{folder}", mountPath: "/opt/{folder}", readOnly: true}}',
+            ),
+        )
+    ]
+    policy = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "objectSelector": {"matchLabels": {"component": "transformer"}},
+            "resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+            ],
+        },
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{', '.join(patches)}]"}}],
+    }
+    return [
+        {"apiVersion": version, "kind": f"MutatingAdmissionPolicy{kind}", "metadata": {"name": name}, "spec": spec}
+        for kind, spec in (("", policy), ("Binding", {"policyName": name}))
     ]
