@@ -62,6 +62,13 @@ def asked(service: str, verb: str, row: dict[str, Any]) -> tuple[int, dict[str, 
         return wait_until(answer, SOON_S, f"the {service} answers")
 
 
+def predicted(service: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a row."""
+    code, told = asked(service, "predict", row)
+    assert code == 200, told
+    return told["predictions"][0]
+
+
 @pytest.fixture(scope="module")
 def deployed(platform: Platform) -> None:
     platform.run_succeeds(platform.launch(job=MODEL))
@@ -80,14 +87,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_row_is_answered_with_the_features_of_its_moment(known: dict[str, Any]) -> None:
     moment = {"event_timestamp": f"{known['time_hour']:%Y-%m-%dT%H:%M:%SZ}"}
     values = {name: known[name] for name in VIEWED}
-    found = asked("transformer", "predict", FLIGHT | moment)
-    assert found == asked("predictor", "predict", FLIGHT | values)
+    answer = predicted("transformer", FLIGHT | moment)
+    assert answer == predicted("predictor", FLIGHT | values)
     # What is known of then is too old today
-    assert asked("transformer", "predict", FLIGHT) == asked("predictor", "predict", FLIGHT | dict.fromkeys(VIEWED))
+    assert predicted("transformer", FLIGHT) == predicted("predictor", FLIGHT | dict.fromkeys(VIEWED))
     code, refused = asked("transformer", "predict", FLIGHT | values)
     assert (code, "looked up" in refused["error"]) == (400, True)
 
-    answer = found[1]["predictions"][0]
     code, explained = asked("transformer", "explain", FLIGHT | moment)
     assert code == 200
     [explanation] = explained["explanations"]
@@ -100,7 +106,7 @@ def test_a_row_is_answered_with_the_features_of_its_moment(known: dict[str, Any]
 @pytest.mark.usefixtures("deployed")
 def test_grpc_gets_the_same_features(known: dict[str, Any]) -> None:
     moment = f"{known['time_hour']:%Y-%m-%dT%H:%M:%SZ}"
-    _, over_http = asked("transformer", "predict", FLIGHT | {"event_timestamp": moment})
+    probabilities = predicted("transformer", FLIGHT | {"event_timestamp": moment})["probabilities"]
     request = pb.ModelInferRequest(model_name=MODEL)
     for name, value in (FLIGHT | {"event_timestamp": moment}).items():
         is_text = isinstance(value, str)
@@ -114,5 +120,4 @@ def test_grpc_gets_the_same_features(known: dict[str, Any]) -> None:
         )
         response = infer(request, timeout=SOON_S, wait_for_ready=True)
     outputs = {output.name: output.contents for output in response.outputs}
-    probabilities = over_http["predictions"][0]["probabilities"]
     assert list(outputs["probabilities"].fp32_contents) == pytest.approx(probabilities, abs=1e-6)
