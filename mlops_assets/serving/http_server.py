@@ -96,22 +96,21 @@ class Http1Parser(httptools.HttpRequestParser):
 
     def feed_data(self, data: Any) -> None:
         """Parse; what follows the headers of an offer is parsed behind them, without it."""
-        parser, rest = super(), memoryview(data)
+        parser, rest = self, memoryview(data)
         while rest:
             try:
-                parser.feed_data(rest)
+                super(Http1Parser, parser).feed_data(rest)
                 return
             except httptools.HttpParserUpgrade as offer:
-                head = _without_offer(self._connection)
-                self._connection.parser = following = Http1Parser(self._connection)
-                parser, rest = super(Http1Parser, following), rest[offer.args[0] :]
-                parser.feed_data(head)
+                head = _without_offer(parser, self._connection)
+                self._connection.parser = parser = Http1Parser(self._connection)
+                super(Http1Parser, parser).feed_data(head)
+                rest = rest[offer.args[0] :]
 
 
-def _without_offer(connection: HttpToolsProtocol) -> bytes:
+def _without_offer(parser: Http1Parser, connection: HttpToolsProtocol) -> bytes:
     """The line and the headers of the request that has come, without the offer of another protocol."""
-    assert connection.parser is not None
-    method, version = connection.parser.get_method(), connection.parser.get_http_version().encode()
+    method, version = parser.get_method(), parser.get_http_version().encode()
     if method == b"CONNECT":
         raise httptools.HttpParserError("this is no proxy")
     lines = [b"%s %s HTTP/%s" % (method, connection.url, version)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BODY = b'{"instances": [{"x": 2}]}'
+MANY_ROWS = 400_000
 POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 25\r\n"
 IMPATIENT = """
 from mlops_assets.serving.limits import Limits
@@ -39,7 +42,7 @@ Limits.model_rebuild(force=True)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     """A server that waits a second for headers and bodies."""
-    with model_server(tmp_path_factory.mktemp("server"), lines=IMPATIENT) as found:
+    with model_server(tmp_path_factory.mktemp("server"), "--max-rows", str(MANY_ROWS), lines=IMPATIENT) as found:
         yield found
 
 
@@ -206,7 +209,8 @@ def test_what_follows_a_body_in_chunks_is_no_header(server: ModelServer) -> None
 def logging_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     """A server that takes labels."""
     folder = tmp_path_factory.mktemp("logging")
-    with model_server(folder, "--lake-uri", str(folder / "lake"), policy=InferenceLogPolicy()) as found:
+    options = ("--lake-uri", str(folder / "lake"), "--max-rows", str(MANY_ROWS))
+    with model_server(folder, *options, policy=InferenceLogPolicy()) as found:
         yield found
 
 
@@ -250,35 +254,46 @@ def test_a_body_that_is_refused_anyway_is_not_asked_for(server: ModelServer) -> 
         assert connection.recv(4_096).startswith(b"HTTP/1.1 200")
 
 
-def test_of_large_answers_that_are_not_read_only_so_many_are_held_and_not_for_ever(server: ModelServer) -> None:
-    rows = 100_000
+def asked_for_much(server: ModelServer) -> socket.socket:
+    """A caller that has asked for more than the kernel takes off the server, and reads none of it."""
+    rows = MANY_ROWS
     tensor = {"name": "x", "datatype": "FP32", "shape": [rows], "parameters": {"binary_data_size": 4 * rows}}
     head = json.dumps({"inputs": [tensor]}).encode()
     body = head + b"\x9a\x99\x99\x3f" * rows
-    request = (
-        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: %d\r\n"
-        b"Content-Length: %d\r\n\r\n" % (len(head), len(body))
-    ) + body
+    about = b"Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (len(head), len(body))
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.settimeout(30)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\n" + about + body)
+    return connection
 
-    def asked() -> socket.socket:
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        connection.connect(("127.0.0.1", server.port))
-        connection.settimeout(30)
-        connection.sendall(request)
-        return connection
 
-    def status() -> bytes:
-        with asked() as connection:
-            return connection.recv(12)
-
-    idle = [asked() for _ in range(Limits().held_bodies)]
+def test_of_large_answers_that_are_not_read_only_so_many_are_held(logging_server: ModelServer) -> None:
+    idle = list[socket.socket]()
     try:
-        wait_until(lambda: status() == b"HTTP/1.1 503")
-        wait_until(lambda: status() == b"HTTP/1.1 200")
+        for _ in range(Limits().held_bodies):
+            idle.append(asked_for_much(logging_server))
+            assert idle[-1].recv(12) == b"HTTP/1.1 200"
+        with asked_for_much(logging_server) as connection:
+            assert connection.recv(12) == b"HTTP/1.1 503"
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_an_answer_that_is_not_read_is_not_held_for_ever(server: ModelServer) -> None:
+    def sockets() -> set[str]:
+        command = ["ls", "-l", f"/proc/{server.process.pid}/fd"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+        return set(re.findall(r"socket:\[\d+\]", listed.stdout))
+
+    before = sockets()
+    with asked_for_much(server) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        opened = sockets() - before
+        assert len(opened) == 1
+        wait_until(lambda: not opened & sockets())
 
 
 def test_a_caller_that_offers_http_2_is_answered_by_http_1(server: ModelServer) -> None:
