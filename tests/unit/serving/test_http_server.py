@@ -33,7 +33,7 @@ MANY_ROWS = 400_000
 POST = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 25\r\n"
 IMPATIENT = """
 from mlops_assets.serving.limits import Limits
-Limits.model_fields["header_s"].default = Limits.model_fields["body_s"].default = 1
+Limits.model_fields["header_s"].default = Limits.model_fields["body_s"].default = 3
 Limits.model_fields["answer_s"].default = 3
 Limits.model_rebuild(force=True)
 """
@@ -41,7 +41,7 @@ Limits.model_rebuild(force=True)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    """A server that waits a second for headers and bodies."""
+    """A server that waits three seconds for headers and bodies."""
     with model_server(tmp_path_factory.mktemp("server"), "--max-rows", str(MANY_ROWS), lines=IMPATIENT) as found:
         yield found
 
