@@ -125,7 +125,7 @@ def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tup
         }
         (place / "settings.json").write_text(json.dumps({"debug": False, **settings}))
         (place / "model-settings.json").write_text(json.dumps(model))
-        command = [python, "-m", "mlserver.cli", "start", str(place)]
+        command = [python, "-c", "from mlserver.cli import main; main()", "start", str(place)]
         yield "mlserver", BackgroundServer(folder, "mlserver", 18106, live, command, variables)
 
 
@@ -257,7 +257,7 @@ def compared(urls: dict[str, str]) -> list[Result]:
         ("V1", "v1", "bare kserve.Model", urls["bare"] + PATHS["v1"], sent["v1"], 3),
         ("V2", "v2", "bare kserve.Model", urls["bare"] + PATHS["v2"], sent["v2"], 4),
         ("V2", "v2", "mlflow models serve", urls["mlflow"] + "/invocations", sent["mlflow"], 5),
-        ("V1", "v1", "uvicorn with an empty application", urls["empty"], sent["v1"], 0.3),
+        ("V1", "v1", "uvicorn with an empty application", urls["empty"] + "/", sent["v1"], 0.3),
     ]
     if "mlserver" in urls:
         anchors.append(("V2", "v2", "MLServer with the same graph", urls["mlserver"] + PATHS["v2"], sent["v2"], 2))
