@@ -19,6 +19,7 @@ from resources.lake.digests import sha256
 from resources.lake.lake import Lake
 from resources.lake.space import split_name
 from resources.tracking.alias_ledger import AliasLedger
+from resources.tracking.mlflow_client import mlflow_client
 from resources.tracking.mlflow_errors import translate_errors
 from resources.tracking.tracked_run import TrackedRun
 
@@ -81,9 +82,7 @@ class ModelRegistry(dg.ConfigurableResource[Any]):
         """A client that soon gives up when the server cannot be reached."""
         for name, value in CLIENT_SETTINGS.items():
             os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        return MlflowClient(self.address, self.address)
+        return mlflow_client(self.address)
 
     @translate_errors
     def version_of(self, model: str, sha256: str) -> RegisteredVersion | None:
