@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.drift import columns, logged
-from bench.measure import PROJECT, Result, result, scratch, seconds
+from bench.measure import Result, in_process, result, scratch, seconds
 from bench.preparation import watched_peak_mib
 from mlops_assets.ml.monitoring.compact_log import compact
 
@@ -67,15 +65,8 @@ def pandas(folder: Path) -> int:
     return int(table["label"].notna().sum())
 
 
-def in_process(who: str, folder: Path) -> dict[str, Any]:
-    """Seconds, peak memory in MiB and labelled rows of one of the two, in a process of its own."""
-    command = [sys.executable, "-c", "from bench.compaction import figures; figures()", who, str(folder)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def figures() -> None:
-    """In that process: work and print the figures."""
+    """In a process of its own: seconds, peak memory in MiB and labelled rows of one of the two."""
     import duckdb  # noqa: F401 - neither is charged for what it imports
     import pandas as pd  # noqa: F401
 
@@ -90,7 +81,7 @@ def measure() -> list[Result]:
     """All figures of the compaction of a day."""
     with scratch() as folder:
         write_day(folder)
-        mine, theirs = in_process("ours", folder), in_process("pandas", folder)
+        mine, theirs = (in_process(figures, who, folder) for who in ("ours", "pandas"))
     assert mine["labelled"] == theirs["labelled"]
     title = f"a day's log, {FILES:,} files of {ROWS_OF_FILE:,} rows, with labels"
     rates = [FILES * ROWS_OF_FILE / found["seconds"] for found in (mine, theirs)]

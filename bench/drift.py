@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.measure import PROJECT, Result, result, scratch, seconds
+from bench.measure import Result, in_process, result, scratch, seconds
 from bench.preparation import watched_peak_mib
 from mlops_assets.ml.inference.artifact import GoldenRows, InputColumn, ModelSignature
 from mlops_assets.ml.monitoring.drift_report import DriftReport, drift_report
@@ -138,15 +137,8 @@ def preset(before: pd.DataFrame, now: pd.DataFrame) -> dict[str, bool]:
     return {name: tests[f"Value Drift for column {name}"] for name in before}
 
 
-def in_process(who: str, folder: Path) -> dict[str, Any]:
-    """Seconds, peak memory in MiB and verdicts of one of the two, in a process of its own that has imported all."""
-    command = [sys.executable, "-c", "from bench.drift import report_figures; report_figures()", who, str(folder)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report_figures() -> None:
-    """In that process: import, work and print the figures."""
+    """In a process of its own that has imported all: seconds, peak memory in MiB and verdicts of one of the two."""
     who, folder = sys.argv[1], Path(sys.argv[2])
     work = {"ours": ours, "evidently": evidently}[who]
     if who == "evidently":
@@ -167,11 +159,11 @@ def measure() -> list[Result]:
         write_tables(folder, ROWS)
         making = seconds(lambda: profile(folder))
         size = (folder / ReferenceProfile.FILE).stat().st_size / 1024
-        mine, theirs = in_process("ours", folder), in_process("evidently", folder)
+        mine, theirs = (in_process(report_figures, who, folder) for who in ("ours", "evidently"))
     with scratch() as folder:
         write_tables(folder, MORE_ROWS)
         profile(folder)
-        large = in_process("ours", folder)
+        large = in_process(report_figures, "ours", folder)
     other = sum(mine["verdicts"][name] != verdict for name, verdict in theirs["verdicts"].items())
     drifted = ", ".join(name for name, verdict in mine["verdicts"].items() if verdict)
     title = "drift report, 1M rows x 10 columns"

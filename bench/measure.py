@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import operator
 import os
 import statistics
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -91,6 +92,14 @@ def command_seconds(command: Sequence[str], folder: Path = PROJECT, **variables:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
     return seconds(run)
+
+
+def in_process(work: Callable[[], None], *arguments: object) -> dict[str, Any]:
+    """The figures that a function of a module prints as JSON in a process of its own, with these arguments."""
+    program = f"from {work.__module__} import {work.__name__} as work; work()"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @contextlib.contextmanager
