@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tests.support import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMESPACE = "mlops-test"
 LOST = ("TLS handshake timeout", "client connection lost", "i/o timeout")
@@ -31,6 +37,18 @@ def objects(*arguments: str) -> list[dict[str, Any]]:
 def create(item: dict[str, Any]) -> None:
     """Create an object."""
     kubectl("create", "-f", "-", stdin=json.dumps(item))
+
+
+@contextmanager
+def forwarded(target: str, port: int) -> Iterator[int]:
+    """A port of this machine that leads to one of a Service or a Deployment's pod, while the block runs."""
+    local = free_port()
+    command = ["kubectl", "-n", NAMESPACE, "port-forward", target, f"{local}:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
+        try:
+            yield local
+        finally:
+            forward.kill()
 
 
 def names(items: list[dict[str, Any]]) -> set[str]:

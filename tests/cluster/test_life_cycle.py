@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -15,12 +14,11 @@ import pytest
 
 from mlops_assets.serving.grpc_messages import SERVICE as SERVICE_NAME
 from mlops_assets.serving.grpc_messages import pb
-from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, kubectl, names, objects
+from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, forwarded, kubectl, names, objects
 from tests.cluster.nodes import gpu_nodes_are_gone
 from tests.cluster.platform import INPUTS, STAGES, of_run, override, step
 from tests.cluster.results import keys
 from tests.cluster.waiting import POD_START_S, RUN_STOPS_S, SOON_S, wait_until
-from tests.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 MODEL, SERVICE = "fraud_detection", "fraud-detection"
+PREDICTOR = f"service/{SERVICE}-predictor"
 RISKY = {"amount": 950.0, "merchant_id": "m001", "user_age": 80, "transaction_hour": 3}
 HARMLESS = RISKY | {"amount": 20.0, "user_age": 40, "transaction_hour": 13}
 
@@ -76,21 +75,9 @@ def test_torch_is_in_the_pod_of_a_networks_training_alone(
 
 
 @contextmanager
-def forwarded(service_port: int) -> Iterator[int]:
-    """A port of this machine that leads to the model's Service."""
-    port = free_port()
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{SERVICE}-predictor", f"{port}:{service_port}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
-        try:
-            yield port
-        finally:
-            forward.kill()
-
-
-@contextmanager
 def endpoint() -> Generator[Callable[[], list[float]]]:
     """Predicts with the model's Service, once it answers: the probabilities of fraud of RISKY and HARMLESS."""
-    with forwarded(80) as port:
+    with forwarded(PREDICTOR, 80) as port:
         yield predicting(port)
 
 
@@ -145,7 +132,7 @@ def asked_over_grpc(port: int) -> Any:
 
 @pytest.mark.usefixtures("life_cycle")
 def test_a_predictor_answers_over_grpc_and_keeps_what_it_answered_in_the_lake() -> None:
-    with forwarded(8081) as port:
+    with forwarded(PREDICTOR, 8081) as port:
         answer = wait_until(lambda: asked_over_grpc(port), SOON_S, "the model's Service answers over gRPC")
     assert (answer.id, answer.model_name) == ("over-grpc", MODEL)
     wait_until(lambda: keys(f"lake/inference/{MODEL}/"), POD_START_S, "the inference log is in the lake")
@@ -153,7 +140,7 @@ def test_a_predictor_answers_over_grpc_and_keeps_what_it_answered_in_the_lake() 
 
 @pytest.mark.usefixtures("life_cycle")
 def test_nobody_takes_a_model_from_a_predictor() -> None:
-    with forwarded(80) as port:
+    with forwarded(PREDICTOR, 80) as port:
         predict = predicting(port)
         before = predict()
         for path in ("unload", "load"):

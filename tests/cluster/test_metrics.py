@@ -6,7 +6,6 @@ It is the add-on `prometheus-operator` of the cluster tool.
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,10 @@ import pytest
 import yaml
 
 from mlops_assets.ml.data.simulate import transactions
-from tests.cluster.kubectl import NAMESPACE, kubectl, run_script
+from tests.cluster.kubectl import NAMESPACE, forwarded, kubectl, run_script
 from tests.cluster.waiting import POD_START_S, RUN_S, SOON_S, wait_until
 from tests.manifests import PROJECT
 from tests.promtool import rules
-from tests.support import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,9 +100,7 @@ def asked(request_id: str, *, shifted: bool) -> str:
     [batch] = transactions(600, seed=9, shifted=shifted)
     rows = batch.drop_columns(["is_fraud"]).to_pylist()
     content = json.dumps({"id": request_id, "instances": rows}).encode()
-    port = free_port()
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{MODEL}-predictor", f"{port}:80"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
+    with forwarded(f"service/{MODEL}-predictor", 80) as port:
         url = f"http://127.0.0.1:{port}/v1/models/{MODEL}:predict"
 
         def answer() -> str:
@@ -114,10 +110,7 @@ def asked(request_id: str, *, shifted: bool) -> str:
             except OSError:
                 return ""
 
-        try:
-            version = wait_until(answer, POD_START_S, "the model's Service answers")
-        finally:
-            forward.kill()
+        version = wait_until(answer, POD_START_S, "the model's Service answers")
 
     def is_logged() -> bool:
         return request_id in run_script("logged_requests", MODEL, check=False).split()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,12 +15,10 @@ import pytest
 from mlops_assets.datasets import weather
 from mlops_assets.serving.grpc_messages import SERVICE, pb
 from resources.serving.serving_pod import GRPC
-from tests.cluster.kubectl import NAMESPACE
+from tests.cluster.kubectl import forwarded
 from tests.cluster.waiting import SOON_S, wait_until
-from tests.support import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cluster.platform import Platform
@@ -31,18 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 MODEL = "departures"
 VIEWED = ("temp", "wind_speed")
 FLIGHT = {"carrier": "UA", "origin": "EWR", "hour": 17}
-
-
-@contextmanager
-def forwarded(target: str, port: int) -> Iterator[int]:
-    """A port of this machine that leads to one of a Service or pod."""
-    local = free_port()
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", target, f"{local}:{port}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forward:
-        try:
-            yield local
-        finally:
-            forward.kill()
 
 
 def asked(service: str, verb: str, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
