@@ -5,6 +5,7 @@ All that is known here of Evidently's interface is in this module. Our figures d
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def _harmless_names(columns: Sequence[str]) -> dict[str, str]:
     names = dict[str, str]()
     for column in columns:
         name = without_markup(column)
-        names[column] = name if name not in names.values() else f"{name} ({len(names)})"
+        numbered = (f"{name} ({number})" for number in count(len(names)))
+        names[column] = next(free for free in chain((name,), numbered) if free not in names.values())
     return names
 
 

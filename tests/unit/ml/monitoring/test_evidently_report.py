@@ -71,3 +71,12 @@ def test_a_column_of_any_name_does_not_become_a_part_of_the_page_either(tmp_path
     page = (tmp_path / "evidently.html").read_text()
     assert "<script>alert(1)" not in page
     assert all(name in page for name in ("alert(1)", '"place', f"{'x' * 97}..."))
+
+
+def test_columns_whose_names_become_the_same_are_told_apart(tmp_path: Path) -> None:
+    place = weather_reference(tmp_path).features["place"]
+    columns = ["a( (2)", "a<", "a("]
+    window = pd.DataFrame(dict.fromkeys(columns, weather(800, seed=1)["place"]))
+    write_evidently_report(dict.fromkeys(columns, place), window, tmp_path / "evidently.html")
+    page = (tmp_path / "evidently.html").read_text()
+    assert all(f'"{name}' in page for name in ("a(", "a( (2)", "a( (3)"))
