@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 REASON = click.option("--reason", required=True, metavar="TEXT", help="Why; it goes to the ledger.")
 DAY = click.DateTime(["%Y-%m-%d"])
-MOST_DAYS = 36_525  # a hundred years; the calendar does not go back for ever
+MOST_DAYS = 36_525  # as in mlops_assets.ml.values, which would bring pydantic into the start of each command
 
 
 class Moment(click.ParamType[datetime]):

@@ -6,13 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest
-from mlops_assets.serving.inference_protocol import parse_v2, tensors_of, values_of
+from mlops_assets.serving.inference_protocol import listed, parse_v2, tensors_of
 from mlops_assets.serving.traffic import PAIRS, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from mlops_assets.serving.inference_protocol import Tensor
 
     Score = tuple[str | None, float | None]
 
@@ -54,15 +52,12 @@ def scores_of(body: bytes, json_bytes: int | None = None) -> list[Score]:
         content, binary = parse_v2(body, json_bytes)
         if binary is not None:
             outputs = tensors_of(content, "outputs", binary)
-            content = {"outputs": [tensor._asdict() | {"data": _values(tensor)} for tensor in outputs]}
+            content = {
+                "outputs": [tensor._asdict() | {"data": listed(tensor, f"output {tensor.name}")} for tensor in outputs]
+            }
     except BadRequest as error:
         raise ValueError(f"this is no response of a model: {error}") from error
     return scores(content)
-
-
-def _values(tensor: Tensor) -> Any:
-    is_binary = isinstance(tensor.data, memoryview)
-    return values_of(tensor.data, tensor.datatype, f"output {tensor.name}") if is_binary else tensor.data
 
 
 def scores(response: Mapping[str, Any]) -> list[Score]:

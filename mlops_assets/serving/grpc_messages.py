@@ -16,10 +16,10 @@ from mlops_assets.serving.inference_protocol import (
     Tensor,
     binary_texts,
     check_whole,
+    listed,
     parse_v2,
     tensors_of,
     text_of,
-    values_of,
     with_tensors,
 )
 
@@ -111,13 +111,16 @@ def response_of(name: str, version: str, request_id: str, outputs: Iterable[Tens
     response = pb.ModelInferResponse(model_name=name, model_version=version, id=request_id)
     for tensor in outputs:
         where = f"output {tensor.name}"
-        is_binary = isinstance(tensor.data, memoryview)
         output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         if raw:
-            data = bytes(tensor.data) if is_binary else _binary(tensor.data, tensor.datatype, where)
+            data = (
+                bytes(tensor.data)
+                if isinstance(tensor.data, memoryview)
+                else _binary(tensor.data, tensor.datatype, where)
+            )
             response.raw_output_contents.append(data)
             continue
-        data = values_of(tensor.data, tensor.datatype, where) if is_binary else tensor.data
+        data = listed(tensor, where)
         if tensor.datatype == "BYTES":
             data = [str(text).encode() for text in data]
         else:

@@ -81,6 +81,16 @@ class Tensor(NamedTuple):
     data: Any
 
 
+def listed(tensor: Tensor, where: str) -> Any:
+    """The values of a tensor as a list, whichever it has; as it is where that is none.
+
+    Raises:
+        BadRequest: its bytes are not those of its datatype.
+    """
+    is_binary = isinstance(tensor.data, memoryview)
+    return values_of(tensor.data, tensor.datatype, where) if is_binary else tensor.data
+
+
 def tensors_of(content: Mapping[str, Any], field: str, binary: memoryview | None = None) -> list[Tensor]:
     """The tensors of a V2 request ("inputs") or response ("outputs"); `binary` is what follows its JSON."""
     given = content.get(field)

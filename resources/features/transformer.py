@@ -45,7 +45,7 @@ from mlops_assets.serving.http_answers import (
     refusal,
 )
 from mlops_assets.serving.http_server import STOP_S, Server
-from mlops_assets.serving.inference_protocol import Tensor, parse_v2, tensors_of, values_of, with_tensors
+from mlops_assets.serving.inference_protocol import Tensor, listed, parse_v2, tensors_of, with_tensors
 from mlops_assets.serving.limits import LARGE_BODY, Limits
 from mlops_assets.serving.log_lines import configure_logging
 from mlops_assets.serving.request_body import check_length, unpacked
@@ -222,7 +222,7 @@ class Transformer(Application):
         if binary is None:
             return request._replace(body=orjson.dumps(self._features_of(model, content)))
         given = tensors_of(content, "inputs", binary)
-        seen = [tensor._asdict() | {"data": _values(tensor)} for tensor in given]
+        seen = [tensor._asdict() | {"data": listed(tensor, f"column {tensor.name[:63]}")} for tensor in given]
         found = self._features_of(model, content | {"inputs": seen})
         # What the caller sent as bytes goes on as them: JSON has no infinity, which the predictor refuses
         sent = {tensor.name: tensor.data for tensor in given}
@@ -308,12 +308,6 @@ class Inference:
 
 def _goes_on(name: bytes) -> bool:
     return name not in NOT_PASSED_ON and not name.endswith(b"-bin")
-
-
-def _values(tensor: Tensor) -> Any:
-    """The values of a tensor, by which features are looked up."""
-    is_binary = isinstance(tensor.data, memoryview)
-    return values_of(tensor.data, tensor.datatype, f"column {tensor.name[:63]}") if is_binary else tensor.data
 
 
 async def _until(done: Callable[[], Awaitable[None]], otherwise: str) -> None:

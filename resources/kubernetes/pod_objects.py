@@ -49,9 +49,7 @@ def state_line(container: dict[str, Any]) -> str:
     held, last = state.get("waiting"), (container.get("lastState") or {}).get("terminated")
     parts = list[str]()
     if held is not None:
-        parts.append(
-            f"waits ({': '.join(filter(None, (held.get('reason'), held.get('message')))) or 'no reason given'})"
-        )
+        parts.append(f"waits ({reason_given(held)})")
     elif "running" in state:
         parts.append(f"runs and is {'ready' if container.get('ready') else 'not ready'}")
     elif state.get("terminated"):

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from mlops_assets.cli import model_commands
 from mlops_assets.cli.program import main
+from mlops_assets.ml import values
 from resources.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -164,3 +166,7 @@ def test_feedback_needs_a_champion_to_know_what_fits(ledger: Path) -> None:
     result = call("feedback", "m", ledger / "labels.csv")
     assert result.exit_code == 1
     assert "m has no champion, so nobody knows which labels fit it" in result.output
+
+
+def test_the_most_days_are_those_of_the_yaml() -> None:
+    assert model_commands.MOST_DAYS == values.MOST_DAYS
