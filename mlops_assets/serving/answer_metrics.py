@@ -94,8 +94,8 @@ def observe_answers(model: str, outputs: Mapping[str, NDArray[Any]], classes: Se
     probabilities = outputs["probabilities"]
     scores = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
     SCORES.add(model, scores, PROBABILITIES)
-    named = classes[:LABELS]
-    for label, rows in Counter(outputs["label"].tolist()).items():
+    named, labels = classes[:LABELS], outputs["label"].tolist()
+    for label, rows in (Counter(labels) if len(labels) > 1 else dict.fromkeys(labels, 1)).items():
         text = str(label)
         _answers(model, text if text in named else OTHERS).inc(rows)
 

@@ -6,11 +6,10 @@ Each request that is answered by an error has one line in the log, the others ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.ml.errors import BadRequest, ModelNotServed, RequestRefused, ServerBusy
-from mlops_assets.serving.http_answers import RETRY_SOON, Answer, refusal
+from mlops_assets.serving.http_answers import BEGUN, refusal_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.request_body import Receive, RequestBody
@@ -18,6 +17,7 @@ from mlops_assets.serving.request_body import Receive, RequestBody
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from mlops_assets.serving.http_answers import Answer, Begun
     from mlops_assets.serving.http_server import State
 
 Message = MutableMapping[str, Any]
@@ -40,16 +40,36 @@ class Application:
         """
         raise NotImplementedError
 
+    def begun(self, scope: Message, body: bytes) -> Begun | None:
+        """The answer to a small POST that has come as a whole; None where `answer` is to give it.
+
+        Most requests are such, and asyncio's and ASGI's share of them takes longer than the rest.
+
+        Raises:
+            Exception: what `told` makes an answer of.
+        """
+        return None
+
+    def at_once(self, scope: Message, body: bytes) -> Begun | None:
+        """As `begun`, with errors told; where the answer is large, it is on its way."""
+        who = described(scope)
+        try:
+            found = self.begun(scope, body)
+        except Exception as error:
+            return _told_error(error, who)
+        if isinstance(found, Coroutine) or found is None or len(found.body) <= LARGE_BODY:
+            return found
+        return _given(found)
+
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         body, who = RequestBody(receive, waits=_waits(scope)), described(scope)
         try:
-            answer = await told(self.answer(scope, body), who)
+            answer = await told(scope.get(BEGUN) or self.answer(scope, body), who)
             if answer.code >= 400:
                 await body.discard()
         except ConnectionError:
             return  # nobody waits for it
-        length = str(len(answer.body)).encode()
-        headers = [(b"content-type", answer.content_type), (b"content-length", length), *answer.headers]
+        headers = answer.all_headers
         if self.state.draining or body.waits:  # what is not asked for may come all the same
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.code, "headers": headers})
@@ -71,19 +91,27 @@ async def told(asked: Awaitable[Answer], who: Callable[[], str]) -> Answer:
         answer = await asked
     except ConnectionError:
         raise
-    except BadRequest as error:
-        answer = refusal(400, str(error))
-    except RequestRefused as error:
-        answer = refusal(error.code, error.what, error.headers)
-    except ModelNotServed as error:
-        answer = refusal(404, error.what)
-    except ServerBusy as error:
-        answer = refusal(503, error.what, RETRY_SOON)
-    except Exception:
-        log.exception("%s: 500", who())
-        return refusal(500, "the server failed; its log says why")
+    except Exception as error:
+        return _told_error(error, who)
     if answer.code >= 400:
-        log.warning("%s: %d %s", who(), answer.code, answer.body[:LONGEST_LINE].decode(errors="backslashreplace"))
+        _warn(answer, who)
+    return answer
+
+
+def _told_error(error: Exception, who: Callable[[], str]) -> Answer:
+    answer = refusal_of(error)
+    if answer.code == 500:
+        log.error("%s: 500", who(), exc_info=error)
+    else:
+        _warn(answer, who)
+    return answer
+
+
+def _warn(answer: Answer, who: Callable[[], str]) -> None:
+    log.warning("%s: %d %s", who(), answer.code, answer.body[:LONGEST_LINE].decode(errors="backslashreplace"))
+
+
+async def _given(answer: Answer) -> Answer:
     return answer
 
 

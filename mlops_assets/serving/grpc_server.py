@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from mlops_assets.ml.errors import BadRequest, ModelNotServed, ServerBusy
 from mlops_assets.ml.inference.artifact import V2_DATATYPES
 from mlops_assets.serving.grpc_messages import SERVICE, as_http, as_message, pb, response_of, tensors_of_message
 from mlops_assets.serving.http_answers import REQUEST_ID, ROLE, reason_of
-from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, request_id_of
+from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, new_request_id, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.prediction_route import predict_shared
 from mlops_assets.serving.request_metrics import observe
@@ -186,7 +185,7 @@ def infer(model: Predictor, request: Any, headers: Headers) -> Any:
     """
     start = time.perf_counter()
     given = headers.get(REQUEST_ID, b"").decode("latin-1")
-    request_id = request_id_of(request.id) or request_id_of(given) or uuid.uuid4().hex
+    request_id = request_id_of(request.id) or request_id_of(given) or new_request_id()
     names = [output.name for output in request.outputs] or model.onnx.output_names
     model.check_outputs(dict.fromkeys(names))
     inputs = model.reader.tensors(tensors_of_message(request))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
-from mlops_assets.ml.errors import BadRequest
+from mlops_assets.ml.errors import BadRequest, ModelNotServed, RequestRefused, ServerBusy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     Headers = Mapping[bytes, bytes]
 
@@ -18,6 +18,7 @@ CONTENT_TYPE, CONTENT_ENCODING = b"content-type", b"content-encoding"
 # Of a request that another server sends on: why; and of its response: how long the graph's server took for it
 ROLE, TIMING = b"x-mlops-role", b"server-timing"
 MIRROR, CANARY, REPLAY = b"mirror", b"canary", b"replay"
+BEGUN = "mlops.begun"  # where the scope of a request has the answer that is on its way
 RETRY_SOON = ((b"retry-after", b"1"),)
 JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
 
@@ -57,6 +58,15 @@ class Answer(NamedTuple):
         """How many bytes of the body are JSON, where binary tensors follow it."""
         return json_bytes_of(dict(self.headers), len(self.body))
 
+    @property
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of its body too."""
+        length = b"%d" % len(self.body)
+        return [(CONTENT_TYPE, self.content_type), (b"content-length", length), *self.headers]
+
+
+Begun: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"  # one that there is, or one that is on its way
+
 
 def json_bytes_of(headers: Headers, body: int) -> int | None:
     """How many of the bytes of a body are JSON, where a header says that binary tensors follow it.
@@ -80,6 +90,23 @@ def answer_json(content: object, code: int = 200) -> Answer:
 def refusal(code: int, reason: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
     """An error, with its reason."""
     return Answer(code, orjson.dumps({"error": reason}), headers=headers)
+
+
+def refusal_of(error: Exception) -> Answer:
+    """What is answered where this is raised; what has no answer of its own is a fault of the server."""
+    match error:
+        case BadRequest():
+            return refusal(400, str(error))
+        case RequestRefused():
+            return refusal(error.code, error.what, error.headers)
+        case ModelNotServed():
+            return refusal(404, error.what)
+        case ServerBusy():
+            return refusal(503, error.what, RETRY_SOON)
+        case ConnectionError():
+            return refusal(499, "the caller has gone")  # as nginx counts it
+        case _:
+            return refusal(500, "the server failed; its log says why")
 
 
 def reason_of(content: bytes) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from mlops_assets.serving.http_answers import BEGUN, Answer
 
 if TYPE_CHECKING:
     import socket
@@ -17,10 +20,12 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from mlops_assets.serving.http_answers import Begun
     from mlops_assets.serving.limits import Limits
 
 STOP_S = 20
 HEAD_BYTES = 64 << 10  # the most of a request's line and headers
+PLAIN_PATH = re.compile(rb"/[A-Za-z0-9_.:/~-]*")
 FRAMED = 8  # so many bytes may say of what length a byte of a body is, as where each is a chunk of its own
 
 
@@ -39,6 +44,8 @@ class Application(Protocol):
     @property
     def state(self) -> State: ...
 
+    def at_once(self, scope: Any, body: bytes) -> Begun | None: ...
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
@@ -55,7 +62,7 @@ class Server(uvicorn.Server):
             application,
             host=host,
             port=port,
-            http=_protocol(application.state.limits),
+            http=_protocol(application),
             loop="uvloop",
             ws="none",
             lifespan="off",
@@ -122,18 +129,23 @@ def _without_offer(parser: Http1Parser, connection: HttpToolsProtocol) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-def _protocol(limits: Limits) -> type[asyncio.Protocol]:
+def _protocol(application: Application) -> type[asyncio.Protocol]:
+    limits = application.state.limits
+
     class Connection(HttpToolsProtocol):
         """Closes a connection whose request takes too long to come, whose headers do not end, or whose answer is not
         read; uvicorn waits for ever, and keeps what has come and what is to go.
 
-        A request that comes as a whole, as nearly all do, needs no timer.
+        A request that comes as a whole, as nearly all do, needs no timer. Such a POST is first offered to the
+        application as it is, which may answer at once; all others go the way of ASGI, as tasks.
         """
 
         _awaited_s: float | None = limits.header_s
         _timer: asyncio.TimerHandle | None = None
         _timed: float | None = None
         _reader: asyncio.TimerHandle | None = None
+        _whole: list[bytes] | None = None  # the body of a request that is to come as a whole
+        _first = False  # of the requests that come together one is answered at once: others are not to wait for long
         _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -145,8 +157,10 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._set_timer()
 
         def data_received(self, data: bytes) -> None:
-            self._framing += len(data)
+            self._framing, self._first = self._framing + len(data), True
             super().data_received(data)
+            if self._whole is not None:
+                self._go_on()
             if self._framing > HEAD_BYTES + FRAMED * self._in_body and not self.transport.is_closing():
                 self._refuse_headers()
             if self._awaited_s != self._timed:
@@ -160,18 +174,34 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._awaited_s = limits.body_s
             if self.parser.should_upgrade():
                 return  # they come again without that
-            super().on_headers_complete()
+            if self._first and self._may_be_answered_at_once():
+                self._first, self._whole = False, []
+            else:
+                super().on_headers_complete()
             self.headers = []  # what follows a body in chunks is no header: it would pass by who has checked these
 
         def on_body(self, body: bytes) -> None:
             self._framing -= len(body)
             self._in_body += len(body)
-            super().on_body(body)
+            if self._whole is None:
+                super().on_body(body)
+            else:
+                self._whole.append(body)
 
         def on_message_complete(self) -> None:
             if self.parser.should_upgrade():
                 return
             self._awaited_s, self._framing, self._in_body = None, 0, 0
+            if self._whole is not None:
+                self.scope["method"], self.scope["path"] = "POST", self.url.decode()
+                found = application.at_once(self.scope, b"".join(self._whole))
+                if isinstance(found, Answer):
+                    self._whole = None
+                    self._answer(found)
+                    return
+                if found is not None:
+                    cast("dict[str, Any]", self.scope)[BEGUN] = found
+                self._go_on()
             super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -189,6 +219,35 @@ def _protocol(limits: Limits) -> type[asyncio.Protocol]:
             if self._reader:
                 self._reader.cancel()
             super().resume_writing()
+
+        def _may_be_answered_at_once(self) -> bool:
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            return (
+                self.parser.get_method() == b"POST"
+                and PLAIN_PATH.fullmatch(self.url) is not None
+                and not self.expect_100_continue
+                and (cycle is None or cycle.response_complete)
+                and self.parser.get_http_version() == "1.1"
+                and self.parser.should_keep_alive()
+                and not (self.flow.write_paused or self.transport.is_closing())
+            )
+
+        def _go_on(self) -> None:
+            """Begin with a request as uvicorn does, with what has come of its body."""
+            assert self._whole is not None
+            body, self._whole = b"".join(self._whole), None
+            super().on_headers_complete()
+            super().on_body(body)
+
+        def _answer(self, answer: Answer) -> None:
+            headers = answer.all_headers
+            if application.state.draining:
+                headers.append((b"connection", b"close"))
+            lines = [b"%s: %s\r\n" % header for header in headers]
+            self.transport.write(b"".join((STATUS_LINE[answer.code], *lines, b"\r\n", answer.body)))
+            if application.state.draining:
+                self.transport.close()
+            self.on_response_complete()
 
         def _refuse_headers(self) -> None:
             cycle = cast("RequestResponseCycle | None", self.cycle)

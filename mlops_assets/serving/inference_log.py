@@ -1,9 +1,9 @@
 """Keeps what was asked and answered, and the labels that come later, as Parquet files in the lake.
 
-A request only puts what it has into a bounded queue. A thread makes files of it, by hour: when enough has come, when
-the oldest has waited long enough, and when the server stops. Where the lake is away the files wait, also bounded, and
-then the queue fills: what does not fit is dropped, counted and said. A server that is killed loses what it had not
-stored yet, at most what came in `age_s`.
+A request only puts what it has into a bounded queue. A thread makes rows of it, and files of them, by hour: when enough
+has come, when the oldest has waited long enough, and when the server stops. Where the lake is away the files wait, also
+bounded, and then the queue fills: what does not fit is dropped, counted and said. A server that is killed loses what it
+had not stored yet, at most what came in `age_s`.
 
 `inference/<model>/<yyyy>/<mm>/<dd>/<hh>/<server>-<n>.parquet` has a row for each row that was asked about: request_id,
 row, time (when it was answered), version, role (champion; or canary or mirror of a candidate's, whose answer the caller
@@ -16,6 +16,7 @@ server says that it took it.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prometheus_client import Counter
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.serving.log_files import Answered, Label, answered_file, labels_file
+from mlops_assets.serving.log_files import Answered, Label, answered_rows, labels_file, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 DROPPED = Counter("model_inference_log_dropped_total", "Requests that were answered and are not in the log", ["model"])
 STORED = Counter("model_inference_log_stored_total", "Requests whose log is stored", ["model"])
+PIECE_BYTES = 256 << 10  # of which rows are made at a time, of small requests in a millisecond
 REQUEST_BYTES = 2_000  # what a request takes in the queue beside the bytes of its body
 log = logging.getLogger("mlops_assets.serving")
 
@@ -51,6 +53,19 @@ class File(NamedTuple):
     content: bytes
     model: str
     requests: int
+
+
+class Rows:
+    """Rows of one version and hour, of which there is no file yet."""
+
+    def __init__(self, model: Predictor) -> None:
+        self.model, self.tables, self.requests, self.size = model, list[Any](), 0, 0
+
+    def add(self, table: Any, entries: Sequence[Answered]) -> None:
+        """Keep the rows of these requests."""
+        self.tables.append(table)
+        self.requests += len(entries)
+        self.size += sum(entry.size for entry in entries)
 
 
 class InferenceLog:
@@ -70,7 +85,9 @@ class InferenceLog:
         self._queue_bytes, self._waiting_bytes = queue_bytes, waiting_bytes
         self._server = uuid.uuid4().hex[:16]
         self._files = 0
+        self._piece_bytes = min(PIECE_BYTES, batch_bytes)
         self._queue, self._queued = deque[Answered](), 0
+        self._begun = dict[tuple[int, int], Rows]()  # by version and hour
         self._waiting = deque[File]()
         self._lock, self._wake, self._stopping = threading.Lock(), threading.Event(), False
         self._said_dropped = 0.0
@@ -107,9 +124,10 @@ class InferenceLog:
             if fits:
                 self._queue.append(entry)
                 self._queued += entry.size
+            piece = self._queued // self._piece_bytes > (self._queued - entry.size) // self._piece_bytes
         if not fits:
             self._drop(model.name, 1)
-        elif self._queued >= self._batch_bytes:
+        elif piece:
             self._wake.set()
 
     def store_labels(self, labels: Sequence[Label]) -> None:
@@ -131,6 +149,7 @@ class InferenceLog:
         self._wake.set()
         self._thread.join(timeout_s + 30)
         lost = [(file.model, file.requests) for file in self._waiting]
+        lost += [(rows.model.name, rows.requests) for rows in self._begun.values()]
         lost += [(entry.model.name, 1) for entry in self._queue]
         for model, requests in lost:
             self._drop(model, requests)
@@ -138,49 +157,68 @@ class InferenceLog:
             log.error("the inference log loses %d requests: the lake is away", sum(count for _, count in lost))
 
     def _run(self) -> None:
-        pause = 1.0
+        for module in ("pyarrow.parquet", "pandas"):  # which pyarrow loads for its first array, while requests wait
+            importlib.import_module(module)
+        due, again, pause = time.monotonic() + self._age_s, 0.0, 1.0
         while True:
-            self._wake.wait(pause if self._waiting else self._age_s)
+            self._wake.wait(max(0.0, (min(due, again) if self._waiting else due) - time.monotonic()))
             self._wake.clear()
-            stopping = self._stopping
-            while True:
-                if sum(len(file.content) for file in self._waiting) < self._waiting_bytes:
-                    self._waiting.extend(self._files_of(self._taken()))
-                stored = self._store_waiting()
-                pause = 1.0 if stored else min(2 * pause, 30)
-                if not stored or not (self._queued >= self._batch_bytes or (stopping and self._queued)):
-                    break
-            if stopping and (not (self._waiting or self._queued) or time.monotonic() > self._deadline):
+            stopping, now = self._stopping, time.monotonic()
+            self._take_rows()
+            if now >= due or stopping:
+                self._end_files()
+                due = now + self._age_s
+            if self._waiting and (now >= again or stopping):
+                if self._store_waiting():
+                    again, pause = 0.0, 1.0
+                else:
+                    again, pause = time.monotonic() + pause, min(2 * pause, 30)
+            if stopping and (not (self._waiting or self._queue) or now > self._deadline):
                 return
             if stopping:
                 time.sleep(0.2)
                 self._wake.set()
 
+    def _take_rows(self) -> None:
+        """Make rows of what is in the queue, piece by piece: requests cannot be answered while Python does so."""
+        while sum(len(file.content) for file in self._waiting) < self._waiting_bytes and (entries := self._taken()):
+            self._begin_files(entries)
+            if sum(rows.size for rows in self._begun.values()) >= self._batch_bytes:
+                self._end_files()
+            if self._queued >= self._piece_bytes:
+                time.sleep(0.001)
+
     def _taken(self) -> list[Answered]:
-        """What is in the queue, a batch of it at most."""
+        """What is in the queue, a piece of it at most."""
         entries, size = list[Answered](), 0
         with self._lock:
-            while self._queue and size < self._batch_bytes:
+            while self._queue and size < self._piece_bytes:
                 entries.append(self._queue.popleft())
                 size += entries[-1].size
             self._queued -= size
         return entries
 
-    def _files_of(self, entries: Sequence[Answered]) -> list[File]:
-        by_file = dict[tuple[str, str, int], list[Answered]]()
+    def _begin_files(self, entries: Sequence[Answered]) -> None:
+        by_file = dict[tuple[int, int], list[Answered]]()
         for entry in entries:
-            hour = hour_of(datetime.fromtimestamp(entry.time, UTC))
-            by_file.setdefault((entry.model.name, hour, id(entry.model)), []).append(entry)
-        files = list[File]()
-        for (model, hour, _), found in by_file.items():
-            with self._lock:
-                key = self._key("inference", model, hour)
+            by_file.setdefault((id(entry.model), int(entry.time) // 3600), []).append(entry)
+        for key, found in by_file.items():
+            model = found[0].model
             try:
-                files.append(File(key, answered_file(found, self._salt), model, len(found)))
+                table = answered_rows(found, self._salt)
             except Exception:  # those of other models and hours are kept, and so are those that come later
-                log.exception("%d requests of %s cannot be written to the inference log", len(found), model)
-                self._drop(model, len(found))
-        return files
+                log.exception("%d requests of %s cannot be written to the inference log", len(found), model.name)
+                self._drop(model.name, len(found))
+            else:
+                self._begun.setdefault(key, Rows(model)).add(table, found)
+
+    def _end_files(self) -> None:
+        """Make files of the rows that there are."""
+        for (_, hour), rows in self._begun.items():
+            with self._lock:
+                key = self._key("inference", rows.model.name, hour_of(datetime.fromtimestamp(3600 * hour, UTC)))
+            self._waiting.append(File(key, parquet(*rows.tables), rows.model.name, rows.requests))
+        self._begun.clear()
 
     def _key(self, kind: str, model: str, hour: str) -> str:
         self._files += 1

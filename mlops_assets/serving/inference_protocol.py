@@ -6,6 +6,7 @@ row is read in a few microseconds.
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +39,8 @@ NUMPY_TYPES: dict[str, str] = {  # little-endian, as binary tensors are
     "FP32": "<f4",
     "FP64": "<f8",
 }
+LARGEST = float(np.finfo(np.float32).max)
+MISSING = (None,)
 NUMBER, TEXT, NONE = frozenset((float, int, bool)), frozenset((str,)), frozenset((type(None),))
 REQUEST_ID = re.compile(r"[!-~]{1,128}")  # it stands in a header, in logs and in paths
 
@@ -70,6 +73,11 @@ def request_id_of(given: Any) -> str | None:
     if not isinstance(given, str) or not REQUEST_ID.fullmatch(given):
         raise BadRequest(f"the id is {_shortened(given)}, but must be at most 128 printable ASCII characters")
     return given
+
+
+def new_request_id() -> str:
+    """An id for a request that has none: 128 random bits, without what a UUID's form costs on top."""
+    return os.urandom(16).hex()
 
 
 class Tensor(NamedTuple):
@@ -140,6 +148,9 @@ class RequestReader:
         self.names = {column.name for column in columns}
         self.numbers = [column for column in columns if column.dtype != "string"]
         self.texts = [column for column in columns if column.dtype == "string"]
+        self._number_names = [column.name for column in self.numbers]
+        self._text_names = [column.name for column in self.texts]
+        self._required_texts = {column.name for column in self.texts if not column.nullable}
         self.types = {
             column.name: (TEXT if column.dtype == "string" else NUMBER) | (NONE if column.nullable else frozenset())
             for column in columns
@@ -151,6 +162,8 @@ class RequestReader:
         if not isinstance(instances, list) or not instances:
             raise BadRequest('"instances" must be a list of at least one object, {column: value, ...}')
         self._check_rows(len(instances))
+        if len(instances) == 1 and (arrays := self._one_row(instances[0])):
+            return arrays
         for row in instances:
             if not isinstance(row, dict):
                 raise BadRequest('each of "instances" must be an object, {column: value, ...}')
@@ -182,6 +195,8 @@ class RequestReader:
             first, rows = first or column.name, len(found)
         if rows == -1:
             raise BadRequest("no column is given")
+        if rows == 1 and (arrays := self._one_row({name: values.get(name, MISSING)[0] for name in self.names})):
+            return arrays
         return self._arrays({name: values.get(name) or [None] * rows for name in self.names}, rows)
 
     def _values(self, tensor: Tensor, column: InputColumn) -> list[Any]:
@@ -223,6 +238,29 @@ class RequestReader:
         if extra := sorted(set(given) - self.names):
             raise BadRequest(f"there is no column {', '.join(name[:63] for name in extra[:3])}", remedy=wanted)
 
+    def _one_row(self, row: Any) -> Arrays | None:
+        """A row that fits as it is; None where it is to be looked at again. Most requests have one, which need not
+        wait for what pays for many.
+        """
+        if type(row) is not dict or row.keys() != self.names:
+            return None
+        for name, types in self.types.items():
+            if type(row[name]) not in types:
+                return None
+        arrays: Arrays = {}
+        for name in self._text_names:
+            text = row[name] or ""
+            if not text and name in self._required_texts:
+                return None
+            arrays[name] = array = np.empty((1, 1), dtype=object)
+            array[0, 0] = text
+        numbers = [row[name] for name in self._number_names]
+        for value in numbers:
+            if value is not None and not -LARGEST <= value <= LARGEST:
+                return None
+        arrays.update(zip(self._number_names, np.array(numbers, dtype=np.float32).reshape(-1, 1, 1), strict=True))
+        return arrays
+
     def _arrays(self, values: Mapping[str, list[Any]], rows: int) -> Arrays:
         arrays: Arrays = {}
         for name, types in self.types.items():
@@ -263,8 +301,7 @@ class RequestReader:
         raise AssertionError(f"{name} has no value that is refused")
 
     def _too_large(self, values: Mapping[str, list[Any]]) -> BadRequest:
-        limit = float(np.finfo(np.float32).max)
-        large = (any(v is not None and abs(v) > limit for v in values[column.name]) for column in self.numbers)
+        large = (any(v is not None and abs(v) > LARGEST for v in values[column.name]) for column in self.numbers)
         name = next(compress((column.name for column in self.numbers), large), self.numbers[0].name)
         return BadRequest("a number is too large for a float32", where=f"column {name}")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from mlops_assets.serving.predictor import Predictor
@@ -42,49 +43,52 @@ class Label(NamedTuple):
     received: datetime
 
 
-def answered_file(entries: Sequence[Answered], salt: bytes) -> bytes:
-    """The rows of requests to one version of a model."""
+def answered_rows(entries: Sequence[Answered], salt: bytes) -> Any:
+    """The rows of requests to one version of a model, a pyarrow table."""
     import numpy as np
     import pyarrow as pa
 
     model = entries[0].model
     policy = model.served.log
     assert policy is not None
-    counts = [len(next(iter(entry.inputs.values()))) for entry in entries]
-    moments = pa.array([int(entry.time * 1e6) for entry in entries], pa.timestamp("us", tz="UTC"))
+    counts = np.array([len(next(iter(entry.inputs.values()))) for entry in entries])
     index = np.repeat(np.arange(len(entries)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)  # row of each one's request
+    micros = (np.array([entry.time for entry in entries]) * 1e6).astype(np.int64)
     columns: dict[str, Any] = {
         "request_id": pa.array([entry.request_id for entry in entries]).take(index),
-        "row": pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
-        "time": moments.take(index),
+        "row": pa.array((np.arange(len(index)) - first).astype(np.int32)),
+        "time": pa.array(micros).cast(pa.timestamp("us", tz="UTC")).take(index),
         "version": pa.array([model.served.version] * len(index)),
         "role": pa.array([entry.role for entry in entries]).take(index),
-        "latency_ms": pa.array(np.array([1e3 * entry.latency_s for entry in entries], np.float32)).take(index),
+        "latency_ms": pa.array((1e3 * np.array([entry.latency_s for entry in entries])).astype(np.float32)).take(index),
     }
     for column in model.signature.inputs:
         if column.name not in policy.leave_out:
-            values = np.concatenate([entry.inputs[column.name].ravel() for entry in entries])
-            missing = [value == "" or value != value for value in values.tolist()]  # noqa: PLR0124 - NaN
+            values = np.concatenate([entry.inputs[column.name] for entry in entries]).ravel()
+            is_text = values.dtype == object
+            missing = values == "" if is_text else np.isnan(values)
             if column.name in policy.hash:
                 columns[f"{DIGEST}{column.name}"] = _digests(values, missing, salt)
             else:
-                kind = pa.string() if values.dtype == object else None
-                columns[f"{INPUT}{column.name}"] = pa.array(values, kind, mask=np.array(missing))
+                columns[f"{INPUT}{column.name}"] = pa.array(values, pa.string() if is_text else None, mask=missing)
     for name in model.onnx.output_names:
         values = np.concatenate([entry.outputs[name] for entry in entries])
         if name == "label":
-            columns[f"output:{name}"] = pa.array([str(value) for value in values.tolist()])
+            columns[f"output:{name}"] = pa.array(values).cast(pa.string())
         elif name == "probabilities":
-            columns[f"output:{name}"] = pa.array(list(values), pa.list_(pa.float32()))
+            offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+            columns[f"output:{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
         else:
             columns[f"output:{name}"] = pa.array(values.ravel())
-    return parquet(pa.table(columns))
+    return pa.table(columns)
 
 
-def _digests(values: NDArray[Any], missing: Sequence[bool], salt: bytes) -> Any:
+def _digests(values: NDArray[Any], missing: NDArray[np.bool_], salt: bytes) -> Any:
     import pyarrow as pa
 
-    texts = [None if gone else _digest(value, salt) for value, gone in zip(values.tolist(), missing, strict=True)]
+    pairs = zip(values.tolist(), missing.tolist(), strict=True)
+    texts = [None if gone else _digest(value, salt) for value, gone in pairs]
     return pa.array(texts, pa.string())
 
 
@@ -110,10 +114,11 @@ def labels_file(labels: Sequence[Label]) -> bytes:
     )
 
 
-def parquet(table: Any) -> bytes:
-    """A table as a file."""
+def parquet(*tables: Any) -> bytes:
+    """Tables as a file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
+    pq.write_table(pa.concat_tables(tables), file, compression="zstd")
     return file.getvalue()

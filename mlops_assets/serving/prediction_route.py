@@ -7,7 +7,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.errors import BadRequest, RequestRefused, ServerBusy
 from mlops_assets.serving.http_answers import (
     BINARY,
     CONTENT_ENCODING,
@@ -22,11 +21,11 @@ from mlops_assets.serving.http_answers import (
 )
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.request_body import check_length, unpacked
-from mlops_assets.serving.request_metrics import observe
+from mlops_assets.serving.request_metrics import Counting
 from mlops_assets.serving.traffic_split import Timed, with_id
 
 if TYPE_CHECKING:
-    from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.http_answers import Begun, Headers
     from mlops_assets.serving.predictor import Predictor
     from mlops_assets.serving.request_body import RequestBody
     from mlops_assets.serving.server_state import ServerState
@@ -41,8 +40,27 @@ class PredictionRoute:
     def __init__(self, state: ServerState) -> None:
         self.state, self.limits = state, state.limits
 
+    def begun(self, match: re.Match[str], headers: Headers, body: bytes) -> Begun | None:
+        """The answer to a request of a path that PREDICT matches, whose whole body has come; None for a large one.
+
+        Raises:
+            BadRequest: it does not fit the model.
+            ModelNotServed: there is no such model.
+        """
+        if CONTENT_ENCODING in headers or len(body) > min(LARGE_BODY, self.limits.body_bytes):
+            return None
+        model, split = self._asked(match)
+        with Counting(model.name) as counting:
+            request = HttpRequest(match.string, body, headers)
+            if split is None:
+                return predict(model, request)
+            request = with_id(request)
+            if split.hands_over(request):
+                return counting.to_its_end(predict_shared(self.state, split, model, request))
+            return split.answered_here(request, partial(_timed, model, request))
+
     async def __call__(self, match: re.Match[str], headers: Headers, body: RequestBody) -> Answer:
-        """Answer the request of a path that PREDICT matches.
+        """Answer a request of a path that PREDICT matches.
 
         Raises:
             BadRequest: it does not fit the model.
@@ -51,33 +69,21 @@ class PredictionRoute:
             ModelNotServed: there is no such model.
             ConnectionError: the caller has gone.
         """
-        v1, v2, version = match.groups()
-        model = self.state.model(v1 or v2, version)
-        start, code = time.perf_counter(), 500
-        try:
+        model, split = self._asked(match)
+        with Counting(model.name) as counting:
             check_length(headers, self.limits.body_bytes)
             content = await body.up_to(LARGE_BODY)
             request = HttpRequest(match.string, content, headers)
-            # Of a version that is named no other one answers
-            split = None if version else self.state.split(model.name)
             if body.whole and len(content) <= LARGE_BODY and CONTENT_ENCODING not in headers:
-                start = time.perf_counter()
-                answer = await predict_shared(self.state, split, model, request) if split else predict(model, request)
-            else:
-                answer = await self._predict_large(model, request, body, split)
-            code = answer.code
-        except BadRequest:
-            code = 400
-            raise
-        except ServerBusy:
-            code = 503
-            raise
-        except RequestRefused as refused:
-            code = refused.code
-            raise
-        finally:
-            observe(model.name, code, time.perf_counter() - start)
-        return answer
+                counting.begin()
+                return await predict_shared(self.state, split, model, request) if split else predict(model, request)
+            return await self._predict_large(model, request, body, split)
+
+    def _asked(self, match: re.Match[str]) -> tuple[Predictor, TrafficSplit | None]:
+        """The model that is asked, and how its requests are shared; of a version that is named no other one answers."""
+        v1, v2, version = match.groups()
+        model = self.state.model(v1 or v2, version)
+        return model, None if version else self.state.split(model.name)
 
     async def _predict_large(
         self, model: Predictor, request: HttpRequest, body: RequestBody, split: TrafficSplit | None
@@ -101,13 +107,13 @@ async def predict_shared(state: ServerState, split: TrafficSplit, model: Predict
     """
     size = len(request.body)
     request = await state.worked(size, partial(with_id, request))
+    return await split.answered(request, lambda: state.worked(size, partial(_timed, model, request)))
 
-    def timed() -> Timed:
-        start = time.perf_counter()
-        answer = predict(model, request)
-        return Timed(answer, time.perf_counter() - start)
 
-    return await split.answered(request, lambda: state.worked(size, timed))
+def _timed(model: Predictor, request: HttpRequest) -> Timed:
+    start = time.perf_counter()
+    answer = predict(model, request)
+    return Timed(answer, time.perf_counter() - start)
 
 
 def predict(model: Predictor, request: HttpRequest) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,11 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from mlops_assets.ml.errors import ArtifactError, BadRequest
-from mlops_assets.ml.inference.artifact import V2_DATATYPES, load_artifact
+from mlops_assets.ml.inference.artifact import load_artifact
 from mlops_assets.ml.inference.onnx_model import OnnxModel, largest_difference
 from mlops_assets.serving.answer_metrics import observe_answers
 from mlops_assets.serving.http_answers import MIRROR, REPLAY
-from mlops_assets.serving.inference_protocol import RequestReader, binary_tensor, parse_json, parse_v2, request_id_of
+from mlops_assets.serving.inference_protocol import (
+    RequestReader,
+    binary_tensor,
+    new_request_id,
+    parse_json,
+    parse_v2,
+    request_id_of,
+)
 from mlops_assets.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -82,6 +88,7 @@ class Predictor:
         self.onnx = OnnxModel(graph, gpu=gpu)
         self.reader = RequestReader(self.signature.inputs, max_rows)
         self._classes = self.signature.class_texts
+        self._datatypes = {output.name: output.datatype for output in self.outputs}
         self.prove()
 
     def prove(self) -> None:
@@ -117,7 +124,7 @@ class Predictor:
         """
         start = time.perf_counter()
         content = parse_json(body)
-        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
+        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or new_request_id()
         outputs = self.answer(request_id, self.reader.v1(content), start, len(body), role)
         if "prediction" in outputs:
             predictions: list[Any] = outputs["prediction"][:, 0].tolist()
@@ -137,13 +144,13 @@ class Predictor:
         """
         start = time.perf_counter()
         content, binary = parse_v2(body, json_bytes)
-        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or uuid.uuid4().hex
+        request_id = request_id_of(content.get("id")) or request_id_of(request_id) or new_request_id()
         wanted = self._wanted_outputs(content)
         outputs = self.answer(request_id, self.reader.v2(content, binary), start, len(body), role)
         described, tensors = list[dict[str, Any]](), list[bytes]()
         for name, as_binary in wanted.items():
             values = outputs[name]
-            described.append(tensor := {"name": name, "shape": list(values.shape), "datatype": _datatype(values)})
+            described.append(tensor := {"name": name, "shape": list(values.shape), "datatype": self._datatypes[name]})
             if as_binary:
                 tensors.append(binary_tensor(values))
                 tensor["parameters"] = {"binary_data_size": len(tensors[-1])}
@@ -216,7 +223,3 @@ class Predictor:
 def _parameter(holder: Mapping[str, Any], name: str) -> bool:
     parameters = holder.get("parameters")
     return isinstance(parameters, dict) and parameters.get(name) is True
-
-
-def _datatype(values: NDArray[Any]) -> str:
-    return V2_DATATYPES[values.dtype.name]

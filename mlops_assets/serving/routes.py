@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from mlops_assets.serving.application import Message
-    from mlops_assets.serving.http_answers import Headers
+    from mlops_assets.serving.http_answers import Begun, Headers
     from mlops_assets.serving.request_body import RequestBody
     from mlops_assets.serving.server_state import ServerState
 
@@ -49,11 +50,22 @@ class Routes(Application):
         self.token, self.predict = token, PredictionRoute(state)
         self.hosts = None if hosts is None else frozenset(host.encode() for host in hosts)
 
+    def begun(self, scope: Message, body: bytes) -> Begun | None:
+        """The answer to a prediction request."""
+        match = PREDICT.fullmatch(scope["path"])
+        if match is None:
+            return None
+        self._check_host(scope)
+        return self.predict.begun(match, dict(scope["headers"]), body)
+
+    def _check_host(self, scope: Message) -> None:
+        if self.hosts is not None:
+            _check_host([value for name, value in scope["headers"] if name == b"host"], self.hosts)
+
     async def answer(self, scope: Message, body: RequestBody) -> Answer:
         """The answer of the route that is asked for."""
         path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
-        if self.hosts is not None:
-            _check_host([value for name, value in scope["headers"] if name == b"host"], self.hosts)
+        self._check_host(scope)
         if match := PREDICT.fullmatch(path):
             _check_method(method, "POST")
             return await self.predict(match, headers, body)
@@ -178,8 +190,13 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...
 def _check_host(given: Sequence[bytes], allowed: frozenset[bytes]) -> None:
     """Of several names each is checked: a proxy may go by another one than we."""
     for host in given or (b"",):
-        if re.sub(rb":\d*$", b"", host.lower()) not in allowed:
+        if _without_port(host) not in allowed:
             raise RequestRefused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
+
+
+@lru_cache(256)  # of those that callers make up, too
+def _without_port(host: bytes) -> bytes:
+    return re.sub(rb":\d*$", b"", host.lower())
 
 
 def _check_method(method: str, allowed: str) -> None:

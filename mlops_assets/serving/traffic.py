@@ -114,6 +114,8 @@ def lies_within(share: float, key: str, purpose: str) -> bool:
     >>> lies_within(1.0, "a", "canary"), lies_within(0.0, "a", "canary")
     (True, False)
     """
+    if share in (0, 1):
+        return share == 1
     digest = hashlib.blake2b(key.encode(), digest_size=8, person=purpose.encode()).digest()
     return int.from_bytes(digest) < share * 2**64
 

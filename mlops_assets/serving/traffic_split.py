@@ -11,8 +11,7 @@ import asyncio
 import io
 import logging
 import re
-import uuid
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -34,12 +33,12 @@ from mlops_assets.serving.http_answers import (
     json_bytes_of,
     reason_of,
 )
-from mlops_assets.serving.inference_protocol import request_id_of
+from mlops_assets.serving.inference_protocol import new_request_id, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.traffic import BOUNDS_MS, PAIRS, Observed, bound_of, lies_within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from mlops_assets.serving.http_answers import Headers, HttpRequest
     from mlops_assets.serving.traffic import Traffic
@@ -95,31 +94,55 @@ class TrafficSplit:
             BadRequest: the champion refuses it.
             ServerBusy: it has no room for it.
         """
-        key = (self._header and request.headers.get(self._header)) or request.headers[REQUEST_ID]
-        key = key.decode("latin-1")
         failure = None
-        if lies_within(self.candidate.handed, key, "canary"):
+        if self.hands_over(request):
             try:
                 return await self._handed_over(request)
             except _CandidateFailed as error:
                 failure = str(error)
+        with self._counting_faults():
+            found = await own()
+        return self._counted(request, found, failure)
+
+    def answered_here(self, request: HttpRequest, own: Callable[[], Timed]) -> Answer:
+        """As `answered`, of a request that is not handed over and need not wait.
+
+        Raises:
+            BadRequest: the champion refuses it.
+        """
+        with self._counting_faults():
+            found = own()
+        return self._counted(request, found, None)
+
+    def hands_over(self, request: HttpRequest) -> bool:
+        """Whether a request `with_id` is of the candidate's share."""
+        return lies_within(self.candidate.handed, self._key(request), "canary")
+
+    def _key(self, request: HttpRequest) -> str:
+        key = (self._header and request.headers.get(self._header)) or request.headers[REQUEST_ID]
+        return key.decode("latin-1")
+
+    @contextmanager
+    def _counting_faults(self) -> Generator[None]:
         try:
-            answer, seconds = await own()
+            yield
         except (BadRequest, ServerBusy):
             raise  # held against nobody, also where the candidate said so
         except Exception:
             self._counts["asked"] += 1
             self._counts["failed"] += 1
             raise
+
+    def _counted(self, request: HttpRequest, found: Timed, failure: str | None) -> Answer:
         self._counts["asked"] += 1
-        self._champion_ms[bound_of(seconds)] += 1
+        self._champion_ms[bound_of(found.seconds)] += 1
         if failure:
             self._counts["handed"] += 1
             self._counts["handed_failed"] += 1
             self._note(failure)
-        elif lies_within(self.candidate.mirrored, key, "mirror"):
-            self._keep(Copy(request, answer))
-        return answer
+        elif lies_within(self.candidate.mirrored, self._key(request), "mirror"):
+            self._keep(Copy(request, found.answer))
+        return found.answer
 
     async def _handed_over(self, request: HttpRequest) -> Answer:
         code, content, received = await self._asked(request, CANARY)
@@ -227,7 +250,7 @@ def with_id(request: HttpRequest) -> HttpRequest:
         BadRequest: its id is none.
     """
     given = request.headers.get(REQUEST_ID, b"").decode("latin-1")
-    request_id = request_id_of(_id_in(request)) or request_id_of(given) or uuid.uuid4().hex
+    request_id = request_id_of(_id_in(request)) or request_id_of(given) or new_request_id()
     return request._replace(headers={**request.headers, REQUEST_ID: request_id.encode()})
 
 

@@ -86,6 +86,86 @@ def test_two_requests_in_one_packet_are_answered_in_turn(server: ModelServer) ->
         wait_until(lambda: connection.recv(8_192, socket.MSG_PEEK).count(b"HTTP/1.1 200 OK") == 2)
 
 
+def request_of(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", "X-Request-Id: r-1", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+V2 = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [2]}]}'
+BINARY = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}]}'
+ASKED = {
+    "V1": request_of("/v1/models/m:predict", BODY),
+    "V2": request_of("/v2/models/m/infer", V2),
+    "V2 of a version": request_of("/v2/models/m/versions/1/infer", V2),
+    "binary": request_of(
+        "/v2/models/m/infer", BINARY + b"\0\0\0\x40", f"Inference-Header-Content-Length: {len(BINARY)}"
+    ),
+    "packed": request_of("/v1/models/m:predict", gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
+    "a path with a question": request_of("/v2/models/m/infer?verbose=1", V2),
+    "a path in other words": request_of("/v2/models/%6D/infer", V2),
+    "no JSON": request_of("/v1/models/m:predict", b"{"),
+    "nothing": request_of("/v1/models/m:predict", b""),
+    "no such column": request_of("/v1/models/m:predict", b'{"instances": [{"y": 2}]}'),
+    "no such model": request_of("/v1/models/n:predict", BODY),
+    "no such route": request_of("/v1/models/m:guess", BODY),
+    "another host": request_of("/v1/models/m:predict", BODY).replace(b"localhost", b"evil.example"),
+    "another method": request_of("/v1/models/m:predict", BODY).replace(b"POST", b"PUT"),
+    "the last one": request_of("/v1/models/m:predict", BODY, "Connection: close"),
+    "HTTP/1.0": request_of("/v1/models/m:predict", BODY).replace(b"HTTP/1.1", b"HTTP/1.0"),
+}
+
+
+def answered(connection: socket.socket) -> tuple[bytes, set[bytes], bytes]:
+    """Status, headers and body of an answer."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += connection.recv(65_536)
+    head, body = found.split(b"\r\n\r\n", 1)
+    status, *headers = head.split(b"\r\n")
+    length = next(int(line.split(b":")[1]) for line in headers if line.startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65_536)
+    assert len(body) == length
+    return status, set(headers), body
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_request_is_answered_alike_whether_it_comes_as_a_whole_or_in_parts(server: ModelServer, asked: str) -> None:
+    request = ASKED[asked]
+    with connected(server) as connection:
+        connection.sendall(request)
+        whole = answered(connection)
+    with connected(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for begin in range(0, len(request), 60):
+            connection.sendall(request[begin : begin + 60])
+            time.sleep(0.02)
+        assert answered(connection) == whole
+
+
+def test_requests_of_all_kinds_in_one_packet_are_answered_in_turn(server: ModelServer) -> None:
+    kinds = ["V1", "packed", "no JSON", "V2", "another method", "binary", "no such route", "V1"]
+    with connected(server) as connection:
+        connection.sendall(b"".join(ASKED[kind] for kind in kinds))
+        wanted = [b"200", b"200", b"400", b"200", b"405", b"200", b"404", b"200"]
+        found = b""
+        while found.count(b"HTTP/1.1 ") < len(kinds):
+            found += connection.recv(65_536)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", found) == wanted
+
+
+def test_a_small_request_may_have_a_large_answer(server: ModelServer) -> None:
+    rows = 15_000
+    tensor = {"name": "x", "datatype": "FP32", "shape": [rows], "parameters": {"binary_data_size": 4 * rows}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    body = head + b"\x9a\x99\x99\x3f" * rows
+    with connected(server) as connection:
+        connection.sendall(request_of("/v2/models/m/infer", body, f"Inference-Header-Content-Length: {len(head)}"))
+        status, _, answer = answered(connection)
+    assert (status, len(json.loads(answer)["outputs"][0]["data"])) == (b"HTTP/1.1 200 OK", rows)
+    assert len(answer) > 100_000
+
+
 def test_a_body_that_is_refused_before_it_has_come_does_not_disturb_the_next_request(server: ModelServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("POST", "/v1/models/m:predict", b" " * (9 << 20))
@@ -144,7 +224,7 @@ def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
 
 def test_uvicorn_still_calls_what_is_extended() -> None:
     extended = {"on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "send_400_response"}
-    extended |= {"pause_writing", "resume_writing"}
+    extended |= {"pause_writing", "resume_writing", "on_response_complete"}
     assert extended <= vars(HttpToolsProtocol).keys()
     assert "handle_exit" in vars(uvicorn.Server)
 
