@@ -195,7 +195,7 @@ def bodies() -> dict[str, dict[str, Any]]:
     ]
     return {
         "v1": {"instances": [ROW]},
-        "v2": {"id": "1", "inputs": tensors},
+        "v2": {"inputs": tensors},
         "mlflow": {"inputs": {name: [[value]] for name, value in ROW.items()}},
     }
 

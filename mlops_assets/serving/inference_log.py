@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 DROPPED = Counter("model_inference_log_dropped_total", "Requests that were answered and are not in the log", ["model"])
 STORED = Counter("model_inference_log_stored_total", "Requests whose log is stored", ["model"])
-PIECE_BYTES = 256 << 10  # of which rows are made at a time, of small requests in a millisecond
+PIECE_BYTES = 1 << 20  # of which rows are made at a time, of small requests in two milliseconds
 REQUEST_BYTES = 2_000  # what a request takes in the queue beside the bytes of its body
 log = logging.getLogger("mlops_assets.serving")
 
@@ -164,8 +164,9 @@ class InferenceLog:
             self._wake.wait(max(0.0, (min(due, again) if self._waiting else due) - time.monotonic()))
             self._wake.clear()
             stopping, now = self._stopping, time.monotonic()
-            self._take_rows()
+            self._take_rows(self._piece_bytes)
             if now >= due or stopping:
+                self._take_rows(1)
                 self._end_files()
                 due = now + self._age_s
             if self._waiting and (now >= again or stopping):
@@ -179,13 +180,18 @@ class InferenceLog:
                 time.sleep(0.2)
                 self._wake.set()
 
-    def _take_rows(self) -> None:
-        """Make rows of what is in the queue, piece by piece: requests cannot be answered while Python does so."""
-        while sum(len(file.content) for file in self._waiting) < self._waiting_bytes and (entries := self._taken()):
+    def _take_rows(self, least: int) -> None:
+        """Make rows of what was in the queue while that has `least` bytes, piece by piece: requests cannot be answered
+        while Python does so.
+        """
+        queued = self._queued
+        while queued >= least and sum(len(file.content) for file in self._waiting) < self._waiting_bytes:
+            entries = self._taken()
+            queued -= sum(entry.size for entry in entries)
             self._begin_files(entries)
             if sum(rows.size for rows in self._begun.values()) >= self._batch_bytes:
                 self._end_files()
-            if self._queued >= self._piece_bytes:
+            if queued >= self._piece_bytes:
                 time.sleep(0.001)
 
     def _taken(self) -> list[Answered]:
