@@ -2,85 +2,75 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections import Counter
-from functools import lru_cache
-from itertools import accumulate
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from prometheus_client import REGISTRY
-from prometheus_client import Counter as CounterMetric
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from mlops_assets.serving.tally import Distribution, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from prometheus_client import Metric
 
 LABELS, OTHERS = 20, "others"
-ANSWERS = CounterMetric("model_answers_total", "Rows that were answered, by label", ["model", "label"])
 PROBABILITIES = [tenths / 10 for tenths in range(11)]
 _UPWARDS = [step * 10.0**power for power in range(-4, 10) for step in (1, 2, 5)]
 PREDICTIONS = [*(-edge for edge in reversed(_UPWARDS)), 0.0, *_UPWARDS]
 
 
-class Distribution:
-    """Values that were counted between edges."""
+class Answers(NamedTuple):
+    """The answers of a request: a score for each row, and a label where the model has `classes`."""
 
-    def __init__(self, edges: Sequence[float]) -> None:
-        self.edges, self.total = edges, 0.0
-        self.counts = [0] * (len(edges) + 1)
-        self._lock = Lock()
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Count values, shape (rows,); what is no number is left out."""
-        if len(values) == 1:  # most requests, which need not wait for what pays for many rows
-            value = float(values[0])
-            if math.isfinite(value):
-                with self._lock:
-                    self.counts[bisect_left(self.edges, value)] += 1
-                    self.total += value
-            return
-        known = values[np.isfinite(values)].astype(np.float64)
-        counted = np.bincount(np.searchsorted(self.edges, known), minlength=len(self.counts))
-        with self._lock:
-            self.counts = [before + more for before, more in zip(self.counts, counted.tolist(), strict=True)]
-            self.total += float(known.sum())
+    model: str
+    classes: Sequence[str] | None
+    scores: Sequence[float]
+    labels: Sequence[Any]
 
 
-class AnswerScores(Collector):
-    """The histogram `model_answer_score` of each model.
-
-    It is one of rows, of which a request may have 100,000, so that they are counted at once and not one by one.
-    """
+class AnswerMetrics(Tally[Answers]):
+    """`model_answers_total` and the histogram `model_answer_score`, both of rows."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Distribution] = {}
+        super().__init__()
+        self._scores = dict[str, Distribution]()
+        self._labels = Counter[tuple[str, str]]()
 
-    def add(self, model: str, values: NDArray[Any], edges: Sequence[float]) -> None:
-        """Count scores of a model; where it has become one of another task, the count begins anew."""
-        found = self._models.get(model)
-        if found is None or found.edges is not edges:
-            found = self._models[model] = Distribution(edges)
-        found.add(values)
+    def count(self, seen: Sequence[Answers]) -> None:
+        """Count scores and labels; where a model has become one of another task, its scores begin anew."""
+        scores = defaultdict[tuple[str, bool], list[float]](list)
+        for model, classes, given, labels in seen:
+            scores[model, classes is None].extend(given)
+            if classes is not None:
+                named = classes[:LABELS]
+                for label in labels:
+                    text = str(label)
+                    self._labels[model, text if text in named else OTHERS] += 1
+        for (model, is_regression), values in scores.items():
+            edges = PREDICTIONS if is_regression else PROBABILITIES
+            found = self._scores.get(model)
+            if found is None or found.edges is not edges:
+                found = self._scores[model] = Distribution(edges)
+            found.add(values)
 
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """As Prometheus wants it: rows up to each edge, in sum."""
+    def families(self) -> Iterable[Metric]:
+        """As Prometheus wants it."""
+        rows = CounterMetricFamily("model_answers", "Rows that were answered, by label", labels=["model", "label"])
+        for labels, count in self._labels.items():
+            rows.add_metric(labels, count)
+        yield rows
         about = "Rows by score: of two classes the second one's probability, of more the highest, else the prediction"
-        family = HistogramMetricFamily("model_answer_score", about, labels=["model"])
-        for model, found in [*self._models.items()]:
-            names = [*map(floatToGoString, found.edges), "+Inf"]
-            family.add_metric([model], [*zip(names, accumulate(found.counts), strict=True)], found.total)
-        yield family
+        scores = HistogramMetricFamily("model_answer_score", about, labels=["model"])
+        for model, found in self._scores.items():
+            found.add_to(scores, model)
+        yield scores
 
 
-SCORES = AnswerScores()
-REGISTRY.register(SCORES)
+ANSWERS = AnswerMetrics()
+REGISTRY.register(ANSWERS)
 
 
 def observe_answers(model: str, outputs: Mapping[str, NDArray[Any]], classes: Sequence[str] | None) -> None:
@@ -89,17 +79,10 @@ def observe_answers(model: str, outputs: Mapping[str, NDArray[Any]], classes: Se
     Of a model with more than 20 classes, those after the first 20 are counted together.
     """
     if classes is None:
-        SCORES.add(model, outputs["prediction"][:, 0], PREDICTIONS)
+        values = outputs["prediction"][:, 0].tolist()
+        ANSWERS.add(Answers(model, None, values, ()), len(values))
         return
     probabilities = outputs["probabilities"]
     scores = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
-    SCORES.add(model, scores, PROBABILITIES)
-    named, labels = classes[:LABELS], outputs["label"].tolist()
-    for label, rows in (Counter(labels) if len(labels) > 1 else dict.fromkeys(labels, 1)).items():
-        text = str(label)
-        _answers(model, text if text in named else OTHERS).inc(rows)
-
-
-@lru_cache(4_096)
-def _answers(model: str, label: str) -> Any:
-    return ANSWERS.labels(model, label)
+    labels = outputs["label"].tolist()
+    ANSWERS.add(Answers(model, classes, scores.tolist(), labels), len(labels))

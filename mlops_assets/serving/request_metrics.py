@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from mlops_assets.serving.http_answers import refusal_of
+from mlops_assets.serving.tally import Distribution, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+
+    from prometheus_client import Metric
 
 Found = TypeVar("Found")
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
-SECONDS = Histogram(
-    "model_request_duration_seconds",
-    "Time from the whole request to its answer",
-    ["model"],
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-)
-REQUESTS = Counter("model_requests_total", "Requests by model and status", ["model", "code"])
+
+class RequestMetrics(Tally[tuple[str, int, float]]):
+    """`model_requests_total` and the histogram `model_request_duration_seconds`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds = dict[str, Distribution]()
+        self._requests = Counter[tuple[str, int]]()
+
+    def count(self, seen: Sequence[tuple[str, int, float]]) -> None:
+        """Count requests by model, status and seconds."""
+        seconds = defaultdict[str, list[float]](list)
+        for model, code, took in seen:
+            self._requests[model, code] += 1
+            seconds[model].append(took)
+        for model, values in seconds.items():
+            self._seconds.setdefault(model, Distribution(BUCKETS_S)).add(values)
+
+    def families(self) -> Iterable[Metric]:
+        """As Prometheus wants it."""
+        requests = CounterMetricFamily("model_requests", "Requests by model and status", labels=["model", "code"])
+        for (model, code), count in self._requests.items():
+            requests.add_metric([model, str(code)], count)
+        yield requests
+        about = "Time from the whole request to its answer"
+        seconds = HistogramMetricFamily("model_request_duration_seconds", about, labels=["model"])
+        for model, found in self._seconds.items():
+            found.add_to(seconds, model)
+        yield seconds
+
+
+REQUESTS = RequestMetrics()
+REGISTRY.register(REQUESTS)
 
 
 class Counting:
@@ -56,11 +87,4 @@ class Counting:
 
 def observe(model: str, code: int, seconds: float) -> None:
     """Count a request of a model that is served; names that callers make up have no series."""
-    histogram, counter = _series(model, code)
-    histogram.observe(seconds)
-    counter.inc()
-
-
-@lru_cache(4_096)
-def _series(model: str, code: int) -> tuple[Any, Any]:
-    return SECONDS.labels(model), REQUESTS.labels(model, code)
+    REQUESTS.add((model, code, seconds))
