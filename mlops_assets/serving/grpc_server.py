@@ -24,7 +24,7 @@ from mlops_assets.serving.http_answers import REQUEST_ID, ROLE, reason_of
 from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.prediction_route import predict_shared
-from mlops_assets.serving.request_metrics import observe
+from mlops_assets.serving.request_metrics import CALLER_GONE, observe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -103,6 +103,9 @@ class Inference:
         except ServerBusy as error:
             code = 503
             await context.abort(StatusCode.UNAVAILABLE, error.what)
+        except asyncio.CancelledError:
+            code = CALLER_GONE
+            raise
         except Exception:
             log.exception("%s ModelInfer %s: 500", context.peer(), model.name)
             await context.abort(StatusCode.INTERNAL, "the server failed; its log says why")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from functools import partial
@@ -22,7 +23,7 @@ from mlops_assets.serving.http_answers import (
 )
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.request_body import check_length, unpacked
-from mlops_assets.serving.request_metrics import observe
+from mlops_assets.serving.request_metrics import CALLER_GONE, observe
 from mlops_assets.serving.traffic_split import Timed, with_id
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class PredictionRoute:
             raise
         except RequestRefused as refused:
             code = refused.code
+            raise
+        except (ConnectionError, asyncio.CancelledError):
+            code = CALLER_GONE
             raise
         finally:
             observe(model.name, code, time.perf_counter() - start)

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
+CALLER_GONE = 499  # nginx's: who asked did not wait for the answer, which is no fault of the server
 SECONDS = Histogram(
     "model_request_duration_seconds",
     "Time from the whole request to its answer",
