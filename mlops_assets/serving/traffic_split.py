@@ -36,7 +36,17 @@ from mlops_assets.serving.http_answers import (
 )
 from mlops_assets.serving.inference_protocol import request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
-from mlops_assets.serving.traffic import BOUNDS_MS, PAIRS, Observed, bound_of, lies_within
+from mlops_assets.serving.traffic import (
+    BOUNDS_MS,
+    KEYS,
+    NOTHING_SEEN,
+    Observed,
+    Sampled,
+    bound_of,
+    bucket_of,
+    lies_within,
+    sampled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,7 +56,6 @@ if TYPE_CHECKING:
 
 QUEUED, QUEUED_BYTES, SENDERS = 100, 16 << 20, 4
 MIB = 1 << 20
-COMPARED = ("rows", "changed", "distance", "total", "squares")
 log = logging.getLogger("mlops_assets.serving")
 DURATION = re.compile(rb"graph;dur=([0-9]{1,9}(?:\.[0-9]{1,9})?)\b")
 
@@ -75,18 +84,19 @@ class _CandidateFailed(Exception):
 
 
 class TrafficSplit:
-    """The split of one model while one `Traffic` is in force."""
+    """The split of one model while one `Traffic` is in force; `before` is how its requests came until then."""
 
-    def __init__(self, traffic: Traffic, session: aiohttp.ClientSession) -> None:
+    def __init__(self, traffic: Traffic, session: aiohttp.ClientSession, before: Observed = NOTHING_SEEN) -> None:
         self.traffic, self.candidate, self._session = traffic, traffic.candidate, session
         self._header = traffic.header.encode() if traffic.header else None
         self._queue, self._held_bytes = asyncio.Queue[Copy](QUEUED), 0
         self._sending_large = asyncio.Lock()
         self._senders = [asyncio.create_task(self._send_copies()) for _ in range(SENDERS)]
         self._counts = dict[str, Any](asked=0, failed=0, handed=0, handed_failed=0, mirrored=0, mirrored_failed=0)
-        self._counts |= {"dropped": 0, "rows": 0, "changed": 0, "distance": 0.0, "total": 0.0, "squares": 0.0}
+        self._counts |= {"dropped": 0, "rows": 0, "changed": 0}
+        self._before, self._keys = before, [0] * KEYS
         self._champion_ms, self._candidate_ms = [0] * len(BOUNDS_MS), [0] * len(BOUNDS_MS)
-        self._reasons, self._pairs = dict[str, int](), list[tuple[float, float]]()
+        self._reasons, self._sample = dict[str, int](), tuple[Sampled, ...]()
 
     async def answered(self, request: HttpRequest, own: Callable[[], Awaitable[Timed]]) -> Answer:
         """The answer to a request `with_id`, by the candidate where it is of its share, else by `own`, the champion's.
@@ -100,9 +110,12 @@ class TrafficSplit:
         failure = None
         if lies_within(self.candidate.handed, key, "canary"):
             try:
-                return await self._handed_over(request)
+                answer = await self._handed_over(request)
             except _CandidateFailed as error:
                 failure = str(error)
+            else:
+                self._keys[bucket_of(key)] += 1
+                return answer
         try:
             answer, seconds = await own()
         except (BadRequest, ServerBusy):
@@ -112,6 +125,7 @@ class TrafficSplit:
             self._counts["failed"] += 1
             raise
         self._counts["asked"] += 1
+        self._keys[bucket_of(key)] += 1
         self._champion_ms[bound_of(seconds)] += 1
         if failure:
             self._counts["handed"] += 1
@@ -191,9 +205,9 @@ class TrafficSplit:
                 found = _compared(copy.answer, content, received)
         except ValueError as error:
             raise _CandidateFailed(str(error)) from error
-        for name in COMPARED:
-            self._counts[name] += getattr(found, name)
-        self._pairs += found.pairs[: PAIRS - len(self._pairs)]
+        self._counts["rows"] += found.rows
+        self._counts["changed"] += found.changed
+        self._sample = sampled((*self._sample, *found.sample))
 
     def _candidate_time(self, received: Headers) -> None:
         if found := DURATION.search(received.get(TIMING, b"")):
@@ -208,10 +222,13 @@ class TrafficSplit:
         """What was seen up to now."""
         return Observed(
             **self._counts,
+            asked_before=self._before.asked_before,
+            idle_s=self._before.idle_s,
+            keys=tuple(self._keys),
             champion_ms=tuple(self._champion_ms),
             candidate_ms=tuple(self._candidate_ms),
             reasons=self._reasons,
-            pairs=tuple(self._pairs),
+            sample=self._sample,
         )
 
     def end(self) -> None:
