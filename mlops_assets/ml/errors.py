@@ -4,6 +4,7 @@
     ├── SpecError             a model's YAML or the environment asks for something that is not possible
     ├── DataError             the data does not keep the contract of the model's YAML
     ├── LakeError             the lake cannot be reached, or refuses what is asked of it (retryable)
+    │   └── LockLost              another process has taken over what this one held (retryable)
     ├── TrainingError         a training cannot start or go on
     │   └── TrainingInterrupted   it was asked to stop; a checkpoint lies ready (retryable)
     ├── ArtifactError         a model artifact is refused: wrong format, digest or content
@@ -56,6 +57,10 @@ class LakeError(MlopsError):
     """The lake cannot be reached, or refuses what is asked of it."""
 
     retryable = True
+
+
+class LockLost(LakeError):
+    """Another process has taken over what this one held."""
 
 
 class TrainingError(MlopsError):

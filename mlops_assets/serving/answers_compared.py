@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.ml.errors import BadRequest
 from mlops_assets.serving.inference_protocol import listed, parse_v2, tensors_of
-from mlops_assets.serving.traffic import PAIRS, Observed
+from mlops_assets.serving.traffic import Observed, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,10 +31,7 @@ def compared(champion: Sequence[Score], candidate: Sequence[Score]) -> Observed:
     return Observed(
         rows=len(rows),
         changed=sum(mine != its for (mine, _), (its, _) in rows),
-        distance=sum(abs(mine - its) for mine, its in pairs),
-        total=sum(mine for mine, _ in pairs),
-        squares=sum(mine * mine for mine, _ in pairs),
-        pairs=tuple(pairs[:PAIRS]),
+        sample=drawn(pairs),
     )
 
 

@@ -19,7 +19,7 @@ from grpc import StatusCode
 from mlops_assets.ml.errors import BadRequest, ModelNotServed, ServerBusy
 from mlops_assets.ml.inference.artifact import V2_DATATYPES
 from mlops_assets.serving.grpc_messages import SERVICE, as_http, as_message, pb, response_of, tensors_of_message
-from mlops_assets.serving.http_answers import REQUEST_ID, ROLE, reason_of
+from mlops_assets.serving.http_answers import CALLER_GONE, REQUEST_ID, ROLE, reason_of
 from mlops_assets.serving.inference_protocol import Tensor, binary_tensor, new_request_id, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.prediction_route import predict_shared
@@ -102,6 +102,9 @@ class Inference:
         except ServerBusy as error:
             code = 503
             await context.abort(StatusCode.UNAVAILABLE, error.what)
+        except asyncio.CancelledError:
+            code = CALLER_GONE
+            raise
         except Exception:
             log.exception("%s ModelInfer %s: 500", context.peer(), model.name)
             await context.abort(StatusCode.INTERNAL, "the server failed; its log says why")

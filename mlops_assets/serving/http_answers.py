@@ -19,6 +19,7 @@ CONTENT_TYPE, CONTENT_ENCODING = b"content-type", b"content-encoding"
 ROLE, TIMING = b"x-mlops-role", b"server-timing"
 MIRROR, CANARY, REPLAY = b"mirror", b"canary", b"replay"
 BEGUN = "mlops.begun"  # where the scope of a request has the answer that is on its way
+CALLER_GONE = 499  # nginx's: who asked did not wait for the answer, which is no fault of the server
 RETRY_SOON = ((b"retry-after", b"1"),)
 JSON, BINARY, HTML = b"application/json", b"application/octet-stream", b"text/html; charset=utf-8"
 
@@ -104,7 +105,7 @@ def refusal_of(error: Exception) -> Answer:
         case ServerBusy():
             return refusal(503, error.what, RETRY_SOON)
         case ConnectionError():
-            return refusal(499, "the caller has gone")  # as nginx counts it
+            return refusal(CALLER_GONE, "the caller has gone")
         case _:
             return refusal(500, "the server failed; its log says why")
 

@@ -54,9 +54,10 @@ class PredictionRoute:
             request = HttpRequest(match.string, body, headers)
             if split is None:
                 return predict(model, request)
-            request = with_id(request)
-            if split.hands_over(request):
-                return counting.to_its_end(predict_shared(self.state, split, model, request))
+            if split.candidate.handed:
+                request = with_id(request)
+                if split.hands_over(request):
+                    return counting.to_its_end(predict_shared(self.state, split, model, request))
             return split.answered_here(request, partial(_timed, model, request))
 
     async def __call__(self, match: re.Match[str], headers: Headers, body: RequestBody) -> Answer:

@@ -90,6 +90,7 @@ class Predictor:
         self._classes = self.signature.class_texts
         self._datatypes = {output.name: output.datatype for output in self.outputs}
         self.prove()
+        self.asked, self.asked_at = 0, time.perf_counter()  # when it was asked last, or else loaded
 
     def prove(self) -> None:
         """Answer the golden rows; a model that answers them differently than it did in training is not ready.
@@ -164,6 +165,8 @@ class Predictor:
     ) -> dict[str, NDArray[Any]]:
         """Run the graph for a request of `size` bytes that came at `start` (of `time.perf_counter`), and record it."""
         outputs = self.onnx.predict(inputs)
+        if role is None:  # else a roll-out asks
+            self.asked, self.asked_at = self.asked + 1, start
         # Whoever asks the champion does not decide what is kept and counted
         given_by = (
             "champion" if not self.is_candidate else {REPLAY: "replay", MIRROR: "mirror"}.get(role or b"", "canary")

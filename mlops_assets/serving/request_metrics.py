@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from mlops_assets.serving.http_answers import refusal_of
+from mlops_assets.serving.http_answers import CALLER_GONE, refusal_of
 from mlops_assets.serving.tally import Distribution, Tally
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Counting:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if not self._later:
-            code = 200 if error is None else refusal_of(error).code if isinstance(error, Exception) else 499
+            code = 200 if error is None else refusal_of(error).code if isinstance(error, Exception) else CALLER_GONE
             observe(self._model, code, time.perf_counter() - self._start)
 
 

@@ -39,7 +39,7 @@ class RolloutPolicy(Value):
         default=0.2,
         ge=0,
         description="How far its answers may be from the champion's: the share of labels that differ; of numbers the "
-        "mean difference, in standard deviations of the champion's",
+        "mean difference, in spreads of the champion's, which are standard deviations that outliers do not decide",
     )
     judge_by_labels: bool = Field(
         default=True,

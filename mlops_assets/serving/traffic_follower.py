@@ -73,7 +73,7 @@ class TrafficFollower:
             self._splits.pop(model).end()
             log.warning("%s: version %s answers all requests again", model, running.traffic.champion)
         if wanted is not None and (running is None or wanted.id != running.traffic.id):
-            self._splits[model] = TrafficSplit(wanted, session)
+            self._splits[model] = TrafficSplit(wanted, session, self._before(model))
             await self._write(model, self._splits[model])  # that it follows
             share = wanted.candidate
             log.warning(
@@ -89,6 +89,11 @@ class TrafficFollower:
         if known is None or known[:2] != (traffic.id, traffic.beat):
             self._heard[model] = (traffic.id, traffic.beat, now)
         return traffic if now - self._heard[model][2] < LEASE_S else None
+
+    def _before(self, model: str) -> Observed:
+        """How often a model was asked until now, and when last."""
+        running = self._repository.models[model]
+        return Observed(asked_before=running.asked, idle_s=time.perf_counter() - running.asked_at)
 
     def _still_in_force(self, model: str) -> Traffic | None:
         split = self._splits.get(model)

@@ -11,7 +11,7 @@ import asyncio
 import io
 import logging
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -35,17 +35,27 @@ from mlops_assets.serving.http_answers import (
 )
 from mlops_assets.serving.inference_protocol import new_request_id, request_id_of
 from mlops_assets.serving.limits import LARGE_BODY
-from mlops_assets.serving.traffic import BOUNDS_MS, PAIRS, Observed, bound_of, lies_within
+from mlops_assets.serving.traffic import (
+    BOUNDS_MS,
+    KEYS,
+    NOTHING_SEEN,
+    SAMPLED,
+    Observed,
+    Sampled,
+    bound_of,
+    bucket_of,
+    lies_within,
+    sampled,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
 
     from mlops_assets.serving.http_answers import Headers, HttpRequest
     from mlops_assets.serving.traffic import Traffic
 
 QUEUED, QUEUED_BYTES, SENDERS = 100, 16 << 20, 4
 MIB = 1 << 20
-COMPARED = ("rows", "changed", "distance", "total", "squares")
 log = logging.getLogger("mlops_assets.serving")
 DURATION = re.compile(rb"graph;dur=([0-9]{1,9}(?:\.[0-9]{1,9})?)\b")
 
@@ -74,18 +84,19 @@ class _CandidateFailed(Exception):
 
 
 class TrafficSplit:
-    """The split of one model while one `Traffic` is in force."""
+    """The split of one model while one `Traffic` is in force; `before` is how its requests came until then."""
 
-    def __init__(self, traffic: Traffic, session: aiohttp.ClientSession) -> None:
+    def __init__(self, traffic: Traffic, session: aiohttp.ClientSession, before: Observed = NOTHING_SEEN) -> None:
         self.traffic, self.candidate, self._session = traffic, traffic.candidate, session
         self._header = traffic.header.encode() if traffic.header else None
         self._queue, self._held_bytes = asyncio.Queue[Copy](QUEUED), 0
         self._sending_large = asyncio.Lock()
         self._senders = [asyncio.create_task(self._send_copies()) for _ in range(SENDERS)]
         self._counts = dict[str, Any](asked=0, failed=0, handed=0, handed_failed=0, mirrored=0, mirrored_failed=0)
-        self._counts |= {"dropped": 0, "rows": 0, "changed": 0, "distance": 0.0, "total": 0.0, "squares": 0.0}
+        self._counts |= {"dropped": 0, "rows": 0, "changed": 0}
+        self._before, self._keys = before, [0] * KEYS
         self._champion_ms, self._candidate_ms = [0] * len(BOUNDS_MS), [0] * len(BOUNDS_MS)
-        self._reasons, self._pairs = dict[str, int](), list[tuple[float, float]]()
+        self._reasons, self._sample = dict[str, int](), list[Sampled]()
 
     async def answered(self, request: HttpRequest, own: Callable[[], Awaitable[Timed]]) -> Answer:
         """The answer to a request `with_id`, by the candidate where it is of its share, else by `own`, the champion's.
@@ -94,55 +105,64 @@ class TrafficSplit:
             BadRequest: the champion refuses it.
             ServerBusy: it has no room for it.
         """
-        failure = None
+        failure, key = None, self._key(request.headers, request.headers[REQUEST_ID])
         if self.hands_over(request):
             try:
-                return await self._handed_over(request)
+                answer = await self._handed_over(request)
             except _CandidateFailed as error:
                 failure = str(error)
-        with self._counting_faults():
-            found = await own()
-        return self._counted(request, found, failure)
-
-    def answered_here(self, request: HttpRequest, own: Callable[[], Timed]) -> Answer:
-        """As `answered`, of a request that is not handed over and need not wait.
-
-        Raises:
-            BadRequest: the champion refuses it.
-        """
-        with self._counting_faults():
-            found = own()
-        return self._counted(request, found, None)
-
-    def hands_over(self, request: HttpRequest) -> bool:
-        """Whether a request `with_id` is of the candidate's share."""
-        return lies_within(self.candidate.handed, self._key(request), "canary")
-
-    def _key(self, request: HttpRequest) -> str:
-        key = (self._header and request.headers.get(self._header)) or request.headers[REQUEST_ID]
-        return key.decode("latin-1")
-
-    @contextmanager
-    def _counting_faults(self) -> Generator[None]:
+            else:
+                self._keys[bucket_of(key)] += 1
+                return answer
         try:
-            yield
-        except (BadRequest, ServerBusy):
-            raise  # held against nobody, also where the candidate said so
-        except Exception:
-            self._counts["asked"] += 1
-            self._counts["failed"] += 1
+            found = await own()
+        except Exception as error:
+            self._count_failed(error)
             raise
-
-    def _counted(self, request: HttpRequest, found: Timed, failure: str | None) -> Answer:
-        self._counts["asked"] += 1
-        self._champion_ms[bound_of(found.seconds)] += 1
+        self._count(found, key)
         if failure:
             self._counts["handed"] += 1
             self._counts["handed_failed"] += 1
             self._note(failure)
-        elif lies_within(self.candidate.mirrored, self._key(request), "mirror"):
+        elif lies_within(self.candidate.mirrored, key, "mirror"):
             self._keep(Copy(request, found.answer))
         return found.answer
+
+    def answered_here(self, request: HttpRequest, own: Callable[[], Timed]) -> Answer:
+        """As `answered`, of a request that is not handed over and need not wait; it has the id of its answer.
+
+        Raises:
+            BadRequest: the champion refuses it.
+        """
+        try:
+            found = own()
+        except Exception as error:
+            self._count_failed(error)
+            raise
+        request_id = dict(found.answer.headers)[REQUEST_ID]
+        key = self._key(request.headers, request_id)
+        self._count(found, key)
+        if lies_within(self.candidate.mirrored, key, "mirror"):
+            self._keep(Copy(_named(request, request_id), found.answer))
+        return found.answer
+
+    def hands_over(self, request: HttpRequest) -> bool:
+        """Whether a request `with_id` is of the candidate's share."""
+        return lies_within(self.candidate.handed, self._key(request.headers, request.headers[REQUEST_ID]), "canary")
+
+    def _key(self, headers: Headers, request_id: bytes) -> str:
+        return ((self._header and headers.get(self._header)) or request_id).decode("latin-1")
+
+    def _count_failed(self, error: Exception) -> None:
+        if isinstance(error, BadRequest | ServerBusy):
+            return  # held against nobody, also where the candidate said so
+        self._counts["asked"] += 1
+        self._counts["failed"] += 1
+
+    def _count(self, found: Timed, key: str) -> None:
+        self._counts["asked"] += 1
+        self._keys[bucket_of(key)] += 1
+        self._champion_ms[bound_of(found.seconds)] += 1
 
     async def _handed_over(self, request: HttpRequest) -> Answer:
         code, content, received = await self._asked(request, CANARY)
@@ -214,9 +234,11 @@ class TrafficSplit:
                 found = _compared(copy.answer, content, received)
         except ValueError as error:
             raise _CandidateFailed(str(error)) from error
-        for name in COMPARED:
-            self._counts[name] += getattr(found, name)
-        self._pairs += found.pairs[: PAIRS - len(self._pairs)]
+        self._counts["rows"] += found.rows
+        self._counts["changed"] += found.changed
+        self._sample += found.sample
+        if len(self._sample) > 2 * SAMPLED:
+            self._sample = [*sampled(self._sample)]
 
     def _candidate_time(self, received: Headers) -> None:
         if found := DURATION.search(received.get(TIMING, b"")):
@@ -231,10 +253,13 @@ class TrafficSplit:
         """What was seen up to now."""
         return Observed(
             **self._counts,
+            asked_before=self._before.asked_before,
+            idle_s=self._before.idle_s,
+            keys=tuple(self._keys),
             champion_ms=tuple(self._champion_ms),
             candidate_ms=tuple(self._candidate_ms),
             reasons=self._reasons,
-            pairs=tuple(self._pairs),
+            sample=sampled(self._sample),
         )
 
     def end(self) -> None:
@@ -251,7 +276,11 @@ def with_id(request: HttpRequest) -> HttpRequest:
     """
     given = request.headers.get(REQUEST_ID, b"").decode("latin-1")
     request_id = request_id_of(_id_in(request)) or request_id_of(given) or new_request_id()
-    return request._replace(headers={**request.headers, REQUEST_ID: request_id.encode()})
+    return _named(request, request_id.encode())
+
+
+def _named(request: HttpRequest, request_id: bytes) -> HttpRequest:
+    return request._replace(headers={**request.headers, REQUEST_ID: request_id})
 
 
 def _id_in(request: HttpRequest) -> str | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.errors import DataError, SpecError
+from mlops_assets.ml.errors import DataError, LakeError, SpecError
 from resources.lake.digests import SourceDigests
 from resources.lake.object_store import Page, SourceObject, StoredObject, changed
 
@@ -35,7 +35,8 @@ class FolderStore:
         return cls(Path(uri.removeprefix("file://")).absolute(), cache)
 
     def list(self, pattern: str) -> list[SourceObject]:
-        return self._listed(self.sizes(pattern))
+        with self._in_words():
+            return self._listed(self.sizes(pattern))
 
     def pages(self, pattern: str, after: str = "") -> Iterator[Page]:
         left = [(key, size) for key, size in self.sizes(pattern).items() if key > after]
@@ -85,15 +86,16 @@ class FolderStore:
 
     def upload(self, source: Path, key: str) -> None:
         if source == self._path(key):
-            _sync(source)
+            with self._in_words():
+                _sync(source)
             return
-        with self._draft(key) as draft:
+        with self._in_words(), self._draft(key) as draft:
             shutil.copyfile(source, draft)
             _sync(draft)
             draft.replace(self._path(key))
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._draft(key) as draft:
+        with self._in_words(), self._draft(key) as draft:
             draft.write_bytes(content)
             _sync(draft)
             try:
@@ -109,19 +111,21 @@ class FolderStore:
         return True
 
     def read(self, key: str) -> bytes | None:
-        try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
+        with self._in_words():
+            try:
+                return self._path(key).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def replace(self, key: str, content: bytes) -> None:
-        with self._draft(key) as draft:
+        with self._in_words(), self._draft(key) as draft:
             draft.write_bytes(content)
             _sync(draft)
             draft.replace(self._path(key))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with self._in_words():
+            self._path(key).unlink(missing_ok=True)
 
     def delete_many(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -135,6 +139,15 @@ class FolderStore:
         if key.startswith("/") or ".." in key.split("/"):
             raise DataError(f"{key} leads out of {self.root}", remedy="give a path below it, or an absolute source.uri")
         return self.root / key
+
+    @contextmanager
+    def _in_words(self) -> Generator[None]:
+        """Say what a file system refuses as every store does: it is full, read-only, or somebody else's."""
+        try:
+            yield
+        except OSError as error:
+            what = f"{error.strerror or error} at {error.filename or self.root}"
+            raise LakeError(what, remedy="make room or correct the access, and run again") from error
 
     @contextmanager
     def _draft(self, key: str) -> Generator[Path]:

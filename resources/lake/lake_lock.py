@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.errors import LakeError
+from mlops_assets.ml.errors import LakeError, LockLost
 from resources.local.background_server import started_at
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ class HeldLock:
         """Look that the lock is still held; call it right before what nobody else may do meanwhile.
 
         Raises:
-            LakeError: another took it over, because this process was not heard of for the lease; or the lake is away.
+            LockLost: another took it over, because this process was not heard of for the lease.
+            LakeError: the lake is away.
         """
         if _newest(self.store, self.name) != self.number:
             what = f"The lock of {self.name} was taken over, because nothing was heard of this process for too long"
-            raise LakeError(what, remedy="materialize again")
+            raise LockLost(what, remedy="materialize again")
 
     @contextmanager
     def held(self) -> Generator[HeldLock]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,16 @@ def labelled_rows(
     signature: ModelSignature,
     post: Callable[[str, dict[str, Any], dict[str, str]], dict[str, Any]],
 ) -> Iterator[LabelledRow]:
-    """The newest requests that a version has answered and that have labels, each asked again at `endpoint`."""
+    """The newest requests that a version has answered and that have labels, each asked again at `endpoint`.
+
+    Of requests with the same id nobody knows which of them a label is about: these are passed over.
+    """
     labels = newest_labels(store, model)
     if not labels:
         return
     logged = logged_requests(store, model, version, limit, only=labels, hours=24 * DAYS, files=LOG_FILES)
-    requests = replayable(logged.requests, signature.inputs)
+    times = Counter(request.request_id for request in logged.requests)
+    requests = [request for request in replayable(logged.requests, signature.inputs) if times[request.request_id] == 1]
     for request, answers in asked_again(requests, endpoint, signature, post):
         if isinstance(answers, DeploymentError):
             continue  # the replay before has judged how many of its requests fail

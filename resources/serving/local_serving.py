@@ -93,8 +93,10 @@ class LocalServing(ServingTarget):
     @contextmanager
     def exclusive(self, model: str) -> Generator[None]:
         folder = self.models / model
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
+        with _writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / ".lock").open("w")
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -108,9 +110,10 @@ class LocalServing(ServingTarget):
         target = self.models / model / version.folder
         draft = target.with_name(f".{version.folder}.{uuid.uuid4().hex}")
         try:
-            shutil.copytree(artifact, draft)
-            shutil.rmtree(target, ignore_errors=True)
-            draft.rename(target)
+            with _writing():
+                shutil.copytree(artifact, draft)
+                shutil.rmtree(target, ignore_errors=True)
+                draft.rename(target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)  # a disk that is full is not made fuller by each try
 
@@ -185,13 +188,27 @@ class LocalServing(ServingTarget):
         path = self.models / model / Declaration.FILE
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            with draft.open("w") as file:
-                file.write(declaration.model_dump_json(indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            with _writing():
+                with draft.open("w") as file:
+                    file.write(declaration.model_dump_json(indent=1))
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing() -> Generator[None]:
+    """Say what the file system refuses, where the model server has its files."""
+    try:
+        yield
+    except OSError as error:
+        # Of several files copytree tells each, of which the last has the reason of all
+        reason = error.args[0][-1][-1] if isinstance(error, shutil.Error) else error.strerror or error
+        where = f" at {error.filename}" if error.filename else ""
+        what = f"what the model server is to serve cannot be written: {reason}{where}"
+        raise DeploymentError(what, remedy="make room or correct the access, and run again") from error
 
 
 def _serves(folder: Path) -> bool:

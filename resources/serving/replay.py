@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resources.serving.golden_rows import Endpoint
 
 HOURS, FILES = 24, 50  # how far back is looked, and into how many files
+AHEAD = 1  # hour by which the servers' clocks may be ahead of this machine's
 
 
 class Logged(NamedTuple):
@@ -57,7 +58,7 @@ def logged_requests(
     import pyarrow.parquet as pq
 
     now, requests, last, read = datetime.now(UTC), list[Logged](), None, 0
-    for ago in range(hours):
+    for ago in range(-AHEAD, hours):
         hour = hour_of(now - timedelta(hours=ago))
         stored = (item for item in store.stored(f"inference/{model}/{hour}") if item.key.endswith(".parquet"))
         for item in sorted(stored, key=lambda item: item.modified, reverse=True):
@@ -75,13 +76,15 @@ def logged_requests(
 
 
 def _requests(rows: Sequence[dict[str, Any]], version: str) -> tuple[list[Logged], datetime | None]:
-    by_id, newest = dict[str, list[dict[str, Any]]](), None
+    found, newest = list[list[dict[str, Any]]](), None
     for row in rows:
         if row["request_id"] != PROOF_ID and row["role"] != "mirror":
             newest = max(filter(None, (newest, row["time"])))
             if row["version"] == version:
-                by_id.setdefault(row["request_id"], []).append(row)
-    return [_logged(request_id, rows) for request_id, rows in reversed(by_id.items())], newest
+                if row["row"] == 0:  # a request begins, whose id may be that of others, too
+                    found.append([])
+                found[-1].append(row)
+    return [_logged(rows[0]["request_id"], rows) for rows in reversed(found)], newest
 
 
 def _logged(request_id: str, rows: list[dict[str, Any]]) -> Logged:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,26 +16,32 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from mlops_assets.ml.errors import DeploymentError, LakeError
+from mlops_assets.ml.errors import DeploymentError, LakeError, LockLost
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
-from mlops_assets.serving.traffic import traffic_key
+from mlops_assets.serving.traffic import lies_within, traffic_key
+from resources.lake.folder_store import FolderStore
 from resources.lake.lake import Lake
+from resources.serving import live_traffic, replay, rollout
 from resources.serving.live_traffic import LiveTraffic
 from resources.serving.local_serving import LocalServing
+from resources.serving.rollout import FOLLOWED_S, NOBODY_S
 from tests.artifacts import write_artifact
 from tests.support import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from resources.serving.golden_rows import Proof
+    from mlops_assets.serving.declaration import ServedVersion
+    from resources.lake.object_store import ObjectStore
+    from resources.serving.golden_rows import Endpoint, Proof
 
 MODEL = "m"
 QUICK: dict[str, Any] = {
@@ -50,10 +59,12 @@ class Place:
     """A target with its lake, where version 1 of `m` doubles its number."""
 
     is_away = is_taken_over = False
+    store: ObjectStore
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lake = Lake(uri=str(folder / "lake"), cache=str(folder / "cache"))
+        self.store = self.lake.store
         self.serving = LocalServing(state=str(folder / "serving"), port=free_port(), lake_uri=str(folder / "lake"))
         self.steps, self.log = list[Any](), InferenceLogPolicy()
         self.deploy(1)
@@ -63,7 +74,7 @@ class Place:
         self.steps.clear()
         artifact = self.folder / f"{version}-{factor}"
         sha256 = write_artifact(artifact, factor).sha256 if not artifact.exists() else _digest(artifact)
-        live = LiveTraffic(self.lake.store, MODEL, RolloutPolicy.model_validate(QUICK | policy), self.check)
+        live = LiveTraffic(self.store, MODEL, RolloutPolicy.model_validate(QUICK | policy), self.check)
         return self.serving.deploy(MODEL, artifact, sha256, version, self.log, live, self.record)
 
     def record(self, step: Any) -> None:
@@ -75,7 +86,7 @@ class Place:
     def check(self) -> None:
         """Whether another process has taken over."""
         if self.is_taken_over:
-            raise LakeError("the lock was taken over")
+            raise LockLost("the lock was taken over")
 
     @property
     def states(self) -> list[str]:
@@ -180,7 +191,7 @@ def test_a_better_version_passes_every_proof_and_no_caller_notices(place: Place)
 
 def test_a_version_that_answers_otherwise_is_caught_in_the_shadow(place: Place) -> None:
     with Callers(place) as callers:
-        with pytest.raises(DeploymentError, match=r"version 1 keeps answering: shadowed: .*standard deviations apart"):
+        with pytest.raises(DeploymentError, match=r"version 1 keeps answering: shadowed: .*spreads apart"):
             place.deploy(2, 5.0, replay_requests=0)
         time.sleep(1)
     assert place.states == ["prepared", "ready", "golden", "rolled_back"]
@@ -191,7 +202,7 @@ def test_a_version_that_answers_otherwise_is_caught_in_the_shadow(place: Place) 
 
 def test_a_version_that_answers_otherwise_is_caught_by_the_log_before_anybody_asks_it(place: Place) -> None:
     log_some_requests(place)
-    with pytest.raises(DeploymentError, match=r"replayed: .*standard deviations apart, at most 0.2"):
+    with pytest.raises(DeploymentError, match=r"replayed: .*spreads apart, at most 0.2"):
         place.deploy(2, 5.0)
     assert place.states[-1] == "rolled_back"
 
@@ -224,7 +235,7 @@ def test_what_mends_a_champion_that_has_become_wrong_is_judged_by_labels(place: 
     assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"]
     told = place.found("replayed")
     assert "by the labels of 80 requests it is nearer in 80 and less in 0 (chance 8e-25)" in told
-    assert "standard deviations apart" in told
+    assert "spreads apart" in told
     assert told in [step["found"] for step in proof.evidence["rollout"]], "the ledger has it"
     assert {code for code, _, _ in callers.answers} == {200}
 
@@ -232,9 +243,9 @@ def test_what_mends_a_champion_that_has_become_wrong_is_judged_by_labels(place: 
 @pytest.mark.parametrize(
     ("truth", "count", "policy", "why"),
     [
-        (2.0, 80, {}, r"at most 0.2 standard deviations may be; by the labels of 80 requests it is nearer in 0"),
+        (2.0, 80, {}, r"at most 0.2 spreads may be; by the labels of 80 requests it is nearer in 0"),
         (5.0, 20, {}, "20 requests of them have labels, too few to judge by; 50 are needed"),
-        (5.0, 80, {"judge_by_labels": False}, r"at most 0.2 standard deviations may be\.$"),
+        (5.0, 80, {"judge_by_labels": False}, r"at most 0.2 spreads may be\.$"),
     ],
     ids=["it is wrong itself", "few labels", "not wanted"],
 )
@@ -347,9 +358,232 @@ def test_one_user_sees_one_version_where_a_header_says_who_asks(place: Place) ->
 def test_without_requests_a_version_is_promoted_on_what_it_has_shown(place: Place) -> None:
     begin = time.monotonic()
     place.deploy(2, 9.0)
-    assert time.monotonic() - begin < 10, "nobody waits for requests where none came for an hour"
+    assert time.monotonic() - begin < 20, "nobody waits for requests where none came for an hour"
     assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "promoted"]
     assert place.found("shadowed") == "no: nobody has asked for an hour"
+
+
+def ask(place: Place) -> None:
+    """One request, which the log has not stored yet."""
+    assert post(f"{place.serving.server.url}/v1/models/{MODEL}:predict", {"instances": [{"x": 1.0}]}) == 200
+
+
+def test_a_server_that_was_asked_a_moment_ago_does_not_count_as_one_that_nobody_asks(place: Place) -> None:
+    """Its log of the last half minute is still to come."""
+    ask(place)
+    begin = time.monotonic()
+    place.deploy(2, 2.02)
+    assert time.monotonic() - begin > NOBODY_S
+    assert "too little traffic: 0 of 60 requests within" in place.found("shadowed")
+
+
+def test_servers_that_were_just_started_do_not_count_as_ones_that_nobody_asks(place: Place) -> None:
+    """A model was asked all the time; its server begins anew, and callers come back to it."""
+    log_some_requests(place)
+    callers = list[Callers]()
+
+    def come_back() -> None:
+        time.sleep(FOLLOWED_S + 3)  # they have waited for a minute, as some do
+        callers.append(Callers(place).__enter__())
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    place.deploy(2, 2.02, bake=None)
+    thread.join()
+    callers[0].__exit__()
+    assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted"]
+    assert "too little traffic" not in place.found("shadowed")
+
+
+def test_where_no_server_follows_nobody_says_that_nobody_asks(place: Place) -> None:
+    log_some_requests(place)
+    place.serving.server.stop()
+    place.deploy(2, 2.02, patience="25s", bake=None)
+    assert "no server of the champion follows within 2" in place.found("shadowed")
+
+
+def test_callers_with_one_id_for_all_requests_are_told_why_the_candidate_has_none_of_them(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "HONOURED_S", 8.0)
+
+    class OneId(Callers):
+        def _ask(self, seed: int) -> None:
+            while not self.stop.is_set():
+                body = json.dumps({"id": "always", "instances": [{"x": 1.0}]}).encode()
+                with urllib.request.urlopen(urllib.request.Request(self.url, body), timeout=20) as response:
+                    self.answers.append((200, json.load(response)["model_version"], 0.0))
+                time.sleep(0.005)
+
+    assert not lies_within(0.3, "always", "canary")
+    policy = {"replay_requests": 0, "shadow_requests": 0, "too_little_traffic": "refuse", "patience": "15s"}
+    with OneId(place) as callers, pytest.raises(DeploymentError) as caught:
+        place.deploy(2, 2.02, **policy)
+    assert "canary: too little traffic: 0 of 60 requests within 1" in str(caught.value)
+    assert "requests come with few different ids, as many as 1, by which they are dealt out" in str(caught.value)
+    assert "send other ids or none, or name a canary_header" in str(caught.value)
+    assert set(callers.versions()) == {"1"}
+
+
+class TroubledServing(LocalServing):
+    """A target whose warm version of a bake does not come up, or dies, or does not go."""
+
+    def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
+        endpoint = super().start_candidate(model, version)
+        if self._bakes(model) and "no start" in self.state:
+            raise DeploymentError("no node has room for it")
+        if self._bakes(model) and "dies" in self.state:
+            pid = self.candidates.pid()
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+        return endpoint
+
+    def retire_candidate(self, model: str) -> None:
+        super().retire_candidate(model)
+        if self._bakes(model) and "no end" in self.state:
+            raise OSError("the API server does not answer")
+
+    def _bakes(self, model: str) -> bool:
+        served = self.current(model)
+        return served is not None and served.version == "2"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ("no start", "version 1 could not be kept up beside it (no node has room for it.)"),
+        ("dies", "copies the version before failed"),
+        ("no end", "version 1 is still up beside it (the API server does not answer), until the next roll-out"),
+    ],
+)
+def test_what_befalls_the_version_before_undoes_no_promotion(tmp_path: Path, trouble: str, told: str) -> None:
+    place = Place(tmp_path)
+    state = str(tmp_path / trouble)
+    place.serving.stop()
+    place.serving = TroubledServing(state=state, port=free_port(), lake_uri=str(tmp_path / "lake"))
+    place.deploy(1)
+    try:
+        with Callers(place) as callers:
+            place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, bake="8s")
+        assert {code for code, _, _ in callers.answers} == {200}
+        assert place.states[-1] == "baked"
+        assert told in place.found("baked")
+        assert place.found("baked").startswith("0 of "), "the new version was watched all the same"
+        assert place.version == "2"
+    finally:
+        place.serving.stop()
+
+
+class Troubled(FolderStore):
+    """A lake that is away for a moment at each thing that is asked of it for the first time after a promotion."""
+
+    place: Place
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.folder / "lake")
+        self.place, self.seen = place, set[str]()
+
+    def _trouble(self, what: str) -> None:
+        if "promoted" in self.place.states and what not in self.seen:
+            self.seen.add(what)
+            raise LakeError("503 Slow Down")
+
+    def replace(self, key: str, content: bytes) -> None:
+        self._trouble("replace")
+        super().replace(key, content)
+
+    def list(self, pattern: str) -> Any:
+        self._trouble("list")
+        return super().list(pattern)
+
+    def read(self, key: str) -> bytes | None:
+        self._trouble("read")
+        return super().read(key)
+
+    def delete(self, key: str) -> None:
+        self._trouble("delete")
+        super().delete(key)
+
+
+def test_a_lake_that_is_away_for_a_moment_undoes_no_promotion(place: Place) -> None:
+    place.store = store = Troubled(place)
+    failed = list[str]()
+
+    keep = place.record
+
+    def record(step: Any) -> None:
+        if step.state in ("promoted", "baked") and step.state not in failed:
+            failed.append(step.state)
+            raise LakeError("503 Slow Down")
+        keep(step)
+
+    place.record = record
+    with Callers(place):
+        place.deploy(2, 2.02, replay_requests=0, shadow_requests=0)
+    assert place.states[-1] == "baked"
+    assert store.seen == {"replace", "list", "read", "delete"}
+    assert place.version == "2"
+
+
+def test_who_loses_the_lock_while_it_bakes_says_so_at_once_and_leaves_the_version_of_before(place: Place) -> None:
+    def late(step: Any) -> None:
+        place.is_taken_over |= step.state == "promoted"
+
+    place.record = late
+    with Callers(place) as callers, pytest.raises(DeploymentError, match="rolled back: the lock was taken over"):
+        place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, bake="60s")
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert place.version == "1"
+
+
+def test_a_model_that_is_retired_while_it_bakes_is_gone_when_that_is_over(place: Place) -> None:
+    retired = list[Any]()
+    with Callers(place) as callers:
+        thread = threading.Thread(target=lambda: retired.append(place.serving.retire(MODEL)))
+        record = place.record
+
+        def begun(step: Any) -> None:
+            record(step)
+            if step.state == "promoted":
+                thread.start()
+
+        place.record = begun
+        place.deploy(2, 2.02, replay_requests=0, shadow_requests=0)
+        thread.join(60)
+        wait_until(lambda: callers.answers[-1][0] == 404)
+    assert place.states[-1] == "baked", "whoever retires it waits for that"
+    assert retired[0].version == "2"
+    assert (place.version, place.traffic(), place.serving.served()) == (None, None, [])
+    assert list(place.lake.store.stored(f"observed/{MODEL}")) == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_in_a_roll_out_neither_ends_it_nor_keeps_it(
+    place: Place, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the process which rolls out; those of servers are tested where these are."""
+    log_some_requests(place)
+    real = time.time
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    record = place.record
+
+    def jump(step: Any) -> None:
+        record(step)
+        monkeypatch.setattr(time, "time", lambda: real() + 3_600 * hours)
+        for module in (rollout, replay):
+            monkeypatch.setattr(module, "datetime", Jumped)
+
+    place.record = jump
+    with Callers(place) as callers:
+        place.deploy(2, 2.02, bake="3s")
+    assert place.states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"]
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert place.traffic() is None
 
 
 def test_without_requests_a_version_is_refused_where_the_policy_says_so(place: Place) -> None:
@@ -368,6 +602,7 @@ place.folder, place.steps, place.log = Path({folder!r}), [], InferenceLogPolicy(
 from resources.lake.lake import Lake
 from resources.serving.local_serving import LocalServing
 place.lake = Lake(uri=str(place.folder / "lake"), cache=str(place.folder / "cache"))
+place.store = place.lake.store
 place.serving = LocalServing(state=str(place.folder / "serving"), port={port}, lake_uri=str(place.folder / "lake"))
 place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, canary_requests=10**9)
 """
@@ -398,11 +633,13 @@ def test_who_has_lost_the_lock_makes_no_champion(place: Place) -> None:
     assert place.version == "1"
 
 
-def test_the_reason_is_told_also_where_it_cannot_be_written_down(place: Place) -> None:
+def test_the_reason_is_told_also_where_it_cannot_be_written_down(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_traffic, "LAKE_AWAY_S", 0.0)
+    monkeypatch.setattr(live_traffic, "PAUSE_S", 0.0)
     place.is_away = True
     with pytest.raises(LakeError, match="the lake is away"):  # before anything was begun
         place.deploy(2)
-    fails_late = iter([False, False, True, True, True])
+    fails_late = itertools.chain([False, False], itertools.repeat(True))
     real = Place.record
 
     def record(step: Any) -> None:
@@ -413,6 +650,28 @@ def test_the_reason_is_told_also_where_it_cannot_be_written_down(place: Place) -
     with pytest.raises(DeploymentError, match="Version 2 of m was not rolled out, version 1 keeps answering"):
         place.deploy(2)
     assert place.version == "1"
+
+
+@pytest.mark.parametrize("full", ["Declaration", "artifact"])
+def test_a_full_disk_is_told_with_what_and_remedy_and_nothing_is_left_of_the_try(
+    place: Place, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Any, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+    def files() -> set[Path]:
+        return {path for path in (place.folder / "serving/models").rglob("*") if path.name != "2"}
+
+    before = files()
+    monkeypatch.setattr(*(os, "fsync") if full == "Declaration" else (shutil, "copytree"), refused)
+    with pytest.raises(DeploymentError, match="No space left on device at .*; make room or correct the access") as told:
+        place.deploy(2)
+    monkeypatch.undo()
+    assert "what the model server is to serve cannot be written" in str(told.value)
+    assert {path for path in files() - before if "draft" in path.name or path.name.startswith(".")} == set()
+    assert place.version == "1"
+    place.deploy(2)
+    assert place.version == "2"
 
 
 def test_a_log_that_keeps_a_share_does_not_say_that_nobody_asks(place: Place) -> None:

@@ -6,8 +6,11 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import threading
+import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +25,7 @@ from mlops_assets.serving.grpc_messages import SERVICE, pb
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.rollout_policy import RolloutPolicy
-from mlops_assets.serving.traffic import Candidate, Observed, Traffic, lies_within
+from mlops_assets.serving.traffic import SAMPLED, Candidate, Observed, Traffic, lies_within
 from resources.lake.lake import Lake
 from resources.serving.live_traffic import LiveTraffic
 from tests.model_servers import ModelServer, model_server
@@ -207,7 +210,8 @@ def test_copies_of_every_form_are_compared_row_by_row(pair: Pair) -> None:
         wait_until(lambda: observed().mirrored == len(names))
         found = observed()
     assert (found.mirrored_failed, found.dropped, found.reasons) == (0, 0, {})
-    assert (found.rows, found.distance) == (len(asked_about), (FACTORS["2"] - FACTORS["1"]) * sum(asked_about))
+    assert (found.rows, len(found.pairs)) == (len(asked_about), SAMPLED)
+    assert {its / mine for mine, its in found.pairs} == {FACTORS["2"] / FACTORS["1"]}
     assert sum(found.candidate_ms) == sum(found.champion_ms) == len(names)
 
 
@@ -231,6 +235,59 @@ def test_a_candidate_that_refuses_hangs_or_is_away_costs_no_caller_an_answer(tmp
                 assert asked(pair, form, "r3").version == "1"
             wait_until(lambda: observed().handed_failed == len(FORMS))
             assert all("does not answer" in reason for reason in observed().reasons)
+
+
+def codes(server: ModelServer) -> dict[str, float]:
+    """How many requests of the model ended with each status."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [re.fullmatch(r'model_requests_total\{code="(\d+)",model="m"\} (.*)', line) for line in lines]
+    return {match[1]: float(match[2]) for match in found if match}
+
+
+def test_callers_who_go_away_count_against_nobody_and_nothing_is_held_for_them(tmp_path: Path) -> None:
+    message = pb.ModelInferRequest(model_name="m")
+    message.inputs.add(name="x", datatype="FP32", shape=[len(MANY), 1]).contents.fp32_contents.extend(MANY)
+    with pair_of(tmp_path) as pair:
+        os.kill(pair.candidate.process.pid, signal.SIGSTOP)
+        with pair.sharing(handed=1.0, deadline="60s") as observed:
+            calls = [pair.infer.future(message, timeout=60) for _ in range(6)]
+            time.sleep(1)
+            for call in calls:
+                call.cancel()
+            wait_until(lambda: codes(pair.champion).get("499") == len(calls))
+            os.kill(pair.candidate.process.pid, signal.SIGCONT)
+            for number in range(6):  # of large ones there is room for as many as before
+                assert asked(pair, "gRPC, large", f"r{number}").version == "2"
+            wait_until(lambda: observed().handed == 6)
+            assert (observed().handed_failed, observed().asked, observed().reasons) == (0, 0, {})
+        assert set(codes(pair.champion)) == {"200", "499"}
+
+
+@pytest.mark.parametrize("user", ["x" * (192 << 10), "x" * 60_000, "caf\u00e9", "\u00ff" * 40])
+def test_a_header_that_is_huge_or_no_ascii_is_dealt_out_or_refused_with_the_reason(pair: Pair, user: str) -> None:
+    body = json.dumps({"instances": [{"x": 1.5}]}).encode()
+    before = codes(pair.champion).get("500", 0)
+    with pair.sharing(handed=0.5, header="x-user"):
+        given = set[str]()
+        for _ in range(3):
+            try:
+                content, _ = pair.http("/v1/models/m:predict", body, {"x-user": user})
+                given.add(json.loads(content)["model_version"])
+            except urllib.error.HTTPError as error:
+                assert (error.code, b"headers are larger than 64 KiB" in error.read()) == (400, True)
+                given.add("refused")
+        assert len(given) == 1, "one user sees one version"
+        assert given != {"refused"} or len(user) > 64 << 10
+        try:
+            over_grpc(pair, "r1", user, ROWS)
+        except grpc.RpcError as error:
+            found: Any = error
+            assert found.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
+            assert "metadata" in found.details().lower()
+        except ValueError:
+            assert not user.isascii(), "which gRPC does not send"
+    assert codes(pair.champion).get("500", 0) == before
 
 
 class TalksNonsense(BaseHTTPRequestHandler):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from typing import TYPE_CHECKING
+
 import boto3
 import pytest
 
 from mlops_assets.serving.lake_files import LakeFolder, LakePrefix, open_lake_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -32,3 +39,15 @@ def test_a_file_that_is_put_twice_is_there_once(uri: str) -> None:
         assert isinstance(store, LakePrefix)
         listed = store.client.list_objects_v2(Bucket="logs")["Contents"]
         assert [item["Key"] for item in listed] == ["lake/inference/m/2026/11/17/09/a-1.parquet"]
+
+
+def test_a_full_disk_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = LakeFolder(tmp_path)
+    store.put("a/x.json", b"one")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        store.put("a/x.json", b"two")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("x.json", b"one")]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from mlops_assets.serving import traffic_follower
 from mlops_assets.serving.declaration import Declaration, ServedVersion
+from mlops_assets.serving.http_answers import REPLAY
 from mlops_assets.serving.lake_files import LakeFolder
 from mlops_assets.serving.model_repository import Repository
 from mlops_assets.serving.traffic import Candidate, Observed, Traffic, traffic_key
@@ -122,6 +125,49 @@ def test_it_outlives_a_lake_that_is_away_for_a_moment_and_no_longer(server: Serv
         await becomes(lambda: server.split == "a")
 
     followed(server, story)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_neither_ends_a_split_nor_keeps_it(
+    server: Server, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+
+    async def story(becomes: Any) -> None:
+        server.tell()
+        await becomes(lambda: server.split == "a")
+        monkeypatch.setattr(time, "time", lambda: real() + 3_600 * hours)
+        for beat in range(1, 6):
+            server.tell(beat=beat)
+            await asyncio.sleep(0.3)
+            assert server.split == "a"
+        await becomes(lambda: server.split is None)
+
+    followed(server, story)
+
+
+def test_with_what_it_has_seen_it_says_how_requests_came_before(server: Server) -> None:
+    model = server.repository.models["m"]
+    inputs = {"x": np.ones((1, 1), np.float32)}
+
+    def told(traffic_id: str) -> Observed:
+        async def story(becomes: Any) -> None:
+            server.tell(traffic_id)
+            await becomes(lambda: server.split == traffic_id)
+
+        followed(server, story)
+        [path] = (server.lake.folder / "observed/m" / traffic_id).iterdir()
+        return Observed.model_validate_json(path.read_bytes())
+
+    model.asked_at -= 100  # it was loaded then
+    model.answer("golden-rows", inputs, time.perf_counter(), 10, REPLAY)
+    young = told("a")
+    assert (young.asked_before, young.idle_s) == (0, pytest.approx(100, abs=20)), "a roll-out's own requests are none"
+    model.answer("r1", inputs, time.perf_counter(), 10)
+    asked = told("b")
+    assert asked.asked_before == 1
+    assert asked.idle_s is not None
+    assert asked.idle_s < 20
 
 
 @pytest.mark.parametrize("champion", ["2", "0"])

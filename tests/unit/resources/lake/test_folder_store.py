@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mlops_assets.ml.errors import DataError, SpecError
+from mlops_assets.ml.errors import DataError, LakeError, SpecError
 from mlops_assets.testing import check_object_store
 from resources.lake.folder_store import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def refusing(code: int) -> Callable[..., None]:
@@ -48,10 +48,31 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
         lambda: store.create("a/y.json", b"two"),
         lambda: store.upload(tmp_path / "source", "a/z.json"),
     ):
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(LakeError, match=rf"No space left on device at {tmp_path}; make room or correct the access"):
             write()
     assert store.read("a/x.json") == b"one"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.json"]
+
+
+def test_a_folder_that_may_not_be_changed_says_so_as_a_lake_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    store.replace("a/x.json", b"one")
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for name in ("mkdir", "unlink", "read_bytes"):
+        monkeypatch.setattr(Path, name, refused)
+    for operation in (
+        lambda: store.replace("a/x.json", b"two"),
+        lambda: store.create("a/y.json", b"two"),
+        lambda: store.delete("a/x.json"),
+        lambda: store.read("a/x.json"),
+    ):
+        with pytest.raises(LakeError, match=rf"Read-only file system at {tmp_path}/a.*; make room or correct"):
+            operation()
 
 
 def test_a_link_whose_answer_was_lost_is_known_as_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

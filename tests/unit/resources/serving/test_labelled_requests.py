@@ -51,3 +51,15 @@ def test_requests_with_labels_are_asked_again_and_others_are_not(world: World) -
 
     found = labelled_rows(world.store, "m", "1", 10, ENDPOINT, model.signature, post)
     assert sorted(found) == [("a", "1.5", (None, 2.0), (None, 3.0)), ("b", "9.0", (None, 6.0), (None, 9.0))]
+
+
+def test_of_requests_with_the_same_id_a_label_is_about_none(world: World) -> None:
+    model = world.asked("1", ("same", [1]), ("same", [2]), ("own", [3]))
+    told(world, "one", ("same", 0, "1.5", 0), ("own", 0, "9.0", 0))
+
+    def post(_: str, body: dict[str, Any], __: dict[str, str]) -> dict[str, Any]:
+        [tensor] = body["inputs"]
+        return {"outputs": [{"name": "prediction", "shape": tensor["shape"], "data": tensor["data"]}]}
+
+    found = labelled_rows(world.store, "m", "1", 10, ENDPOINT, model.signature, post)
+    assert [row.request_id for row in found] == ["own"]

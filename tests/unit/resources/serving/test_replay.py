@@ -86,7 +86,7 @@ def test_the_same_answers_are_no_distance_and_others_are(world: World) -> None:
         return {"outputs": [{"name": "prediction", "shape": tensor["shape"], "data": data}]}
 
     seen = replay(requests, ENDPOINT, model.signature, post)
-    assert (seen.mirrored, seen.mirrored_failed, seen.rows, seen.distance) == (2, 0, 3, 2.0)
+    assert (seen.mirrored, seen.mirrored_failed, seen.rows) == (2, 0, 3)
     assert set(seen.pairs) == {(2.0, 2.0), (4.0, 5.0), (6.0, 7.0)}
 
 
@@ -99,7 +99,7 @@ def test_what_a_version_gives_no_number_for_is_its_fault_where_the_log_has_one(w
         return {"outputs": [{"name": "prediction", "shape": [len(data), 1], "data": data}]}
 
     seen = replay(logged_requests(world.store, "m", "1", 10).requests, ENDPOINT, model.signature, post)
-    assert (seen.mirrored, seen.mirrored_failed, seen.rows, seen.distance) == (4, 2, 1, 0)
+    assert (seen.mirrored, seen.mirrored_failed, seen.pairs) == (4, 2, ((2.0, 2.0),))
     assert seen.reasons == {
         "an answer is no number, where the champion's is one": 1,
         "2 rows are answered, and 1 were asked.": 1,
@@ -142,3 +142,21 @@ def test_requests_of_before_a_column_was_left_out_or_kept_as_digests_are_passed_
     [whole] = logged_requests(world.store, "m", "1", 10).requests
     without = whole._replace(rows=[{}])
     assert replayable([whole, without, whole], model.signature.inputs) == [whole, whole]
+
+
+def test_requests_with_one_id_are_requests_of_their_own(world: World) -> None:
+    world.asked("1", ("same", [1]), ("same", [2, 3]), ("same", [4]))
+    found = logged_requests(world.store, "m", "1", 10).requests
+    assert [[row["x"] for row in request.rows] for request in found] == [[4.0], [2.0, 3.0], [1.0]]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_servers_whose_clock_is_an_hour_off_have_logged_requests_too(
+    world: World, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with monkeypatch.context() as jumped:
+        jumped.setattr(time, "time", lambda: real() + 3_600 * hours)
+        world.asked("1", ("a", [1]))
+    found = logged_requests(world.store, "m", "1", 10)
+    assert [request.request_id for request in found.requests] == ["a"]

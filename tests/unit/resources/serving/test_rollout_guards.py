@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_assets.serving.answers_compared import compared
 from mlops_assets.serving.rollout_policy import RolloutPolicy
-from mlops_assets.serving.traffic import BOUNDS_MS, Candidate, Observed, Traffic, bound_of
-from resources.serving.rollout_guards import distance, judge, judge_champion, share_not_honoured
+from mlops_assets.serving.traffic import (
+    BOUNDS_MS,
+    KEYS,
+    NOTHING_SEEN,
+    Candidate,
+    Observed,
+    Traffic,
+    bound_of,
+    bucket_of,
+    lies_within,
+)
+from resources.serving.rollout import MARGIN
+from resources.serving.rollout_guards import distance, few_keys, judge, judge_champion, share_not_honoured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 POLICY = RolloutPolicy()
 
@@ -24,9 +39,10 @@ def times(count: int, ms: float) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def numbers(rows: int, difference: float) -> Observed:
-    """Rows whose champion's answers have the standard deviation 1, and the candidate's are so far away."""
-    return Observed(mirrored=rows, rows=rows, distance=rows * difference, total=0.0, squares=float(rows))
+def numbers(champion: Any, candidate: Any) -> Observed:
+    """A request for each row, with these answers."""
+    rows = compared([(None, mine) for mine in champion], [(None, its) for its in candidate])
+    return rows.model_copy(update={"mirrored": rows.rows})
 
 
 CASES: dict[str, tuple[Observed, bool, str | None]] = {
@@ -55,10 +71,10 @@ def test_a_candidate_is_judged_by_what_was_seen(observed: Observed, final: bool,
 
 
 def test_where_labels_have_said_so_answers_may_be_farther_from_the_champions_but_not_any_how() -> None:
-    seen = Observed(mirrored=60, rows=60, changed=30)
+    seen = Observed(mirrored=600, rows=600, changed=300)
     assert judge(seen, POLICY, "binary_classification", final=True, max_changed=0.6).failed == ()
     [failed] = judge(seen, POLICY, "binary_classification", final=True, max_changed=0.4).failed
-    assert failed == "50 % of 60 rows are answered otherwise, at most 40 % may be"
+    assert failed == "50 % of 600 rows are answered otherwise, at most 40 % may be"
 
 
 def test_the_most_frequent_reason_is_told() -> None:
@@ -68,16 +84,120 @@ def test_the_most_frequent_reason_is_told() -> None:
 
 
 @pytest.mark.parametrize(("difference", "fails"), [(0.1, False), (0.3, True)])
-def test_numbers_are_as_far_apart_as_their_standard_deviations_say(difference: float, fails: bool) -> None:
-    observed = numbers(100, difference)
-    assert distance(observed, "regression") == pytest.approx(difference)
-    assert bool(judge(observed, POLICY, "regression", final=True).failed) == fails
+def test_numbers_are_as_far_apart_as_their_spread_says(difference: float, fails: bool) -> None:
+    """Which is the standard deviation of numbers that are distributed normally."""
+    champion = 1_000 + 5 * np.random.default_rng(2).normal(size=500)
+    seen = numbers(champion, champion + 5 * difference)
+    assert distance(seen, "regression").value == pytest.approx(difference, rel=0.1)
+    judgement = judge(seen, POLICY, "regression", final=True)
+    assert bool(judgement.failed) == fails
+    assert "500 rows are 0." in judgement.measured
 
 
 @pytest.mark.parametrize(("other", "apart"), [(7.0, False), (7.1, True)])
 def test_a_champion_that_gives_one_number_is_compared_with_that(other: float, apart: bool) -> None:
-    observed = Observed(rows=60, total=60 * 7.0, squares=60 * 49.0, distance=60 * abs(other - 7.0))
-    assert bool(judge(observed, POLICY, "regression", final=True).failed) == apart
+    seen = numbers([7.0] * 60, [other] * 60)
+    assert bool(judge(seen, POLICY, "regression", final=True).failed) == apart
+
+
+def test_a_few_numbers_decide_neither_the_spread_nor_the_distance() -> None:
+    champion = np.random.default_rng(1).normal(size=500)
+    alone = distance(numbers(champion, champion + 0.5), "regression").value
+    champion[:10] = 1e9
+    assert distance(numbers(champion, champion + 0.5), "regression").value == pytest.approx(alone, rel=0.1)
+    candidate = champion + 0.1
+    candidate[10] = 1e9
+    assert not judge(numbers(champion, candidate), POLICY, "regression", final=True).failed
+
+
+def test_the_spread_is_that_of_all_answers_that_are_known_of_the_champion() -> None:
+    known = numbers([*range(100)], [*range(100)])
+    seen = numbers([50.0] * 60, [51.0] * 60)
+    assert judge(seen, POLICY, "regression", final=False).failed, "as if it gave one number alone"
+    assert not judge(seen, POLICY, "regression", final=False, before=known).failed
+
+
+def test_before_the_end_a_distance_that_chance_explains_ends_nothing() -> None:
+    champion = np.random.default_rng(1).normal(size=60)
+    candidate = champion.copy()
+    candidate[0] += 100
+    seen = numbers(champion, candidate)
+    assert distance(seen, "regression").value > POLICY.max_changed
+    assert not judge(seen, POLICY, "regression", final=False).failed
+    assert judge(seen, POLICY, "regression", final=True).failed
+    assert not judge(seen, POLICY, "regression", final=True, max_changed=0.21).failed, "as labels have let it through"
+    one_request = seen.model_copy(update={"mirrored": 1})
+    assert distance(one_request, "regression").chance > 7 * distance(seen, "regression").chance, "its rows are alike"
+
+
+def test_servers_of_another_release_do_not_let_a_version_through_unseen() -> None:
+    content = '{"mirrored": 60, "rows": 60, "distance": 0.5, "pairs": [[1, 1]], "what comes next": {}}'
+    [failed] = judge(Observed.model_validate_json(content), POLICY, "regression", final=False).failed
+    assert failed.startswith("how far 60 rows are apart is not known, for servers of another release follow")
+
+
+class Population(NamedTuple):
+    """What a champion answers, and its spread."""
+
+    draw: Callable[[np.random.Generator, int], Any]
+    spread: float
+
+
+POPULATIONS = {
+    "normal": Population(lambda chance, count: chance.normal(100, 1, count), 1),
+    "lognormal": Population(lambda chance, count: chance.lognormal(0, 1.5, count), 2.1),
+    "Pareto": Population(lambda chance, count: chance.pareto(2.2, count) + 1, 0.5),
+    "many zeros": Population(
+        lambda chance, count: np.where(chance.random(count) < 0.9, 0, chance.lognormal(0, 1.5, count)), 0.25
+    ),
+    "whole numbers": Population(lambda chance, count: chance.poisson(1, count).astype(float), 0.8),
+    "one number": Population(lambda _, count: np.full(count, 7.0), 1),
+}
+HEALTHY: dict[str, Callable[..., Any]] = {
+    "nearly the same": lambda chance, x, spread: x + 0.02 * spread * chance.normal(size=len(x)) * (x != 0) * (x != 7),
+}
+LET_THROUGH: dict[str, Callable[..., Any]] = {
+    "half as large again": lambda chance, x, spread: 1.5 * x,
+    "by factors": lambda chance, x, spread: x * np.exp(0.5 * chance.normal(size=len(x))),
+    "far at times": lambda chance, x, spread: x + spread * chance.lognormal(0, 1.5, len(x)),
+}
+BROKEN: dict[str, Callable[..., Any]] = {
+    "shifted": lambda chance, x, spread: x + 0.5 * spread,
+    "one number": lambda chance, x, spread: np.full(len(x), np.median(x) + (not np.ptp(x))),
+    "twice as large": lambda chance, x, spread: 2 * x,
+    "a tenth is wrong": lambda chance, x, spread: np.where(chance.random(len(x)) < 0.1, x + 100 * spread, x),
+    "a twentieth is wrong": lambda chance, x, spread: np.where(chance.random(len(x)) < 0.05, x + 100 * spread, x),
+}
+
+
+def rolled_back(chance: np.random.Generator, of: Population, candidate: Callable[..., Any], labels: bool) -> bool:
+    """Whether a roll-out ends early: a replay of 500 rows, then 200 live ones, which are looked at as they come."""
+    mine = of.draw(chance, 500)
+    replayed = numbers(mine, candidate(chance, mine, of.spread))
+    apart = distance(replayed, "regression")
+    mended = labels and apart.perhaps > POLICY.max_changed
+    allowed = max(MARGIN * apart.perhaps, apart.perhaps + POLICY.max_changed) if mended else None
+    mine = of.draw(chance, 200)
+    its = candidate(chance, mine, of.spread)
+    looks = [(replayed, True, NOTHING_SEEN)]
+    looks += [(numbers(mine[:rows], its[:rows]), rows == 200, replayed) for rows in range(50, 201, 50)]
+    return any(
+        judge(seen, POLICY, "regression", final=final, max_changed=allowed, before=before).failed
+        for seen, final, before in looks
+    )
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_of_numbers_of_any_kind_healthy_versions_pass_and_broken_ones_do_not(population: str) -> None:
+    chance, of, rollouts = np.random.default_rng(7), POPULATIONS[population], 60
+
+    def share(candidate: Callable[..., Any], labels: bool = False) -> float:
+        return sum(rolled_back(chance, of, candidate, labels) for _ in range(rollouts)) / rollouts
+
+    assert {name: share(make) for name, make in HEALTHY.items()} == dict.fromkeys(HEALTHY, 0)
+    assert {name: share(make) for name, make in BROKEN.items()} == dict.fromkeys(BROKEN, 1)
+    by_labels = LET_THROUGH if population != "one number" else {}
+    assert {name: share(make, labels=True) for name, make in by_labels.items()} == dict.fromkeys(by_labels, 0)
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.booleans())
@@ -154,7 +274,49 @@ def test_chance_makes_no_version_slow_and_saves_none_that_is(count: int) -> None
     assert found["slow"] >= 597
 
 
-@pytest.mark.parametrize("of_regression", [{"distance": math.nan}, {"distance": math.inf}, {"total": math.nan}])
-def test_figures_that_are_no_numbers_let_nothing_through(of_regression: dict[str, float]) -> None:
-    seen = numbers(60, 0.01).model_copy(update=of_regression)
-    assert judge(seen, POLICY, "regression", final=True).failed
+@pytest.mark.parametrize("scores", [(math.nan, 1.0), (1.0, math.nan), (1.0, math.inf)])
+def test_figures_that_are_no_numbers_let_nothing_through(scores: tuple[float, float]) -> None:
+    seen = numbers([*range(60)], [*range(60)])
+    harmed = seen.model_copy(update={"sample": (*seen.sample, *[(1, *scores)] * 60)})
+    assert not judge(seen, POLICY, "regression", final=True).failed
+    assert judge(harmed, POLICY, "regression", final=True).failed
+
+
+def dealt_out(ids: list[str], share: float) -> Observed:
+    """What a server counts of requests with these ids, of which the candidate answers a share."""
+    handed = sum(lies_within(share, key, "canary") for key in ids)
+    keys = np.bincount([bucket_of(key) for key in ids], minlength=KEYS).tolist()
+    return Observed(asked=len(ids) - handed, handed=handed, keys=tuple(keys))
+
+
+IDS: dict[str, tuple[list[str], bool]] = {
+    "each its own": ([f"r{number}" for number in range(5_000)], False),
+    "one id": (["always"] * 5_000, True),
+    "another one": (["same"] * 5_000, True),
+    "ten": ([f"batch-{number % 10}" for number in range(5_000)], True),
+    "a thousand": ([f"user-{number % 1_000}" for number in range(5_000)], False),
+    "half of one": (["always"] * 2_500 + [f"r{number}" for number in range(2_500)], True),
+}
+
+
+@pytest.mark.parametrize(("ids", "few"), IDS.values(), ids=IDS)
+@pytest.mark.parametrize("header", [None, "x-user"])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_servers_that_deal_out_few_ids_are_not_blamed_for_it(
+    ids: list[str], few: bool, header: str | None, share: float
+) -> None:
+    told = traffic(header, handed=share)
+    seen = dealt_out(ids, share)
+    assert share_not_honoured(seen, told) is None
+    assert (few_keys(seen, told) is not None) == few
+    heedless = seen.model_copy(update={"asked": len(ids), "handed": 0})
+    assert (share_not_honoured(heedless, told) is not None) == (not few and share > 0.05)
+
+
+def test_how_few_ids_there_are_is_said() -> None:
+    found = few_keys(dealt_out(["always"] * 500, 0.1), traffic(handed=0.1))
+    assert found == "requests come with few different ids, as many as 1, by which they are dealt out"
+    found = few_keys(dealt_out([f"u{number % 10}" for number in range(5_000)], 0.1), traffic("x-user", handed=0.1))
+    assert found is not None
+    assert found.startswith("requests come with few different values of x-user, as many as 1")
+    assert few_keys(dealt_out(["always"] * 9, 0.1), traffic(handed=0.1)) is None, "of nine requests nobody knows"
