@@ -40,7 +40,6 @@ TESTED_ELSEWHERE = {
     "resources.serving.expose": "tests/unit/resources/serving/test_exposure.py",
     "resources.serving.golden_rows": SERVER,
     "resources.serving.cluster_services": "tests/unit/resources/kubernetes/test_api.py",
-    "resources.serving.live_traffic": ROLLOUT,
     "resources.serving.local_serving": SERVER,
     "resources.serving.predictor_pod": "tests/unit/resources/serving/test_kserve_manifest.py",
     "resources.serving.rollout": ROLLOUT,
