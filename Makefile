@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Byte code makes the code location load in 2 s instead of 5
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo drift-demo dev stop check doctor test test-faults test-pages test-gpu test-cluster test-cluster-long images test-images \
+.PHONY: help setup demo drift-demo dev stop check doctor test test-long test-faults test-pages test-gpu test-cluster test-cluster-long images test-images \
   test-images-whole platform lint format bench lock schema clean
 
 help: ## list what can be run
@@ -55,7 +55,10 @@ stop: ## end the model server, MLflow and the exporter
 
 test: setup ## all tests that need no cluster
 	@echo "== Tests: 15 to 20 minutes on two cores, and under ten on four"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 6 -m "not faults and not cluster and not pages"
+	@$(BIN)/python -m pytest -n auto --maxprocesses 6 -m "not faults and not cluster and not pages and not long"
+
+test-long: setup ## of those what takes longer than CI has: roll-outs that wait for what does not come
+	@$(BIN)/python -m pytest -n auto --maxprocesses 6 -m "long and not cluster"
 
 test-faults: setup ## long kill campaigns
 	@echo "== Kill campaigns, lives of models, thousands of tables: about half an hour"

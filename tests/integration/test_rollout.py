@@ -368,6 +368,7 @@ def ask(place: Place) -> None:
     assert post(f"{place.serving.server.url}/v1/models/{MODEL}:predict", {"instances": [{"x": 1.0}]}) == 200
 
 
+@pytest.mark.long
 def test_a_server_that_was_asked_a_moment_ago_does_not_count_as_one_that_nobody_asks(place: Place) -> None:
     """Its log of the last half minute is still to come."""
     ask(place)
@@ -377,6 +378,7 @@ def test_a_server_that_was_asked_a_moment_ago_does_not_count_as_one_that_nobody_
     assert "too little traffic: 0 of 60 requests within" in place.found("shadowed")
 
 
+@pytest.mark.long
 def test_servers_that_were_just_started_do_not_count_as_ones_that_nobody_asks(place: Place) -> None:
     """A model was asked all the time; its server begins anew, and callers come back to it."""
     log_some_requests(place)
@@ -395,6 +397,7 @@ def test_servers_that_were_just_started_do_not_count_as_ones_that_nobody_asks(pl
     assert "too little traffic" not in place.found("shadowed")
 
 
+@pytest.mark.long
 def test_where_no_server_follows_nobody_says_that_nobody_asks(place: Place) -> None:
     log_some_requests(place)
     place.serving.server.stop()
@@ -448,6 +451,7 @@ class TroubledServing(LocalServing):
         return served is not None and served.version == "2"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
@@ -557,6 +561,7 @@ def test_a_model_that_is_retired_while_it_bakes_is_gone_when_that_is_over(place:
     assert list(place.lake.store.stored(f"observed/{MODEL}")) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_jumps_in_a_roll_out_neither_ends_it_nor_keeps_it(
     place: Place, hours: int, monkeypatch: pytest.MonkeyPatch
