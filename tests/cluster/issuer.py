@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
+from jwt.utils import base64url_encode
 
 KEY_ID = "first"
 # Shows its public keys over HTTPS, and nothing else
@@ -70,9 +72,12 @@ class Issuer:
     def confused(self) -> str:
         """A token signed with what everybody knows, the public key, as if that were a secret that is shared."""
         public = self.key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        return self.token(public, "HS256")
+        # PyJWT refuses to make one
+        head = base64url_encode(json.dumps({"alg": "HS256", "kid": KEY_ID}).encode())
+        signed = head + b"." + self.token().split(".")[1].encode()
+        return (signed + b"." + base64url_encode(hmac.digest(public, signed, "sha256"))).decode()
 
     def _certified(self) -> str:
         """A certificate for its host that it has signed itself."""
