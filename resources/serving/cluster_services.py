@@ -13,7 +13,7 @@ from resources.kubernetes.api import api_client, created, reason_of
 from resources.kubernetes.labels import MODEL, SPEC_SHA256
 from resources.kubernetes.pod_accounts import account, known_events, last_words
 from resources.kubernetes.pod_deaths import death
-from resources.kubernetes.pod_objects import ending, failing, holds, reason_given
+from resources.kubernetes.pod_objects import ended, ending, failing, holds, reason_given
 from resources.kubernetes.pod_waits import Waiting, waiting
 from resources.kubernetes.pods import Pods
 from resources.serving.exposure import UNUSED_FIRST, Kind, exposed_as
@@ -144,6 +144,12 @@ class ClusterServices:
     def delete(self, name: str) -> None:
         """Delete a service, if it is there."""
         self._delete(self._kind, name)
+
+    def live_pods(self, name: str) -> frozenset[str]:
+        """The uids of a service's pods, but for those that have ended or are to go."""
+        found = Pods(self.namespace).matching(f"{self.kind.of_service}={name}")
+        live = [pod["metadata"] for pod in found if not ended(pod)]
+        return frozenset(metadata["uid"] for metadata in live if "deletionTimestamp" not in metadata)
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
         """Wait until the newest pods of a service answer, and only they.

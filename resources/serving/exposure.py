@@ -21,6 +21,7 @@ TRAFFIC: Kind = ("gateway.envoyproxy.io", "v1alpha1", "backendtrafficpolicies")
 KINDS: dict[Kind, str] = {ROUTE: "HTTPRoute", SECURITY: "SecurityPolicy", TRAFFIC: "BackendTrafficPolicy"}
 UNUSED_FIRST = (ROUTE, SECURITY, TRAFFIC)  # a route never outlives the policies that guard it
 LONGEST_ANSWER = "60s"
+AUTHORIZATION = "authorization"
 
 
 def exposed_as(name: str) -> str:
@@ -48,14 +49,19 @@ def exposure(
     namespace, gateway_name, *listener = gateway.split("/")
     parent = {"group": ROUTE[0], "kind": "Gateway", "namespace": namespace, "name": gateway_name}
     v1, v2 = f"/v1/models/{model}", f"/v2/models/{model}"
+    rules = [
+        _rule(asked, "POST", (f"{v1}:predict", f"{v1}:explain", f"{v2}/infer")),
+        _rule(predictor, "POST", (f"{v1}/feedback",)),
+        _rule(predictor, "GET", (v1, v2, f"{v2}/ready")),
+    ]
+    if expose.auth and expose.auth.jwt:
+        # Envoy Gateway passes tokens on; with one, who reads the model's traffic could ask all that takes it
+        kept_back = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [AUTHORIZATION]}}
+        rules = [rule | {"filters": [kept_back]} for rule in rules]
     specs[ROUTE] = {
         "parentRefs": [parent | ({"sectionName": listener[0]} if listener else {})],
         "hostnames": [expose.host],
-        "rules": [
-            _rule(asked, "POST", (f"{v1}:predict", f"{v1}:explain", f"{v2}/infer")),
-            _rule(predictor, "POST", (f"{v1}/feedback",)),
-            _rule(predictor, "GET", (v1, v2, f"{v2}/ready")),
-        ],
+        "rules": rules,
     }
     metadata = {"name": exposed_as(name), "labels": {MODEL: model}, "ownerReferences": [dict(owner)]}
     return {
@@ -68,7 +74,7 @@ def credential(auth: Auth | None) -> str | None:
     """The header by which a caller shows who they are, as a shell writes it."""
     if auth is None:
         return None
-    return f"{auth.api_key.header}: $API_KEY" if auth.api_key else "authorization: Bearer $TOKEN"
+    return f"{auth.api_key.header}: $API_KEY" if auth.api_key else f"{AUTHORIZATION}: Bearer $TOKEN"
 
 
 def _shown(name: str, auth: Auth) -> dict[str, Any]:
@@ -80,7 +86,9 @@ def _shown(name: str, auth: Auth) -> dict[str, Any]:
         return {"apiKeyAuth": key}
     assert auth.jwt
     provider = {"name": name, "issuer": auth.jwt.issuer, "audiences": list(auth.jwt.audiences)}
-    return {"jwt": {"providers": [provider | {"remoteJWKS": {"uri": auth.jwt.jwks}}]}}
+    # Not in an address, where Envoy would take one too: addresses are written into logs
+    taken = {"extractFrom": {"headers": [{"name": AUTHORIZATION, "valuePrefix": "Bearer "}]}}
+    return {"jwt": {"providers": [provider | taken | {"remoteJWKS": {"uri": auth.jwt.jwks}}]}}
 
 
 def _rule(service: str, method: str, paths: Iterable[str]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class KServe(ServingTarget):
     gateway: str | None = None
     ready_within_s: int = 300
     _settings: ServiceSettings | None = PrivateAttr(default=None)
+    _candidate_pods: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def services(self) -> ClusterServices:
@@ -88,7 +89,19 @@ class KServe(ServingTarget):
         return running is not None and covers(running.manifest["spec"], self._manifest(model, version)["spec"])
 
     def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
-        return self._applied(model, self._manifest(model, version, CANDIDATE))
+        endpoint = self._applied(model, self._manifest(model, version, CANDIDATE))
+        self._candidate_pods = self.services.live_pods(service_name(model) + CANDIDATE)
+        return endpoint
+
+    def candidate_has_moved(self, model: str) -> bool:
+        """A container that ends starts again in its pod; another pod comes in the place of one that was taken away."""
+        services, name = self.services, service_name(model) + CANDIDATE
+        pods = services.live_pods(name)
+        if services.read(name) is None or not pods or pods & self._candidate_pods:
+            return False
+        services.wait_until_ready(name, self.ready_within_s)
+        self._candidate_pods = services.live_pods(name)
+        return True
 
     def retire_candidate(self, model: str) -> None:
         self.services.delete(service_name(model) + CANDIDATE)

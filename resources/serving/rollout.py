@@ -6,7 +6,9 @@
 
 `replayed` to `canary`, and `baked`, need a champion to be compared with, and a policy; without requests they are left
 out, as the policy says. Until `promoted` the champion answers, but for the canary's share. Each state is recorded with
-its figures. A roll-out that was killed begins again from `prepared`; the servers end what it had them share themselves.
+its figures. A proof that fails because the candidate lost its place, as on a node that is drained, begins again once it
+is `ready` elsewhere. A roll-out that was killed begins again from `prepared`; the servers end what it had them share
+themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_assets.ml.errors import DeploymentError, LakeError, MlopsError
 from mlops_assets.ml.inference.artifact import ModelSignature
@@ -51,6 +53,8 @@ HOLD = timedelta(hours=1)
 MARGIN = 1.5  # by which the live answers of a version that labels let through may be farther than its replayed ones
 LESS = "lower deploy.rollout's requests, or raise its shares"
 LABELLED = 1_000  # requests that are asked again to judge by their labels
+MOVES = 3  # as often a candidate may lose its place; more is no chance
+Proved = TypeVar("Proved")
 
 
 class Rollout:
@@ -73,6 +77,7 @@ class Rollout:
         self.signature = ModelSignature.read(artifact)
         self.steps, self.compared = list[RolloutStep](), Observed()
         self.max_changed: float | None = None  # as the policy says, unless labels say more
+        self.moves = 0
 
     def run(self) -> Proof:
         """Go the whole way; whatever goes wrong, the version that answered before goes on, or answers again.
@@ -95,7 +100,7 @@ class Rollout:
             with self._undone_by(lambda: target.retire_candidate(model), f"{name} was not rolled out, {stays}"):
                 candidate = target.start_candidate(model, new)
                 self._reached("ready", candidate.url)
-                golden = self._verified(candidate)
+                golden = self._where_it_stays(lambda: self._verified(candidate))
                 self._reached("golden", f"{golden.rows} rows, largest difference {golden.difference:.2g}")
                 has_traffic = self._proved(candidate, before) if self.live and before else False
                 if self.live:
@@ -119,7 +124,7 @@ class Rollout:
         """Prove a candidate on requests, logged and live; whether there were enough of these."""
         assert self.live
         policy = self.live.policy
-        last = self._replayed(candidate, before) if policy.replay_requests else None
+        last = self._where_it_stays(lambda: self._replayed(candidate, before)) if policy.replay_requests else None
         # A log that keeps a share of the requests does not tell whether there were any
         keeps_all = policy.replay_requests and before.log and before.log.rate == 1
         quiet = bool(keeps_all and (last is None or datetime.now(UTC) - last > RECENT))
@@ -129,10 +134,26 @@ class Rollout:
             ("canary", policy.canary_requests, {"handed": policy.canary_percent / 100}),
         )
         wanted = [phase for phase in phases if phase[1]]
-        return bool(wanted) and all(
-            self._watched(state, requests, share.model_copy(update=shares), before, quiet=quiet)
-            for state, requests, shares in wanted
-        )
+
+        def watched(state: str, requests: int, shares: dict[str, float]) -> bool:
+            told = share.model_copy(update=shares)
+            return self._where_it_stays(lambda: self._watched(state, requests, told, before, quiet=quiet))
+
+        return bool(wanted) and all(watched(*phase) for phase in wanted)
+
+    def _where_it_stays(self, proof: Callable[[], Proved]) -> Proved:
+        """What a proof of the candidate gives, done anew where the candidate has lost its place while it failed.
+
+        A server that is told to go refuses requests, and the node that went is no fault of its version.
+        """
+        while True:
+            try:
+                return proof()
+            except DeploymentError as error:
+                if self.moves == MOVES or not self.target.candidate_has_moved(self.model):
+                    raise
+                self.moves += 1
+                self._reached("ready", f"again, after its server was taken away ({_first_line(error)})")
 
     def _replayed(self, candidate: Endpoint, before: ServedVersion) -> datetime | None:
         """Replay logged requests; when the last request came."""

@@ -41,6 +41,15 @@ class ServingSteps(ABC):
     def start_candidate(self, model: str, version: ServedVersion) -> Endpoint:
         """Serve a version beside the champion; where it answers, once it does."""
 
+    def candidate_has_moved(self, model: str) -> bool:
+        """Whether a candidate's server was taken away, by no fault of its own, since it was started or this was asked;
+        then it is ready again elsewhere. Never where servers have but one place.
+
+        Raises:
+            DeploymentError: it was taken away, and is not ready elsewhere.
+        """
+        return False
+
     @abstractmethod
     def retire_candidate(self, model: str) -> None:
         """Serve the champion alone."""

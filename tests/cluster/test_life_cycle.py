@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import urllib.error
 import urllib.request
@@ -14,11 +13,12 @@ import pytest
 
 from mlops_assets.serving.grpc_messages import SERVICE as SERVICE_NAME
 from mlops_assets.serving.grpc_messages import pb
-from tests.cluster.kubectl import NAMESPACE, SCRIPTS, create, forwarded, kubectl, names, objects
+from tests.cluster.kubectl import NAMESPACE, create, forwarded, kubectl, names, objects
+from tests.cluster.live_model import as_deployment_step, calling, roll_out
 from tests.cluster.nodes import gpu_nodes_are_gone
 from tests.cluster.platform import INPUTS, STAGES, of_run, override, step
 from tests.cluster.results import keys
-from tests.cluster.waiting import POD_START_S, RUN_STOPS_S, SOON_S, wait_until
+from tests.cluster.waiting import POD_START_S, SOON_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -196,25 +196,12 @@ def test_a_predictor_that_does_not_come_up_leaves_the_old_one(platform: Platform
     assert "Push the image, or correct its name" in run.text
 
 
-def as_deployment_step(pod: dict[str, Any], name: str, script: str, *arguments: str) -> dict[str, Any]:
-    """A pod with all that the pod of the deployment step has, for another program."""
-    spec = copy.deepcopy(pod["spec"])
-    [container] = spec["containers"]
-    program = (SCRIPTS / f"{script}.py").read_text()
-    container["command"], container["args"] = ["python", "-c", program, MODEL, *arguments], []
-    # Admission gives it a token of its own
-    for item, part in ((spec, "volumes"), (container, "volumeMounts")):
-        item[part] = [volume for volume in item[part] if not volume["name"].startswith("kube-api-access")]
-    del spec["nodeName"]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
-
-
 def test_a_version_that_answers_otherwise_than_offline_is_not_let_through(
     life_cycle: tuple[Run, dict[str, dict[str, Any]]],
 ) -> None:
     _, pods = life_cycle
     name = "another-answer"
-    pod = as_deployment_step(pods[step(MODEL, "deployment")], name, "deploy_another_answer")
+    pod = as_deployment_step(pods[step(MODEL, "deployment")], name, "deploy_another_answer", MODEL)
     succeeded = ("--for=jsonpath={.status.phase}=Succeeded", f"--timeout={POD_START_S}s")
     with unchanged():
         create(pod)
@@ -229,40 +216,20 @@ def test_a_version_that_answers_otherwise_than_offline_is_not_let_through(
 
 @pytest.fixture
 def callers(life_cycle: tuple[Run, dict[str, dict[str, Any]]]) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Eight callers in the cluster that ask the model by its Service all the time; what they have got up to now."""
-    _, pods = life_cycle
-    name = "callers"
-    create(as_deployment_step(pods[step(MODEL, "deployment")], name, "call_model"))
-
-    def got() -> dict[str, Any]:
-        lines = kubectl("logs", "-n", NAMESPACE, name, "--tail=1", check=False).splitlines()
-        return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {"versions": {}, "failed": 0}
-
-    wait_until(lambda: got()["versions"], POD_START_S, "callers get answers")
-    yield got
-    kubectl("delete", "pod", "-n", NAMESPACE, name, "--grace-period=1")
-
-
-@contextmanager
-def roll_out(pods: dict[str, dict[str, Any]], version: int, canary_requests: int) -> Generator[Callable[[], str]]:
-    """A pod that rolls the served model out as another version; what it has said up to now."""
-    name = f"roll-out-{version}"
-    arguments = (str(version), str(canary_requests))
-    create(as_deployment_step(pods[step(MODEL, "deployment")], name, "roll_out_again", *arguments))
-    try:
-        yield lambda: kubectl("logs", "-n", NAMESPACE, name, check=False)
-    finally:
-        kubectl("delete", "pod", "-n", NAMESPACE, name, "--wait=false")
+    """Callers that ask the model all the time; what they have got up to now."""
+    with calling(life_cycle[1][step(MODEL, "deployment")], MODEL) as got:
+        yield got
 
 
 @pytest.mark.long
 def test_a_candidate_that_is_deleted_as_canary_costs_no_caller_an_answer(
     life_cycle: tuple[Run, dict[str, dict[str, Any]]], callers: Callable[[], dict[str, Any]]
 ) -> None:
-    with unchanged(), roll_out(life_cycle[1], 8, 1_000_000) as said:
+    with unchanged(), roll_out(life_cycle[1][step(MODEL, "deployment")], MODEL, 8, 1_000_000) as rollout:
         wait_until(lambda: callers()["versions"].get("8"), POD_START_S, "the candidate answers some")
         kubectl("delete", "inferenceservice", "-n", NAMESPACE, f"{SERVICE}-candidate", "--wait=false")
-        wait_until(lambda: "was not rolled out, version 1 keeps answering: canary: " in said(), SOON_S, "it is refused")
+        refused = "was not rolled out, version 1 keeps answering: canary: "
+        wait_until(lambda: refused in rollout.said(), SOON_S, "it is refused")
         wait_until(
             lambda: f"{SERVICE}-candidate" not in names(objects("inferenceservices", "-n", NAMESPACE)),
             SOON_S,
@@ -274,11 +241,9 @@ def test_a_candidate_that_is_deleted_as_canary_costs_no_caller_an_answer(
 def test_a_version_is_proved_on_live_requests_and_takes_over_without_a_failed_one(
     life_cycle: tuple[Run, dict[str, dict[str, Any]]], callers: Callable[[], dict[str, Any]]
 ) -> None:
-    with roll_out(life_cycle[1], 9, 100) as said:
-        ended = ("reached baked", "was rolled back", "was not rolled out")
-        wait_until(lambda: any(end in said() for end in ended), RUN_STOPS_S, "the version has taken over")
-        states = [line.split()[1].rstrip(":") for line in said().splitlines() if line.startswith("reached ")]
-        assert states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"], said()
+    with roll_out(life_cycle[1][step(MODEL, "deployment")], MODEL, 9, 100) as rollout:
+        states = rollout.ends()
+    assert states == ["prepared", "ready", "golden", "replayed", "shadowed", "canary", "promoted", "baked"]
     before = callers()["versions"].get("1", 0)
     wait_until(lambda: callers()["versions"]["9"] > 100, SOON_S, "the new version answers")
     wait_until(

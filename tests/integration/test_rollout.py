@@ -32,7 +32,7 @@ from resources.lake.lake import Lake
 from resources.serving import live_traffic, replay, rollout
 from resources.serving.live_traffic import LiveTraffic
 from resources.serving.local_serving import LocalServing
-from resources.serving.rollout import FOLLOWED_S, NOBODY_S
+from resources.serving.rollout import FOLLOWED_S, MOVES, NOBODY_S
 from tests.artifacts import write_artifact
 from tests.support import free_port, wait_until
 
@@ -282,6 +282,42 @@ def test_a_candidate_that_dies_as_canary_costs_no_caller_an_answer(place: Place)
     assert {code for code, _, _ in callers.answers} == {200}
     assert place.version == "1"
     assert {version for _, version, _ in callers.answers[-50:]} == {"1"}
+
+
+def test_a_candidate_whose_server_is_taken_away_is_proved_anew_elsewhere(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a node that is drained; here the new server is on the same machine."""
+
+    def elsewhere(serving: LocalServing, _: str) -> bool:
+        return bool(serving.candidates.ensure_running())
+
+    monkeypatch.setattr(LocalServing, "candidate_has_moved", elsewhere)
+
+    def take_away() -> None:
+        wait_until(lambda: callers.versions().get("2", 0) > 5)
+        pid = place.serving.candidates.pid()
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+
+    with Callers(place) as callers:
+        thread = threading.Thread(target=take_away)
+        thread.start()
+        place.deploy(2, 2.02, replay_requests=0, shadow_requests=0, canary_requests=500)
+        thread.join()
+    assert place.states == ["prepared", "ready", "golden", "ready", "canary", "promoted", "baked"]
+    assert place.steps[3].found.startswith("again, after its server was taken away (canary: ")
+    assert "it does not answer" in place.steps[3].found
+    assert place.found("canary").startswith("0 of "), "the proof began anew"
+    assert {code for code, _, _ in callers.answers} == {200}
+    assert place.version == "2"
+
+
+def test_a_candidate_that_fails_wherever_it_is_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalServing, "candidate_has_moved", lambda *_: True)
+    with Callers(place), pytest.raises(DeploymentError, match=r"version 1 keeps answering: shadowed: "):
+        place.deploy(2, 5.0, replay_requests=0)
+    assert place.states == ["prepared", "ready", "golden", *["ready"] * MOVES, "rolled_back"]
 
 
 SLOW = """

@@ -72,6 +72,14 @@ def test_a_token_of_the_issuer_lets_in() -> None:
     [provider] = made(auth=BY_TOKEN)[SECURITY]["spec"]["jwt"]["providers"]
     assert (provider["issuer"], provider["audiences"]) == ("https://id.example.com", ["models"])
     assert provider["remoteJWKS"] == {"uri": "https://id.example.com/keys"}
+    assert provider["extractFrom"] == {"headers": [{"name": "authorization", "valuePrefix": "Bearer "}]}
+
+
+def test_a_token_is_taken_away_before_the_model_and_nothing_else_is_changed() -> None:
+    kept_back = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["authorization"]}}
+    assert [rule["filters"] for rule in made(auth=BY_TOKEN)[ROUTE]["spec"]["rules"]] == [[kept_back]] * 3
+    for auth in (BY_KEY, "none"):
+        assert not any("filters" in rule for rule in made(auth=auth)[ROUTE]["spec"]["rules"])
 
 
 def test_everybody_is_let_in_where_that_is_written_out() -> None:

@@ -28,6 +28,7 @@ class Services:
         self.calls: list[str] = []
         self.exposed: dict[str, dict[Any, dict[str, Any]]] = {}
         self.not_ready: set[tuple[str, str]] = set()
+        self.pods: dict[str, frozenset[str]] = {}
 
     def version(self, name: str) -> str:
         return self.manifests[name]["metadata"]["annotations"][VERSION]
@@ -62,6 +63,9 @@ class Services:
     def delete(self, name: str) -> None:
         self.manifests.pop(name, None)
         self.calls.append(f"delete {name}")
+
+    def live_pods(self, name: str) -> frozenset[str]:
+        return self.pods.get(name, frozenset())
 
     def wait_until_ready(self, name: str, timeout_s: float) -> None:
         if (name, self.version(name)) in self.not_ready:
@@ -166,6 +170,36 @@ def test_what_is_served_with_the_same_image_needs_no_candidate(
     newer = target.model_copy(update={"image": "image:2"})
     newer.deploy("my_model", *artifact, 1)
     assert "apply my-model-candidate 1" in services.calls
+
+
+@pytest.mark.parametrize(
+    ("pods", "is_there", "has_moved"),
+    [({"1"}, True, False), ({"2"}, True, True), (set(), True, False), ({"2"}, False, False)],
+    ids=["its pod", "another pod", "no pod", "deleted"],
+)
+def test_a_candidate_has_moved_when_it_is_there_and_none_of_its_pods_is(
+    target: KServe, services: Services, pods: set[str], is_there: bool, has_moved: bool
+) -> None:
+    candidate = "my-model-candidate"
+    before = target.current("my_model")
+    assert before
+    services.pods = {candidate: frozenset({"1"})}
+    target.start_candidate("my_model", before)
+    services.pods = {candidate: frozenset(pods)}
+    if not is_there:
+        services.delete(candidate)
+    assert target.candidate_has_moved("my_model") == has_moved
+    assert not target.candidate_has_moved("my_model"), "it is known by its new pod now"
+
+
+def test_a_candidate_that_does_not_get_ready_elsewhere_is_refused_for_that(target: KServe, services: Services) -> None:
+    before = target.current("my_model")
+    assert before
+    target.start_candidate("my_model", before)
+    services.pods = {"my-model-candidate": frozenset({"2"})}
+    services.not_ready = {("my-model-candidate", before.version)}
+    with pytest.raises(DeploymentError, match="my-model-candidate is not ready"):
+        target.candidate_has_moved("my_model")
 
 
 @pytest.mark.parametrize("name", ["my-model-candidate", "my-model"])

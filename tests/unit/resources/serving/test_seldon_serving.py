@@ -64,7 +64,12 @@ class Operated(dict[str, dict[str, Any]]):
         super().__setitem__(
             f"/api/v1/namespaces/models/pods/{name}-1",
             {
-                "metadata": {"name": f"{name}-1", "labels": labels, "creationTimestamp": "2026-11-25T10:00:00Z"},
+                "metadata": {
+                    "name": f"{name}-1",
+                    "uid": f"uid-{name}-1",
+                    "labels": labels,
+                    "creationTimestamp": "2026-11-25T10:00:00Z",
+                },
                 "spec": {"containers": []},
                 "status": {"phase": "Running", "containerStatuses": [container]},
             },
