@@ -29,9 +29,9 @@ class Bare(Model):
 
     def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
         if isinstance(payload, InferRequest):
-            arrays = {
-                item.name: np.array(item.data, dtype=self.kinds[item.name]).reshape(-1, 1) for item in payload.inputs
-            }
+            # Texts are bytes over gRPC
+            values = {item.name: [v.decode() if type(v) is bytes else v for v in item.data] for item in payload.inputs}
+            arrays = {name: np.array(found, dtype=self.kinds[name]).reshape(-1, 1) for name, found in values.items()}
             [scores] = self.session.run(["probabilities"], arrays)
             output = InferOutput("probabilities", list(scores.shape), "FP32", scores.ravel().tolist())
             return InferResponse(payload.id or "", "bench", [output])
@@ -42,4 +42,4 @@ class Bare(Model):
 
 
 if __name__ == "__main__":
-    ModelServer(http_port=int(arguments[1]), enable_grpc=False).start([Bare(Path(arguments[0]))])
+    ModelServer(http_port=int(arguments[1]), grpc_port=int(arguments[2])).start([Bare(Path(arguments[0]))])

@@ -1,4 +1,6 @@
-"""Load over HTTP: `python -m bench.load URL SECONDS CONNECTIONS`, the body of each request on the standard input.
+"""Load over HTTP or gRPC: `python -m bench.load URL SECONDS CONNECTIONS`, a request's body on the standard input.
+
+Of gRPC the URL is grpc://HOST:PORT/SERVICE/METHOD.
 
 A process of its own, so that it takes no time of those it measures. Each connection sends a request when it has the
 answer to the one before. Requests are bytes that are made once and answers are parsed by httptools, so that it is no
@@ -105,6 +107,33 @@ async def load(url: str, body: bytes, seconds: float, connections: int) -> Load:
     return summary(latencies, [text for connection in made for text in connection.refused], took)
 
 
+async def load_grpc(url: str, message: bytes, seconds: float, connections: int) -> Load:
+    """Call a method with a message over so many channels for so long."""
+    import grpc
+
+    address = urlsplit(url)
+    latencies, refused, start = list[float](), list[str](), time.perf_counter()
+
+    async def ask() -> None:
+        # Channels to one address share a connection where nothing tells them apart
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address.netloc, options) as channel:
+            method = channel.unary_unary(address.path)
+            asked = start
+            while asked < start + seconds:
+                try:
+                    await method(message, timeout=PATIENCE_S)
+                except grpc.RpcError as error:
+                    refused.append(str(error.details())[:300])
+                    return
+                now = time.perf_counter()
+                latencies.append(now - asked)
+                asked = now
+
+    await asyncio.gather(*(ask() for _ in range(connections)))
+    return summary(latencies, refused, time.perf_counter() - start)
+
+
 def summary(latencies: Sequence[float], refused: Sequence[str], took: float) -> Load:
     """The figures of a load: the seconds of each answer, what each error was, and the seconds of all."""
     cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else [0.0] * 99
@@ -120,7 +149,11 @@ def summary(latencies: Sequence[float], refused: Sequence[str], took: float) -> 
 def main() -> None:
     """Print what was found as JSON."""
     url, seconds, connections = sys.argv[1:]
-    found = uvloop.run(load(url, sys.stdin.buffer.read(), float(seconds), int(connections)))
+    body = sys.stdin.buffer.read()
+    if url.startswith("grpc:"):
+        found = asyncio.run(load_grpc(url, body, float(seconds), int(connections)))
+    else:
+        found = uvloop.run(load(url, body, float(seconds), int(connections)))
     sys.stdout.write(json.dumps(found.model_dump()) + "\n")
 
 

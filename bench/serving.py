@@ -19,7 +19,7 @@ import time
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ from mlops_assets.ml.training.learner import TrainingRun
 from mlops_assets.ml.training.learners import learner_for
 from mlops_assets.ml.training.training_config import TrainingConfig
 from mlops_assets.serving.declaration import Declaration, ServedVersion
+from mlops_assets.serving.grpc_messages import SERVICE, pb
 from mlops_assets.serving.log_policy import InferenceLogPolicy
 from mlops_assets.serving.traffic import BEAT_S, Candidate, Observed, Traffic, observed_folder, traffic_key
 from resources.lake.folder_store import FolderStore
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 ROW = {"amount": 120.5, "user_age": 43.0, "transaction_hour": 14.0, "merchant_id": "m007"}
 SECONDS = 4
 CONNECTIONS = 8
+GRPC = {"ours": 18111, "bare": 18113}
 PATHS = {"v1": "/v1/models/bench:predict", "v2": "/v2/models/bench/infer"}
 
 
@@ -102,9 +104,9 @@ def servers(folder: Path, made: Path, signature: ModelSignature) -> Iterator[tup
     theirs = ["-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow_model"), "--env-manager", "local"]
     live = "/v2/health/live"
     commands = {
-        "ours": ([*ours, "--port", "18101"], live),
+        "ours": ([*ours, "--port", "18101", "--grpc-port", str(GRPC["ours"])], live),
         "candidate": ([*ours, "--candidates", "--port", "18102"], live),
-        "bare": ([str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx"), "18103"], live),
+        "bare": ([str(PROJECT / "bench/bare_server.py"), str(made / "model.onnx"), "18103", str(GRPC["bare"])], live),
         "mlflow": ([*theirs, "--port", "18104"], "/ping"),
         "empty": (["-m", "uvicorn", "bench.empty_server:answer", "--port", "18105", "--log-level", "warning"], "/"),
     }
@@ -159,17 +161,17 @@ def mirrored(folder: Path, url: str) -> Generator[None]:
         thread.join()
 
 
-def load_of(url: str, body: dict[str, Any]) -> Load:
+def load_of(url: str, body: bytes) -> Load:
     """What a server does under load, once every answer has been seen to be good."""
     command = [sys.executable, "-m", "bench.load", url, str(SECONDS), str(CONNECTIONS)]
-    done = subprocess.run(command, cwd=PROJECT, input=json.dumps(body), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=PROJECT, input=body, capture_output=True, check=True)
     found = Load.model_validate_json(done.stdout)
     if found.errors:
         raise SystemExit(f"{url} refuses {found.errors} requests of the benchmark, such as: {found.example}")
     return found
 
 
-def loads_in_turn(rounds: int, *targets: tuple[str, dict[str, Any]]) -> list[Load]:
+def loads_in_turn(rounds: int, *targets: tuple[str, bytes]) -> list[Load]:
     """The medians of each target, which take turns."""
     found: list[list[Load]] = [[] for _ in targets]
     for _ in range(rounds):
@@ -187,17 +189,30 @@ def loads_in_turn(rounds: int, *targets: tuple[str, dict[str, Any]]) -> list[Loa
     ]
 
 
-def bodies() -> dict[str, dict[str, Any]]:
+def bodies() -> dict[str, bytes]:
     """One row in each protocol."""
     tensors = [
         {"name": name, "shape": [1, 1], "datatype": "BYTES" if isinstance(value, str) else "FP32", "data": [value]}
         for name, value in ROW.items()
     ]
-    return {
+    contents = {
         "v1": {"instances": [ROW]},
         "v2": {"inputs": tensors},
         "mlflow": {"inputs": {name: [[value]] for name, value in ROW.items()}},
     }
+    return {name: json.dumps(content).encode() for name, content in contents.items()} | {"grpc": message()}
+
+
+def message() -> bytes:
+    """The same row over gRPC."""
+    request = pb.ModelInferRequest(model_name="bench")
+    for name, value in ROW.items():
+        tensor = request.inputs.add(name=name, shape=[1, 1], datatype="BYTES" if isinstance(value, str) else "FP32")
+        if isinstance(value, str):
+            tensor.contents.bytes_contents.append(value.encode())
+        else:
+            tensor.contents.fp32_contents.append(value)
+    return request.SerializeToString()
 
 
 def one_row_us(made: Path) -> float:
@@ -259,13 +274,16 @@ def compared(urls: dict[str, str]) -> list[Result]:
         ("V2", "v2", "mlflow models serve", urls["mlflow"] + "/invocations", sent["mlflow"], 5),
         ("V1", "v1", "uvicorn with an empty application", urls["empty"] + "/", sent["v1"], 0.3),
     ]
+    method = f"{SERVICE}/ModelInfer"
+    ours["grpc"], bare = ((f"grpc://127.0.0.1:{GRPC[name]}/{method}", sent["grpc"]) for name in ("ours", "bare"))
+    anchors.append(("V2 over gRPC", "grpc", "bare kserve.Model", *bare, 1))
     if "mlserver" in urls:
         anchors.append(("V2", "v2", "MLServer with the same graph", urls["mlserver"] + PATHS["v2"], sent["v2"], 2))
     for called, protocol, anchor, url, body, wanted in anchors:
         theirs, found = loads_in_turn(5, (url, body), ours[protocol])
         name = f"serving {called}, one row, {CONNECTIONS} connections"
         results.append(rate(name, found, anchor, theirs, wanted))
-        if anchor == "bare kserve.Model":
+        if anchor == "bare kserve.Model" and protocol != "grpc":
             percentile = f"{name}, 99th percentile"
             results.append(
                 result(percentile, found.p99_ms, "ms", anchor, theirs.p99_ms, goal=("<=", 3, "ms"), better="less")

@@ -13,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import grpc
 import pytest
 
 from bench import load as module
-from bench.load import Load, load, summary
+from bench.load import Load, load, load_grpc, summary
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -143,3 +144,30 @@ def test_the_program_reads_the_body_and_prints_what_it_found() -> None:
     found = Load.model_validate(json.loads(done.stdout))
     assert found.errors == 0
     assert set(bodies) == {BODY}
+
+
+def test_a_method_of_grpc_is_asked_over_as_many_connections() -> None:
+    peers = set[str]()
+
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        peers.add(context.peer())
+        if request == b"odd":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "what was wrong")
+        return request
+
+    async def asked(body: bytes) -> Load:
+        handlers = {"Ask": grpc.unary_unary_rpc_method_handler(answer)}
+        listening = grpc.aio.server()
+        listening.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", handlers),))
+        port = listening.add_insecure_port("127.0.0.1:0")
+        await listening.start()
+        try:
+            return await load_grpc(f"grpc://127.0.0.1:{port}/test.Test/Ask", body, 0.5, 3)
+        finally:
+            await listening.stop(None)
+
+    found = asyncio.run(asked(b"good"))
+    assert (found.errors, len(peers)) == (0, 3)
+    assert found.requests_per_s > 10
+    found = asyncio.run(asked(b"odd"))
+    assert (found.errors, found.example) == (3, "what was wrong")
