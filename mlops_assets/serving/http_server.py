@@ -159,6 +159,8 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             self._framing, self._first = self._framing + len(data), True
             super().data_received(data)
+            if self.transport.is_closing():
+                self._whole = None  # what has come was no HTTP
             if self._whole is not None:
                 self._go_on()
             if self._framing > HEAD_BYTES + FRAMED * self._in_body and not self.transport.is_closing():

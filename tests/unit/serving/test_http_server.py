@@ -154,6 +154,16 @@ def test_requests_of_all_kinds_in_one_packet_are_answered_in_turn(server: ModelS
     assert re.findall(rb"HTTP/1\.1 (\d+)", found) == wanted
 
 
+def test_what_becomes_no_http_is_refused_once_and_asked_of_nobody(server: ModelServer) -> None:
+    with connected(server) as connection:
+        connection.sendall(CHUNKED + b"19\r\n" + BODY + b"\r\nno length\r\n")
+        found = b""
+        while part := connection.recv(65_536):
+            found += part
+    assert found.count(b"HTTP/1.1 ") == 1
+    assert found.startswith(b"HTTP/1.1 400")
+
+
 def test_a_small_request_may_have_a_large_answer(server: ModelServer) -> None:
     rows = 15_000
     tensor = {"name": "x", "datatype": "FP32", "shape": [rows], "parameters": {"binary_data_size": 4 * rows}}
