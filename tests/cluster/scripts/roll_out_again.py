@@ -24,7 +24,9 @@ policy = RolloutPolicy.model_validate(
         "shadow_requests": 100,
         "canary_percent": 30,
         "canary_requests": canary_requests,
-        "max_latency_ratio": 8,  # new pods start on the cores that answer, and versions are the same
+        # New pods start on the cores that answer, and what is rolled out is as fast as what is there
+        "max_latency_ratio": 8,
+        "deadline": "10s",
         "patience": "5m",
         "bake": "10s",
         "too_little_traffic": "refuse",
