@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
@@ -27,7 +28,7 @@ class Answers(NamedTuple):
 
     model: str
     classes: Sequence[str] | None
-    scores: Sequence[float]
+    scores: NDArray[Any]
     labels: Sequence[Any]
 
 
@@ -41,20 +42,21 @@ class AnswerMetrics(Tally[Answers]):
 
     def count(self, seen: Sequence[Answers]) -> None:
         """Count scores and labels; where a model has become one of another task, its scores begin anew."""
-        scores = defaultdict[tuple[str, bool], list[float]](list)
+        scores: defaultdict[tuple[str, bool], list[NDArray[Any]]] = defaultdict(list)
         for model, classes, given, labels in seen:
-            scores[model, classes is None].extend(given)
+            scores[model, classes is None].append(given)
             if classes is not None:
                 named = classes[:LABELS]
-                for label in labels:
+                # A request may have 100,000 rows, though most have one
+                for label, rows in (Counter(labels) if len(labels) > 1 else dict.fromkeys(labels, 1)).items():
                     text = str(label)
-                    self._labels[model, text if text in named else OTHERS] += 1
+                    self._labels[model, text if text in named else OTHERS] += rows
         for (model, is_regression), values in scores.items():
             edges = PREDICTIONS if is_regression else PROBABILITIES
             found = self._scores.get(model)
             if found is None or found.edges is not edges:
                 found = self._scores[model] = Distribution(edges)
-            found.add(values)
+            found.add(np.concatenate(values))
 
     def families(self) -> Iterable[Metric]:
         """As Prometheus wants it."""
@@ -79,10 +81,10 @@ def observe_answers(model: str, outputs: Mapping[str, NDArray[Any]], classes: Se
     Of a model with more than 20 classes, those after the first 20 are counted together.
     """
     if classes is None:
-        values = outputs["prediction"][:, 0].tolist()
+        values = outputs["prediction"][:, 0]
         ANSWERS.add(Answers(model, None, values, ()), len(values))
         return
     probabilities = outputs["probabilities"]
     scores = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
     labels = outputs["label"].tolist()
-    ANSWERS.add(Answers(model, classes, scores.tolist(), labels), len(labels))
+    ANSWERS.add(Answers(model, classes, scores, labels), len(labels))

@@ -212,9 +212,8 @@ class InferenceLog:
             model = found[0].model
             try:
                 table = answered_rows(found, self._salt)
-            except Exception:  # those of other models and hours are kept, and so are those that come later
-                log.exception("%d requests of %s cannot be written to the inference log", len(found), model.name)
-                self._drop(model.name, len(found))
+            except Exception:
+                self._drop_odd(model.name, len(found))
             else:
                 self._begun.setdefault(key, Rows(model)).add(table, found)
 
@@ -223,8 +222,16 @@ class InferenceLog:
         for (_, hour), rows in self._begun.items():
             with self._lock:
                 key = self._key("inference", rows.model.name, hour_of(datetime.fromtimestamp(3600 * hour, UTC)))
-            self._waiting.append(File(key, parquet(*rows.tables), rows.model.name, rows.requests))
+            try:
+                self._waiting.append(File(key, parquet(*rows.tables), rows.model.name, rows.requests))
+            except Exception:
+                self._drop_odd(rows.model.name, rows.requests)
         self._begun.clear()
+
+    def _drop_odd(self, model: str, requests: int) -> None:
+        """Drop what cannot be written; other models' and hours' are kept, and so are those that come later."""
+        log.exception("%d requests of %s cannot be written to the inference log", requests, model)
+        self._drop(model, requests)
 
     def _key(self, kind: str, model: str, hour: str) -> str:
         self._files += 1

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from mlops_assets.ml.errors import ArtifactError
+from mlops_assets.serving import inference_log
 from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.lake_files import LakeFolder
@@ -240,6 +241,19 @@ def test_requests_that_cannot_be_written_are_counted_and_those_that_come_later_a
     inputs, odd = {"x": np.ones((1, 1), np.float32)}, {"prediction": np.ones((1, 1), np.complex64)}
     server.log.record(server.model, "odd", "champion", 0.1, inputs, odd, 9)
     wait_until(lambda: server.counted("dropped") == 1)
+    server.ask("later")
+    wait_until(lambda: server.counted("stored") == 1)
+    assert server.lake.rows()["request_id"].tolist() == ["later"]
+
+
+def test_a_file_that_cannot_be_made_is_counted_and_those_that_come_later_are_kept(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = made(age_s=0.05)
+    with monkeypatch.context() as broken:
+        broken.setattr(inference_log, "parquet", lambda *_: 1 / 0)
+        server.ask("odd")
+        wait_until(lambda: server.counted("dropped") == 1)
     server.ask("later")
     wait_until(lambda: server.counted("stored") == 1)
     assert server.lake.rows()["request_id"].tolist() == ["later"]
