@@ -10,7 +10,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mlops_assets.serving.http_answers import BEGUN, Answer
+from mlops_assets.serving.http_answers import BEGUN, Answer, refusal
 
 if TYPE_CHECKING:
     import socket
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STOP_S = 20
 HEAD_BYTES = 64 << 10  # the most of a request's line and headers
 PLAIN_PATH = re.compile(rb"/[A-Za-z0-9_.:/~-]*")
+LINGER_S, LINGER_BYTES = 2, 1 << 20  # what a refused caller still sends is read for so long, and no more of it
 FRAMED = 8  # so many bytes may say of what length a byte of a body is, as where each is a chunk of its own
 
 
@@ -129,6 +130,10 @@ def _without_offer(parser: Http1Parser, connection: HttpToolsProtocol) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
+def _written(code: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+    return b"".join((STATUS_LINE[code], *[b"%s: %s\r\n" % header for header in headers], b"\r\n", body))
+
+
 def _protocol(application: Application) -> type[asyncio.Protocol]:
     limits = application.state.limits
 
@@ -146,6 +151,7 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
         _reader: asyncio.TimerHandle | None = None
         _whole: list[bytes] | None = None  # the body of a request that is to come as a whole
         _first = False  # of the requests that come together one is answered at once: others are not to wait for long
+        _lingering: int | None = None  # bytes that may still come from a caller who was refused
         _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -157,13 +163,18 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
             self._set_timer()
 
         def data_received(self, data: bytes) -> None:
+            if self._lingering is not None:
+                self._lingering -= len(data)
+                if self._lingering < 0:
+                    self.transport.close()
+                return
             self._framing, self._first = self._framing + len(data), True
             super().data_received(data)
-            if self.transport.is_closing():
-                self._whole = None  # what has come was no HTTP
+            if self._lingering is not None or self.transport.is_closing():
+                return  # what has come was no HTTP
             if self._whole is not None:
                 self._go_on()
-            if self._framing > HEAD_BYTES + FRAMED * self._in_body and not self.transport.is_closing():
+            if self._framing > HEAD_BYTES + FRAMED * self._in_body:
                 self._refuse_headers()
             if self._awaited_s != self._timed:
                 self._set_timer()
@@ -245,8 +256,7 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
             headers = answer.all_headers
             if application.state.draining:
                 headers.append((b"connection", b"close"))
-            lines = [b"%s: %s\r\n" % header for header in headers]
-            self.transport.write(b"".join((STATUS_LINE[answer.code], *lines, b"\r\n", answer.body)))
+            self.transport.write(_written(answer.code, headers, answer.body))
             if application.state.draining:
                 self.transport.close()
             self.on_response_complete()
@@ -257,6 +267,20 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
                 self.send_400_response(f"The headers are larger than {HEAD_BYTES >> 10} KiB.")
             else:
                 self.transport.close()  # a request is being answered
+
+        def send_400_response(self, msg: str) -> None:
+            """Refuse what has come, and throw away what still comes: a connection that is closed before all was read is
+            reset, and then many a caller never sees why.
+            """
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True  # its answer has nowhere to go
+                cycle.message_event.set()
+            answer = refusal(400, msg, [(b"connection", b"close")])
+            self.transport.write(_written(answer.code, answer.all_headers, answer.body))
+            self.transport.write_eof()
+            self._whole, self._lingering, self._awaited_s = None, LINGER_BYTES, LINGER_S
+            self._set_timer()
 
         def _set_timer(self) -> None:
             if self._timer:

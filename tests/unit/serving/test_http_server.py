@@ -279,6 +279,31 @@ def test_who_sends_large_headers_is_told_so(server: ModelServer) -> None:
         assert b"The headers are larger than 64 KiB." in connection.recv(4_096)
 
 
+@pytest.mark.parametrize(
+    "begin", [b"GET / HTTP/1.1\r\nHost: localhost\r\na: ", b"no HTTP at all\r\n", CHUNKED + b"no length"]
+)
+def test_who_is_refused_can_send_all_and_then_read_why(server: ModelServer, begin: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(begin)
+        for _ in range(10):
+            connection.sendall(b"b" * 60_000)
+            time.sleep(0.02)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.count(b"HTTP/1.1") == 1, "the request that has not come as a whole is not answered too"
+
+
+def test_who_is_refused_and_does_not_leave_is_closed(server: ModelServer) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"no HTTP at all\r\n")
+        assert b"400 Bad Request" in connection.makefile("rb").read()
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            for _ in range(1_000):
+                connection.sendall(b"b")
+                time.sleep(0.01)
+
+
 def test_a_body_that_comes_byte_by_byte_is_read(server: ModelServer) -> None:
     body = BODY.ljust(100_000)
     with connected(server) as connection:
