@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +39,8 @@ async def explained(state: ServerState, name: str, headers: Headers, body: Reque
     if not body.whole or len(content) > LARGE_BODY:
         raise RequestRefused(413, f"the body is larger than {LARGE_BODY >> 10} KiB")
     request = HttpRequest(f"/v1/models/{name}:explain", content, headers)
-    async with state.holding_large(), state.answering_large():
-        found = await asyncio.to_thread(_explain, model, request)
+    async with state.holding_large():
+        found = await state.in_turn(lambda: _explain(model, request))
     about = [(VERSION, model.served.version.encode()), (REQUEST_ID, found["id"].encode())]
     return answer_json(found)._replace(headers=about)
 

@@ -52,33 +52,34 @@ class RequestState:
         finally:
             self._unread -= 1
 
-    @asynccontextmanager
-    async def answering_large(self) -> AsyncGenerator[None]:
-        """Wait until a large request may be answered.
+    async def in_turn(self, work: Callable[[], Found]) -> Found:
+        """What `work`, which is done in a thread, finds in a large request; only so many are worked on at a time. A
+        thread cannot be cancelled: where the caller goes, the next one's turn comes when its work has ended.
 
         Raises:
-            ServerBusy: that took too long.
+            ServerBusy: the turn did not come in time.
         """
         try:
             async with asyncio.timeout(self.limits.large_body_wait_s):
                 await self._answered.acquire()
         except TimeoutError:
             raise ServerBusy(BUSY) from None
-        try:
-            yield
-        finally:
-            self._answered.release()
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        working.add_done_callback(self._ended)
+        return await asyncio.shield(working)
+
+    def _ended(self, working: asyncio.Future[Any]) -> None:
+        self._answered.release()
+        if not working.cancelled():
+            working.exception()  # nobody else may ask for it
 
     async def worked(self, size: int, work: Callable[[], Found]) -> Found:
-        """What `work` finds in a request of `size` bytes; a large one waits its turn, and is worked on in a thread.
+        """What `work` finds in a request of `size` bytes: of a large one `in_turn`.
 
         Raises:
-            ServerBusy: that took too long.
+            ServerBusy: its turn did not come in time.
         """
-        if size <= LARGE_BODY:
-            return work()
-        async with self.answering_large():
-            return await asyncio.to_thread(work)
+        return work() if size <= LARGE_BODY else await self.in_turn(work)
 
 
 class ServerState(RequestState):

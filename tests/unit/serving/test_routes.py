@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -109,8 +111,6 @@ def test_of_large_bodies_only_so_many_are_held_at_a_time_and_small_ones_pass(
     predict = OnnxModel.predict
 
     def slow(self: OnnxModel, inputs: Any) -> Any:
-        import time
-
         time.sleep(0.3 * (len(inputs["x"]) > 1))
         return predict(self, inputs)
 
@@ -123,6 +123,37 @@ def test_of_large_bodies_only_so_many_are_held_at_a_time_and_small_ones_pass(
     first, waited, refused, small = asyncio.run(all_at_once())
     assert (first, waited, refused, small) == (200, 503, 503, 200)
     assert client.raw(V1, large)[0] == 200
+
+
+def test_a_caller_that_goes_leaves_no_turn_before_its_work_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else as many large requests as callers like would be worked on at once."""
+    client = Client(tmp_path, Limits(held_bodies=8, large_bodies=1, large_body_wait_s=5))
+    large = json.dumps({"instances": [{"x": 1.0}] * 10_000}).encode()
+    predict, lock, most = OnnxModel.predict, threading.Lock(), [0, 0]
+
+    def slow(self: OnnxModel, inputs: Any) -> Any:
+        with lock:
+            most[0] += 1
+            most[1] = max(most)
+        time.sleep(0.2)
+        with lock:
+            most[0] -= 1
+        return predict(self, inputs)
+
+    monkeypatch.setattr(OnnxModel, "predict", slow)
+
+    async def hurried() -> int:
+        asked = [asyncio.create_task(client.ask(V1, large)) for _ in range(3)]
+        for task in asked:
+            await asyncio.sleep(0.1)
+            task.cancel()
+        code, _, _ = await client.ask(V1, large)
+        return code
+
+    assert asyncio.run(hurried()) == 200
+    assert most == [0, 1]
 
 
 def test_a_gzipped_body_is_read(client: Client) -> None:
