@@ -151,7 +151,8 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
         _reader: asyncio.TimerHandle | None = None
         _whole: list[bytes] | None = None  # the body of a request that is to come as a whole
         _first = False  # of the requests that come together one is answered at once: others are not to wait for long
-        _lingering: int | None = None  # bytes that may still come from a caller who was refused
+        _lingering: int | None = None  # bytes that may still come from a caller who is refused
+        _refusal: Answer | None = None  # what such a caller is told when all that it asked before is answered
         _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -187,6 +188,9 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
             self._awaited_s = limits.body_s
             if self.parser.should_upgrade():
                 return  # they come again without that
+            if self._framing > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+                self._refuse_headers()
+                raise httptools.HttpParserError
             if self._first and self._may_be_answered_at_once():
                 self._first, self._whole = False, []
             else:
@@ -216,6 +220,12 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
                     cast("dict[str, Any]", self.scope)[BEGUN] = found
                 self._go_on()
             super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            last = not self.pipeline
+            super().on_response_complete()
+            if last and self._refusal is not None:
+                self._refuse(self._refusal)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._awaited_s = None
@@ -259,27 +269,45 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
             self.transport.write(_written(answer.code, headers, answer.body))
             if application.state.draining:
                 self.transport.close()
-            self.on_response_complete()
+            super().on_response_complete()
+
+        def _head_bytes(self) -> int:
+            line = b"%s %s HTTP/1.1\r\n\r\n" % (self.parser.get_method(), self.url)
+            return len(line) + sum(len(b": \r\n") + len(name) + len(value) for name, value in self.headers)
 
         def _refuse_headers(self) -> None:
-            cycle = cast("RequestResponseCycle | None", self.cycle)
-            if cycle is None or cycle.response_complete:
-                self.send_400_response(f"The headers are larger than {HEAD_BYTES >> 10} KiB.")
-            else:
-                self.transport.close()  # a request is being answered
+            self.send_400_response(f"The headers are larger than {HEAD_BYTES >> 10} KiB.")
 
         def send_400_response(self, msg: str) -> None:
-            """Refuse what has come, and throw away what still comes: a connection that is closed before all was read is
-            reset, and then many a caller never sees why.
-            """
+            """Refuse what has come, when all that was asked before is answered, and throw away what still comes."""
+            if self._lingering is not None:
+                return  # it is refused already
+            self._lingering, self._whole, self._awaited_s = LINGER_BYTES, None, None
+            self._set_timer()
+            refused = refusal(400, msg, [(b"connection", b"close")])
             cycle = cast("RequestResponseCycle | None", self.cycle)
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True  # its answer has nowhere to go
+            if cycle is None or cycle.response_complete:
+                self._refuse(refused)
+            elif not cycle.more_body:
+                self._refusal = refused
+            else:  # it is the request whose body was to come
+                cycle.disconnected = True
                 cycle.message_event.set()
-            answer = refusal(400, msg, [(b"connection", b"close")])
-            self.transport.write(_written(answer.code, answer.all_headers, answer.body))
+                if self.pipeline:
+                    self.pipeline.popleft()
+                    self._refusal = refused
+                else:
+                    self._refuse(refused)
+
+        def _refuse(self, refused: Answer) -> None:
+            """Tell a caller so; a connection that is closed before all was read is reset, and then many a caller never
+            sees why.
+            """
+            if self.transport.is_closing():
+                return
+            self.transport.write(_written(refused.code, refused.all_headers, refused.body))
             self.transport.write_eof()
-            self._whole, self._lingering, self._awaited_s = None, LINGER_BYTES, LINGER_S
+            self._awaited_s = LINGER_S
             self._set_timer()
 
         def _set_timer(self) -> None:

@@ -279,6 +279,45 @@ def test_who_sends_large_headers_is_told_so(server: ModelServer) -> None:
         assert b"The headers are larger than 64 KiB." in connection.recv(4_096)
 
 
+@pytest.mark.parametrize("size", [60 << 10, 66 << 10, 100 << 10, 200 << 10])
+def test_headers_have_the_same_limit_however_they_come(server: ModelServer, size: int) -> None:
+    head = POST + b"a: " + b"b" * size + b"\r\n\r\n"
+    for parts in ((head + BODY,), (head, BODY), (head[:30], head[30:] + BODY), (head[: size // 2], head[size // 2 :])):
+        with connected(server) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.05)
+            connection.sendall(b"" if parts[-1].endswith(BODY) else BODY)
+            status, _, answer = answered(connection)
+        if size < 64 << 10:
+            assert status == b"HTTP/1.1 200 OK"
+        else:
+            assert (status, answer) == (
+                b"HTTP/1.1 400 Bad Request",
+                b'{"error":"The headers are larger than 64 KiB."}',
+            )
+
+
+SLOW = request_of("/v1/models/m:predict", b'{"instances": [' + b",".join([b'{"x": 2}'] * 100_000) + b"]}")
+NO_HTTP = {
+    "a line": b"no HTTP at all\r\n\r\n",
+    "a body in chunks": CHUNKED + b"5\r\n" + BODY[:5] + b"\r\nno length\r\n",
+    "large headers": POST + b"a: " + b"b" * (300 << 10),
+}
+
+
+@pytest.mark.parametrize("no_http", NO_HTTP)
+@pytest.mark.parametrize("asked", [SLOW, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["large", "small"])
+def test_what_was_asked_before_what_is_no_http_is_answered(server: ModelServer, asked: bytes, no_http: str) -> None:
+    before = server.log.read_bytes()
+    with connected(server) as connection:
+        connection.sendall(asked + NO_HTTP[no_http])
+        found = connection.makefile("rb").read()
+    assert re.findall(rb"HTTP/1\.1 (\d+)", found) == [b"200", b"400"]
+    assert b"Traceback" not in server.log.read_bytes()[len(before) :]
+
+
 @pytest.mark.parametrize(
     "begin", [b"GET / HTTP/1.1\r\nHost: localhost\r\na: ", b"no HTTP at all\r\n", CHUNKED + b"no length"]
 )
