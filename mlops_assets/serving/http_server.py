@@ -153,6 +153,7 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
         _first = False  # of the requests that come together one is answered at once: others are not to wait for long
         _lingering: int | None = None  # bytes that may still come from a caller who is refused
         _refusal: Answer | None = None  # what such a caller is told when all that it asked before is answered
+        _ended = False  # the caller sends no more, and waits for its answer
         _framing, _in_body = 0, 0  # bytes of the request that has not come as a whole, which are not of its body or are
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -221,11 +222,19 @@ def _protocol(application: Application) -> type[asyncio.Protocol]:
                 self._go_on()
             super().on_message_complete()
 
+        def eof_received(self) -> Any:
+            """Whether the connection is kept: that of a caller who sends no more is until what has come is answered."""
+            cycle = cast("RequestResponseCycle | None", self.cycle)
+            self._ended = cycle is not None and not (cycle.response_complete or cycle.more_body)
+            return self._ended
+
         def on_response_complete(self) -> None:
             last = not self.pipeline
             super().on_response_complete()
             if last and self._refusal is not None:
                 self._refuse(self._refusal)
+            if last and self._ended:
+                self.transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._awaited_s = None

@@ -234,7 +234,7 @@ def test_a_second_signal_ends_the_server_at_once(tmp_path: Path) -> None:
 
 def test_uvicorn_still_calls_what_is_extended() -> None:
     extended = {"on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "send_400_response"}
-    extended |= {"pause_writing", "resume_writing", "on_response_complete"}
+    extended |= {"pause_writing", "resume_writing", "on_response_complete", "eof_received"}
     assert extended <= vars(HttpToolsProtocol).keys()
     assert "handle_exit" in vars(uvicorn.Server)
 
@@ -316,6 +316,22 @@ def test_what_was_asked_before_what_is_no_http_is_answered(server: ModelServer, 
         found = connection.makefile("rb").read()
     assert re.findall(rb"HTTP/1\.1 (\d+)", found) == [b"200", b"400"]
     assert b"Traceback" not in server.log.read_bytes()[len(before) :]
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_who_sends_no_more_is_answered(server: ModelServer, asked: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(asked)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 ")
+
+
+def test_two_who_send_no_more_are_answered_in_turn(server: ModelServer) -> None:
+    with connected(server) as connection:
+        connection.sendall(SLOW + ASKED["V1"] + ASKED["no JSON"])
+        connection.shutdown(socket.SHUT_WR)
+        found = connection.makefile("rb").read()
+    assert re.findall(rb"HTTP/1\.1 (\d+)", found) == [b"200", b"200", b"400"]
 
 
 @pytest.mark.parametrize(
