@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Explanation(Value):
     """What moved the answer to a row: `base_value` and all `attributions` add up to `value`.
 
-    Of a regression `value` is the prediction, of a classification the probability of the class `label`.
+    Of a regression `value` is the prediction, of a classification the probability of the class `label`, which is as the
+    graph answers it: of booleans, 0 or 1.
     """
 
-    label: bool | int | float | str | None = None
+    label: int | float | str | None = None
     value: float
     base_value: float
     attributions: dict[str, float]
@@ -55,13 +56,17 @@ def explain_rows(
         index = (int(value.argmax()) if chosen is None else chosen) if signature.classes is not None else 0
         explanations.append(
             Explanation(
-                label=None if signature.classes is None else signature.classes[index],
+                label=None if signature.classes is None else _as_answered(signature.classes[index]),
                 value=value[index],
                 base_value=found.base[index],
                 attributions=dict(zip(row, found.of_columns[:, index].tolist(), strict=True)),
             )
         )
     return explanations
+
+
+def _as_answered(known: bool | int | float | str) -> int | float | str:
+    return int(known) if isinstance(known, bool) else known
 
 
 def _index_of(wanted: Any, signature: ModelSignature) -> int | None:
@@ -73,5 +78,5 @@ def _index_of(wanted: Any, signature: ModelSignature) -> int | None:
     for index, known in enumerate(signature.classes):
         if wanted == known and isinstance(wanted, str) == isinstance(known, str):
             return index
-    shown = ", ".join(map(repr, signature.classes[:10]))
-    raise BadRequest(f"label is {str(wanted)[:40]!r}, but must be one of {shown}")
+    shown = ", ".join(repr(_as_answered(known)) for known in signature.classes[:10])
+    raise BadRequest(f"label is {repr(wanted)[:40]}, but must be one of {shown}")
