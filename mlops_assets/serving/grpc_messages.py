@@ -62,7 +62,7 @@ def tensors_of_message(request: Any) -> Iterator[Tensor]:
     """The tensors of a ModelInferRequest: raw ones as their bytes, others as lists.
 
     Raises:
-        BadRequest: only some are raw, or a text is no UTF-8.
+        BadRequest: only some are raw, or they are given twice, or a text is no UTF-8.
     """
     raw = _raw(request)
     for index, given in enumerate(request.inputs):
@@ -74,7 +74,7 @@ def as_http(request: Any, headers: Headers) -> HttpRequest:
     """A ModelInferRequest as a V2 request over HTTP, whose tensors are binary and whose outputs are to be that.
 
     Raises:
-        BadRequest: only some tensors are raw, or a number is none of its type.
+        BadRequest: only some tensors are raw, or they are given twice, or a number is none of its type.
     """
     raw = _raw(request)
     tensors = (
@@ -133,6 +133,8 @@ def _raw(request: Any) -> Sequence[bytes]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise BadRequest(f"there are {len(request.inputs)} inputs, but {len(raw)} raw_input_contents")
+    if raw and any(given.HasField("contents") for given in request.inputs):
+        raise BadRequest("values are given in raw_input_contents or in contents, and not in both")
     return raw
 
 

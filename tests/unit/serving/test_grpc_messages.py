@@ -134,6 +134,10 @@ SPOILED: dict[str, Any] = {
     "only some raw": pb.ModelInferRequest(
         inputs=[{"name": "x", "datatype": "FP32", "shape": [1]}], raw_input_contents=[b"1234", b"1234"]
     ),
+    "given twice": pb.ModelInferRequest(
+        inputs=[{"name": "x", "datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1]}}],
+        raw_input_contents=[b"1234"],
+    ),
 }
 
 
