@@ -71,7 +71,9 @@ def request_id_of(given: Any) -> str | None:
     if given is None or given == "":
         return None
     if not isinstance(given, str) or not REQUEST_ID.fullmatch(given):
-        raise BadRequest(f"the id is {_shortened(given)}, but must be at most 128 printable ASCII characters")
+        raise BadRequest(
+            f"the id is {_shortened(given)}, but must be at most 128 printable ASCII characters without spaces"
+        )
     return given
 
 

@@ -55,17 +55,18 @@ class Routes(Application):
         match = PREDICT.fullmatch(scope["path"])
         if match is None:
             return None
-        self._check_host(scope)
+        self._check_names(scope)
         return self.predict.begun(match, dict(scope["headers"]), body)
 
-    def _check_host(self, scope: Message) -> None:
+    def _check_names(self, scope: Message) -> None:
         if self.hosts is not None:
             _check_host([value for name, value in scope["headers"] if name == b"host"], self.hosts)
+            _check_origin([value for name, value in scope["headers"] if name == b"origin"], self.hosts)
 
     async def answer(self, scope: Message, body: RequestBody) -> Answer:
         """The answer of the route that is asked for."""
         path, method, headers = scope["path"], scope["method"], dict(scope["headers"])
-        self._check_host(scope)
+        self._check_names(scope)
         if match := PREDICT.fullmatch(path):
             _check_method(method, "POST")
             return await self.predict(match, headers, body)
@@ -192,6 +193,18 @@ def _check_host(given: Sequence[bytes], allowed: frozenset[bytes]) -> None:
     for host in given or (b"",):
         if _without_port(host) not in allowed:
             raise RequestRefused(421, f"this server is not {host[:63].decode(errors='replace')!r}")
+
+
+def _check_origin(given: Sequence[bytes], allowed: frozenset[bytes]) -> None:
+    """A browser sends what a page posts to any address, and says whose page it is; it keeps the answer from the page
+    alone, while labels would be stored.
+    """
+    for origin in given:
+        if _without_port(origin.partition(b"://")[2]) not in allowed:
+            whose = origin[:99].decode(errors="replace")
+            raise RequestRefused(
+                403, f"pages of {whose!r} may not ask this server; a proxy that lets them in sends no Origin"
+            )
 
 
 @lru_cache(256)  # of those that callers make up, too

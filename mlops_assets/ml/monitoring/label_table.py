@@ -120,7 +120,7 @@ def _check(connection: Any, given: Path, classes: Classes | None) -> None:
     """Refuse the first row that does not fit."""
     fitting = "a number" if classes is None else f"one of {', '.join(map(_as_answered, classes[:10]))}"
     wanted = {
-        "request_id": "the id of a request, at most 128 printable ASCII characters",
+        "request_id": "the id of a request, at most 128 printable ASCII characters without spaces",
         "row": "the number of a row in its request",
         "label": fitting,
         "time": "a moment with a time zone, such as 2026-11-17T09:00:00Z",

@@ -291,6 +291,29 @@ def test_a_name_that_somebody_else_resolves_to_this_machine_is_refused(client: C
     assert client.post(V1, GOOD, headers={"host": host})[0] == 421
 
 
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "http://127.0.0.1:8085", "http://[::1]", "https://LOCALHOST"]
+)
+def test_pages_of_this_machine_may_ask(client: Client, origin: str) -> None:
+    client.routes = Routes(client.state, LOCAL_HOSTS)
+    assert client.post(V1, GOOD, headers={"host": "localhost", "origin": origin})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost.evil.example", "null", "", "localhost", "://"]
+)
+@pytest.mark.parametrize("path", [V1, "/v1/models/m/feedback", "/v2/repository/models/m/load"])
+def test_a_page_of_another_machine_may_not_ask_through_a_browser(client: Client, path: str, origin: str) -> None:
+    client.routes = Routes(client.state, LOCAL_HOSTS)
+    headers = {"host": "localhost", "origin": origin, "content-type": "text/plain"}
+    code, content = client.post(path, GOOD, headers=headers)
+    assert (code, "may not ask this server" in content["error"]) == (403, True)
+
+
+def test_a_server_for_everywhere_leaves_origins_to_its_gateway(client: Client) -> None:
+    assert client.post(V1, GOOD, headers={"host": "flights.example", "origin": "https://shop.example"})[0] == 200
+
+
 @pytest.mark.parametrize("names", [(b"evil.example", b"localhost"), (b"localhost", b"evil.example")])
 def test_of_two_names_neither_may_be_somebody_elses(client: Client, names: tuple[bytes, bytes]) -> None:
     client.routes = Routes(client.state, LOCAL_HOSTS)
