@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resources.serving.golden_rows import Proof
 
 SHORT = settings(
-    max_examples=4,
+    max_examples=2,
     stateful_step_count=10,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -179,7 +179,13 @@ def test_a_retry_of_a_run_keeps_its_override(platform: Platform) -> None:
 
 
 # ---- the champion ----
-@pytest.mark.parametrize("changes", [{"d": "d"}, {"b": "z"}], ids=["a class is added", "a class is renamed"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"d": "d"}, id="a class is added"),
+        pytest.param({"b": "z"}, id="a class is renamed", marks=pytest.mark.long),
+    ],
+)
 def test_a_champion_is_compared_by_the_names_of_its_classes(platform: Platform, changes: dict[str, str]) -> None:
     generator = np.random.default_rng(0)
     kinds = np.array(["a", "b", "c", "d"])
@@ -210,6 +216,7 @@ def test_a_champion_is_compared_by_the_names_of_its_classes(platform: Platform, 
     assert comparison.reason.startswith("beats champion version 1: accuracy ")
 
 
+@pytest.mark.long
 def test_a_champion_that_reads_a_column_as_another_type_is_not_compared(platform: Platform) -> None:
     generator = np.random.default_rng(0)
     rows = pd.DataFrame({"code": generator.integers(0, 4, 800), "pressure": generator.normal(1000, 5, 800)})
@@ -243,6 +250,7 @@ def test_a_champion_is_not_compared_on_rows_that_it_was_trained_on(platform: Pla
 
 
 # ---- two runs at once ----
+@pytest.mark.long
 def test_a_deployment_compares_again_when_another_run_has_moved_the_champion(platform: Platform) -> None:
     platform.put(weather(2_000))
     weak, strong = (platform.spec(train=train, gate=AUC | {"at_least": 0.3}) for train in (WEAK, LOGISTIC))

@@ -53,6 +53,7 @@ def test_the_life_cycle_on_a_lake_in_s3(tmp_path: Path, mlflow_uri: str, s3_endp
         platform.serving.stop()
 
 
+@pytest.mark.long
 def test_the_life_cycle_on_a_lake_whose_network_loses_answers(
     tmp_path: Path, mlflow_uri: str, s3_endpoint: str
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_stays_challenger(platfo
     assert "does not beat" in third.asset_value([platform.model, "evaluation"]).comparison.reason
 
 
+@pytest.mark.long
 def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(platform: Platform) -> None:
     platform.put(weather())
     assert platform.run().success
@@ -265,6 +267,7 @@ def test_a_champion_that_reads_other_columns_cannot_be_compared_and_gives_way(pl
     assert (platform.champion(), platform.ask([{"place": "Bern", "pressure": 990}])["model_version"]) == (2, "2")
 
 
+@pytest.mark.long
 def test_the_ledger_keeps_the_history_of_every_alias(platform: Platform) -> None:
     platform.put(weather(2_000))
     gate = {"metric": "roc_auc", "at_least": 0.3}

@@ -140,12 +140,11 @@ def write_randhie(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("text", "write"),
     [
-        (MODECHOICE, write_modechoice),
-        (FERTILITY, write_fertility),
-        (MACRODATA, write_macrodata),
-        (RANDHIE, write_randhie),
+        pytest.param(MODECHOICE, write_modechoice, id="modechoice"),
+        pytest.param(FERTILITY, write_fertility, id="fertility"),
+        pytest.param(MACRODATA, write_macrodata, id="macrodata"),
+        pytest.param(RANDHIE, write_randhie, id="randhie", marks=pytest.mark.long),
     ],
-    ids=["modechoice", "fertility", "macrodata", "randhie"],
 )
 def test_a_public_table_is_a_served_model_by_its_yaml_alone(
     platform: Platform, text: str, write: Callable[[Platform], None]

@@ -226,6 +226,7 @@ def log_some_requests_with_labels(place: Place, factor: float, count: int) -> No
     place.serving.server.ensure_running()
 
 
+@pytest.mark.long
 def test_what_mends_a_champion_that_has_become_wrong_is_judged_by_labels(place: Place) -> None:
     """The world has moved: what was twice the number is five times it now."""
     log_some_requests_with_labels(place, 5.0, 80)
@@ -441,6 +442,7 @@ def test_where_no_server_follows_nobody_says_that_nobody_asks(place: Place) -> N
     assert "no server of the champion follows within 2" in place.found("shadowed")
 
 
+@pytest.mark.long
 def test_callers_with_one_id_for_all_requests_are_told_why_the_candidate_has_none_of_them(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,6 +547,7 @@ class Troubled(FolderStore):
         super().delete(key)
 
 
+@pytest.mark.long
 def test_a_lake_that_is_away_for_a_moment_undoes_no_promotion(place: Place) -> None:
     place.store = store = Troubled(place)
     failed = list[str]()
@@ -576,6 +579,7 @@ def test_who_loses_the_lock_while_it_bakes_says_so_at_once_and_leaves_the_versio
     assert place.version == "1"
 
 
+@pytest.mark.long
 def test_a_model_that_is_retired_while_it_bakes_is_gone_when_that_is_over(place: Place) -> None:
     retired = list[Any]()
     with Callers(place) as callers:
@@ -715,6 +719,7 @@ def test_a_full_disk_is_told_with_what_and_remedy_and_nothing_is_left_of_the_try
     assert place.version == "2"
 
 
+@pytest.mark.long
 def test_a_log_that_keeps_a_share_does_not_say_that_nobody_asks(place: Place) -> None:
     place.log = InferenceLogPolicy(rate=0.0001)
     place.deploy(2)
@@ -755,6 +760,7 @@ REQUESTS: dict[str, tuple[str, bytes, dict[str, str], int]] = {
 }
 
 
+@pytest.mark.long
 def test_whatever_is_asked_gets_the_status_it_has_without_a_candidate(place: Place) -> None:
     def status(name: str) -> int:
         path, body, headers, _ = REQUESTS[name]

@@ -32,7 +32,7 @@ def is_served_or_refused(table: Table) -> None:
     assert told is None or not RAW.search(told), told
 
 
-@settings(max_examples=300, **ANY)
+@settings(max_examples=100, **ANY)
 @given(table=tables())
 def test_any_table_is_served_as_it_was_trained_or_refused_with_a_sentence(table: Table) -> None:
     is_served_or_refused(table)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bench.drift_windows import DRIFTED, EFFECT, UNDRIFTED, windows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.long
 def test_of_500_windows_without_drift_at_most_one_in_fifty_alarms(tmp_path: Path) -> None:
     assert sum(window.alarms for window in windows(tmp_path, UNDRIFTED, 0.0)) <= 0.02 * UNDRIFTED
 

@@ -29,7 +29,8 @@ def model(request: pytest.FixtureRequest) -> str:
 
 def scores(model: str) -> dict[str, float]:
     """Rows up to each edge, as a scrape has them."""
-    families = text_string_to_metric_families(generate_latest(REGISTRY).decode())
+    of_scores = REGISTRY.restricted_registry(["model_answer_score_bucket"])
+    families = text_string_to_metric_families(generate_latest(of_scores).decode())
     samples = [sample for family in families for sample in family.samples if sample.labels.get("model") == model]
     return {s.labels["le"]: s.value for s in samples if s.name == "model_answer_score_bucket"}
 

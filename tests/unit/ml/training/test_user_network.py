@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from mlops_assets.ml.training.training_config import TrainingConfig
     from mlops_assets.ml.values import Task
 
-SOUND: list[tuple[str, Task]] = [
+SOUND: list[Any] = [
     ("Plain", "multiclass_classification"),
     ("Normed", "binary_classification"),
-    ("Tied", "regression"),
+    pytest.param("Tied", "regression", marks=pytest.mark.long),
     ("Lazy", "multiclass_classification"),
-    ("Noisy", "regression"),
-    ("Attentive", "binary_classification"),
+    pytest.param("Noisy", "regression", marks=pytest.mark.long),
+    pytest.param("Attentive", "binary_classification", marks=pytest.mark.long),
 ]
 FAULTY = {
     "Flat": r"forward of .*Flat gives \(8,\), wanted \(8, 1\); give one score",

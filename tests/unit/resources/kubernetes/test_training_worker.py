@@ -143,7 +143,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarra
     ("number", "code"),
     [
         pytest.param(signal.SIGTERM, EXIT_TERMINATED, marks=pytest.mark.faults),
-        (signal.SIGKILL, 128 + signal.SIGKILL),
+        pytest.param(signal.SIGKILL, 128 + signal.SIGKILL, marks=pytest.mark.long),
     ],
 )
 def test_a_lost_worker_ends_all_and_the_next_try_ends_with_the_same_weights(
@@ -164,6 +164,7 @@ def test_a_lost_worker_ends_all_and_the_next_try_ends_with_the_same_weights(
     assert equal(training.result()[0], undisturbed)
 
 
+@pytest.mark.long
 def test_a_checkpoint_serves_another_number_of_workers(tmp_path: Path) -> None:
     training = Training(tmp_path / "home", CONFIG.model_copy(update={"epochs": 60}))
     agent = training.start(3, every=timedelta(seconds=0))
