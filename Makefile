@@ -57,7 +57,7 @@ test: setup ## all tests that need no cluster
 	@echo "== Tests: 15 to 20 minutes on two cores, and under ten on four"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 6 -m "not faults and not cluster and not pages and not long"
 
-test-long: setup ## of those what takes longer than CI has: roll-outs that wait for what does not come
+test-long: setup ## of those what takes longer than CI has: what waits long, and variations
 	@$(BIN)/python -m pytest -n auto --maxprocesses 6 -m "long and not cluster"
 
 test-faults: setup ## long kill campaigns

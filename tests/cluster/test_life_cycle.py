@@ -58,6 +58,7 @@ def test_every_stage_runs_in_a_pod_of_its_own_and_training_on_a_gpu_node(
     assert launching in run.text or launched in run.text
 
 
+@pytest.mark.long
 def test_torch_is_in_the_pod_of_a_networks_training_alone(
     platform: Platform, life_cycle: tuple[Run, dict[str, dict[str, Any]]]
 ) -> None:
@@ -171,6 +172,7 @@ def unchanged() -> Generator[None]:
     assert f"{SERVICE}-candidate" not in names(objects("inferenceservices", "-n", NAMESPACE))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("life_cycle")
 def test_a_deployment_that_changes_nothing_rolls_nothing(platform: Platform) -> None:
     def pods() -> set[str]:

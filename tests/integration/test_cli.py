@@ -57,6 +57,7 @@ def test_a_job_runs_on_an_empty_machine(variables: dict[str, str]) -> None:
     assert (code, answer["predictions"][0]["label"]) == (200, "setosa")
 
 
+@pytest.mark.long
 def test_stop_and_start_bring_the_same_model_back(variables: dict[str, str]) -> None:
     run(["dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "iris"], variables)
     assert "serving: stopped" in run(["python", "-m", "mlops_assets.cli", "servers", "stop"], variables)

@@ -103,6 +103,7 @@ def test_a_backfill_of_an_old_month_is_judged_and_registered_and_leaves_the_cham
     assert newest.description == ("version 2: its data ends 2025-03-01 00:00, and the champion's 2025-03-31 23:00")
 
 
+@pytest.mark.long
 def test_an_old_month_takes_over_when_the_run_asks_for_it_and_the_ledger_keeps_why(platform: Platform) -> None:
     model = by_month(platform)
     assert platform.run(model).success
@@ -280,5 +281,6 @@ def test_two_runs_at_once_make_one_version_and_one_move(platform: Platform) -> N
 
 
 # ---- everything ----
+@pytest.mark.long
 def test_whatever_happens_to_a_model_its_judgement_holds(platform: Platform) -> None:
     run_state_machine_as_test(lambda: ModelLife(platform), settings=SHORT)

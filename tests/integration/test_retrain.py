@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pytest
 
 from mlops_assets.components.retrain_sensor import retrain_sensor
 from resources.tracking.alias_ledger import AliasLedger
@@ -60,6 +61,7 @@ def test_drift_brings_a_champion_that_says_why_it_is_one(platform: Platform) -> 
     assert f"The retrain {why['mlops/retrain']} of {model.model} is run {result.run_id} already" in failure(again)
 
 
+@pytest.mark.long
 def test_new_data_brings_a_champion_that_is_made_from_it(platform: Platform) -> None:
     model, sensor = trained(platform, on_drift=False, on_new_data=True)
     settled = tick(platform, sensor, tick(platform, sensor).cursor)

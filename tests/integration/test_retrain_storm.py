@@ -153,7 +153,10 @@ def day_of(number: int) -> date:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("models", "days", "kills"),
-    [pytest.param(2, 2, 2, id="small"), pytest.param(20, MANY, min(MANY, 20), id="many", marks=pytest.mark.faults)],
+    [
+        pytest.param(2, 2, 2, id="small", marks=pytest.mark.long),
+        pytest.param(20, MANY, min(MANY, 20), id="many", marks=pytest.mark.faults),
+    ],
 )
 def test_no_retrain_is_lost_and_none_is_doubled(
     tmp_path: Path, mlflow_uri: str, models: int, days: int, kills: int

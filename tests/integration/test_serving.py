@@ -92,6 +92,7 @@ def test_a_new_version_takes_over_without_a_failed_request(deployed: Platform) -
         assert picture.read(4) == b"\x89PNG"
 
 
+@pytest.mark.long
 def test_swapping_back_and_forth_under_load_fails_no_request(deployed: Platform, tmp_path: Path) -> None:
     first, digest = artifact(deployed, tmp_path / "first")
     with Clients(deployed) as clients:

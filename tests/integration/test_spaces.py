@@ -111,7 +111,10 @@ def test_people_share_snapshots_and_nothing_else(machine: Callable[[str], Platfo
     assert ben.served() == "1"
 
 
-@pytest.mark.parametrize("stages", [(), ("features",), ("evaluation",), ("deployment",)])
+@pytest.mark.parametrize(
+    "stages",
+    [(), *(pytest.param((stage,), marks=pytest.mark.long) for stage in ("features", "evaluation", "deployment"))],
+)
 def test_nobody_but_production_moves_what_is_productions(
     machine: Callable[[str], Platform], production: Platform, stages: tuple[str, ...]
 ) -> None:

@@ -141,6 +141,7 @@ def test_what_an_abandoned_training_owns_goes_and_the_model_lives_on(
     assert places(platform) >= abandoned  # made again, as it was
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trained", ["folder"], indirect=True)
 def test_versions_without_an_alias_keep_what_they_were_made_from_unless_the_rule_is_narrower(
     trained: tuple[Platform, ModelSpec, set[str]],
@@ -288,6 +289,7 @@ def ann(once: Platform, tmp_path: Path) -> Iterator[Platform]:
     made.serving.server.stop()
 
 
+@pytest.mark.long
 def test_what_any_space_needs_stays_until_the_space_is_gone(once: Platform, ann: Platform) -> None:
     before, abandoned = places(once), f"features/{ABANDONED_VERSION}"
     found = found_by(once)
@@ -311,6 +313,7 @@ def test_what_any_space_needs_stays_until_the_space_is_gone(once: Platform, ann:
     assert once.run().success
 
 
+@pytest.mark.long
 def test_a_retention_of_one_space_spares_what_others_need(once: Platform, ann: Platform) -> None:
     before = places(once)
     assert found_by(ann).kept == {}

@@ -132,6 +132,7 @@ def test_the_job_does_the_same_and_refuses_what_does_not_exist(
     assert status(trained) == 404
 
 
+@pytest.mark.long
 def test_a_model_is_retired_in_its_space_alone(trained: Platform, tmp_path: Path) -> None:
     (tmp_path / "ann").mkdir()
     ann = Platform(tmp_path / "ann", trained.mlflow_uri, trained.serving_port, space="ann", model=trained.model)

@@ -237,6 +237,7 @@ def migrate(server: Server) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, env=variables)
 
 
+@pytest.mark.long
 def test_a_database_of_a_newer_mlflow_is_left_alone_and_no_log_has_its_password(server: Server):
     """An older version of the platform over a newer one."""
     for database in SECRETS:

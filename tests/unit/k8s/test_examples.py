@@ -127,6 +127,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.long
 @needs_kubectl
 def test_named_rows_go_through_the_transformer_to_the_pickle_in_mlflow(mlflow_uri: str, tmp_path: Path) -> None:
     trained = subprocess.run(

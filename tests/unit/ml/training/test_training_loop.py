@@ -91,6 +91,7 @@ def test_the_precision_is_the_yamls_and_not_the_machines(features: Path, tmp_pat
     assert mine != weights(features, tmp_path / "c", CONFIG.model_copy(update={"precision": other}))
 
 
+@pytest.mark.long
 def test_kill_9_and_resume(features: Path, tmp_path: Path) -> None:
     whole = weights(features, tmp_path / "whole", config := CONFIG.model_copy(update={"epochs": 40}))
     out = tmp_path / "killed"
