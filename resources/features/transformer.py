@@ -213,8 +213,9 @@ class Transformer(Application):
             ServerBusy: there are too many large ones.
         """
         model = self.model_of(request.path)
-        async with self.state.answering_large() if len(request.body) > LARGE_BODY else nullcontext():
-            request = await asyncio.to_thread(self._filled_in, model, request)
+        looked_up = partial(self._filled_in, model, request)
+        is_large = len(request.body) > LARGE_BODY
+        request = await (self.state.in_turn(looked_up) if is_large else asyncio.to_thread(looked_up))
         return await self._predicted(request)
 
     def _filled_in(self, model: str, request: HttpRequest) -> HttpRequest:
