@@ -16,6 +16,7 @@ server says that it took it.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import threading
@@ -159,6 +160,7 @@ class InferenceLog:
     def _run(self) -> None:
         for module in ("pyarrow.parquet", "pandas"):  # which pyarrow loads for its first array, while requests wait
             importlib.import_module(module)
+        gc.freeze()  # as the server does
         due, again, pause = time.monotonic() + self._age_s, 0.0, 1.0
         while True:
             self._wake.wait(max(0.0, (min(due, again) if self._waiting else due) - time.monotonic()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +43,22 @@ def damage(repository: Repository, version: ServedVersion) -> None:
 
 def served(repository: Repository) -> dict[str, str]:
     return {name: model.served.version for name, model in repository.models.items()}
+
+
+def test_a_version_that_is_replaced_needs_no_garbage_collection_to_go(repository: Repository) -> None:
+    """The server looks for no garbage in what there was when it began, its first versions among it."""
+    declare(repository, stored(repository, 1))
+    repository.load("m")
+    repository.models["m"].predict_v1(b'{"instances": [{"x": 1.5}]}', None, None)
+    first = weakref.ref(repository.models["m"].onnx)
+    declare(repository, stored(repository, 2))
+    gc.collect()
+    gc.disable()
+    try:
+        repository.load("m")
+        assert (served(repository), first()) == ({"m": "2"}, None)
+    finally:
+        gc.enable()
 
 
 def test_champion_and_candidate_are_served_by_a_repository_of_their_own(repository: Repository) -> None:
