@@ -19,6 +19,8 @@ RESTRICTED: dict[str, Any] = {
 HTTP, GRPC = 8080, 8081
 STEP_MIB = 256
 GRACE_S = 60  # to drain, to end what is being answered, and to store the inference log
+START_S = 600  # to fetch a model and to load it, before the pod is taken for one that hangs
+ALIVE: dict[str, Any] = {"httpGet": {"path": "/v2/health/live", "port": HTTP}, "timeoutSeconds": 5}
 DRAIN_S = 5  # for as long a node may still send requests to a pod that is about to stop
 
 
@@ -46,12 +48,9 @@ def serving_pod(
             {
                 **container,
                 "imagePullPolicy": "IfNotPresent",
-                "livenessProbe": {
-                    "httpGet": {"path": "/v2/health/live", "port": HTTP},
-                    "initialDelaySeconds": 60,
-                    "periodSeconds": 10,
-                    "timeoutSeconds": 5,
-                },
+                # What fetches a large model, or starts on a busy node, is not ended half-way
+                "startupProbe": {**ALIVE, "periodSeconds": 1, "failureThreshold": START_S},
+                "livenessProbe": {**ALIVE, "periodSeconds": 10},
                 "securityContext": RESTRICTED,
                 "volumeMounts": [{"name": volume["name"], "mountPath": path} for path, volume in volumes.items()],
                 # Its last lines stay in the pod's status when its log has gone

@@ -85,6 +85,8 @@ def test_the_manifest_serves_one_version_from_the_lake() -> None:
         "--lake-uri": "s3://lake",
     }
     assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/flight_delay/versions/3/ready"
+    starting = container["startupProbe"]
+    assert starting["periodSeconds"] * starting["failureThreshold"] >= 600, "a large model is fetched in that time"
     assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
