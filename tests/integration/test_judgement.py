@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resources.serving.golden_rows import Proof
 
 SHORT = settings(
-    max_examples=2,
+    max_examples=4,
     stateful_step_count=10,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

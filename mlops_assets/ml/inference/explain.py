@@ -8,7 +8,7 @@ import numpy as np
 
 from mlops_assets.ml.errors import BadRequest
 from mlops_assets.ml.inference.attributions import attributions
-from mlops_assets.ml.values import Value
+from mlops_assets.ml.values import Value, as_answered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,17 +56,13 @@ def explain_rows(
         index = (int(value.argmax()) if chosen is None else chosen) if signature.classes is not None else 0
         explanations.append(
             Explanation(
-                label=None if signature.classes is None else _as_answered(signature.classes[index]),
+                label=None if signature.classes is None else as_answered(signature.classes[index]),
                 value=value[index],
                 base_value=found.base[index],
                 attributions=dict(zip(row, found.of_columns[:, index].tolist(), strict=True)),
             )
         )
     return explanations
-
-
-def _as_answered(known: bool | int | float | str) -> int | float | str:
-    return int(known) if isinstance(known, bool) else known
 
 
 def _index_of(wanted: Any, signature: ModelSignature) -> int | None:
@@ -78,5 +74,5 @@ def _index_of(wanted: Any, signature: ModelSignature) -> int | None:
     for index, known in enumerate(signature.classes):
         if wanted == known and isinstance(wanted, str) == isinstance(known, str):
             return index
-    shown = ", ".join(repr(_as_answered(known)) for known in signature.classes[:10])
+    shown = ", ".join(repr(as_answered(known)) for known in signature.classes[:10])
     raise BadRequest(f"label is {repr(wanted)[:40]}, but must be one of {shown}")

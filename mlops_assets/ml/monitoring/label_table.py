@@ -10,6 +10,7 @@ from mlops_assets.ml.data.contract import CsvDialect
 from mlops_assets.ml.data.machine import memory_limit_mib
 from mlops_assets.ml.data.sources import cause_of, identifier, out_of_memory, quoted, relation, session
 from mlops_assets.ml.errors import DataError
+from mlops_assets.ml.values import as_answered
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -94,7 +95,7 @@ def _label(classes: Classes | None) -> str:
         number = "TRY_CAST(given_label AS DOUBLE)"
         return f"CASE WHEN isfinite({number}) THEN CAST({number} AS VARCHAR) END"
     cases = "".join(
-        f" WHEN given_label IN ({', '.join(map(quoted, _written(known)))}) THEN {quoted(_as_answered(known))}"
+        f" WHEN given_label IN ({', '.join(map(quoted, _written(known)))}) THEN {quoted(str(as_answered(known)))}"
         for known in classes
     )
     return f"CASE{cases} END"
@@ -112,13 +113,11 @@ def _written(known: float | str) -> list[str]:
     return [*texts, *([str(bool(known)).lower(), str(bool(known))] if known in (0, 1) else [])]
 
 
-def _as_answered(known: float | str) -> str:
-    return str(int(known) if isinstance(known, bool) else known)
-
-
 def _check(connection: Any, given: Path, classes: Classes | None) -> None:
     """Refuse the first row that does not fit."""
-    fitting = "a number" if classes is None else f"one of {', '.join(map(_as_answered, classes[:10]))}"
+    fitting = (
+        "a number" if classes is None else f"one of {', '.join(str(as_answered(known)) for known in classes[:10])}"
+    )
     wanted = {
         "request_id": "the id of a request, at most 128 printable ASCII characters without spaces",
         "row": "the number of a row in its request",

@@ -236,7 +236,7 @@ def test_uvicorn_still_calls_what_is_extended() -> None:
     extended = {"on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "send_400_response"}
     extended |= {"pause_writing", "resume_writing", "on_response_complete", "eof_received"}
     assert extended <= vars(HttpToolsProtocol).keys()
-    assert "handle_exit" in vars(uvicorn.Server)
+    assert {"handle_exit", "startup", "shutdown"} <= vars(uvicorn.Server).keys()
 
 
 def test_a_caller_that_will_close_the_connection_gets_the_reason_for_a_body_that_is_too_large(
