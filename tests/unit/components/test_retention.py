@@ -63,6 +63,7 @@ def trained(
     result = platform.run(spec)
     assert result.success, messages(result)
     assert (len(abandoned), platform.champion()) == (4, 2)
+    platform.serving.stop()  # it has stored its inference log, and writes nothing while a test looks
     yield platform, spec, abandoned
     platform.serving.server.stop()
 
@@ -166,7 +167,7 @@ def once(platform: Platform) -> Platform:
     assert platform.run().success
     with platform.lake.publishing(f"{platform.model}/features", ABANDONED_VERSION) as folder:
         (folder / "x.npy").write_bytes(b"abandoned")
-    platform.serving.stop()  # it has stored its inference log, and writes nothing while a test looks
+    platform.serving.stop()  # as above
     return platform
 
 
