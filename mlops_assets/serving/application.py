@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_assets.serving.http_answers import BEGUN, refusal_of
 from mlops_assets.serving.limits import LARGE_BODY
@@ -16,13 +16,23 @@ from mlops_assets.serving.request_body import Receive, RequestBody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from contextlib import AbstractContextManager
 
     from mlops_assets.serving.http_answers import Answer, Begun
-    from mlops_assets.serving.http_server import State
+    from mlops_assets.serving.limits import Limits
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], "Awaitable[None]"]
 log = logging.getLogger("mlops_assets.serving")
+
+
+class State(Protocol):
+    """What a server reads and sets of its application: what a caller may cost, and whether it is about to stop."""
+
+    limits: Limits
+    draining: bool
+
+    def answer_unread(self) -> AbstractContextManager[None]: ...
 
 
 class Application:
