@@ -6,10 +6,10 @@ Each request that is answered by an error has one line in the log, the others ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_assets.serving.http_answers import BEGUN, refusal_of
+from mlops_assets.serving.http_answers import BEGUN, Answer, refusal_of
 from mlops_assets.serving.limits import LARGE_BODY
 from mlops_assets.serving.log_lines import LONGEST_LINE
 from mlops_assets.serving.request_body import Receive, RequestBody
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from contextlib import AbstractContextManager
 
-    from mlops_assets.serving.http_answers import Answer, Begun
+    from mlops_assets.serving.http_answers import Begun
     from mlops_assets.serving.limits import Limits
 
 Message = MutableMapping[str, Any]
@@ -67,9 +67,7 @@ class Application:
             found = self.begun(scope, body)
         except Exception as error:
             return _told_error(error, who)
-        if isinstance(found, Coroutine) or found is None or len(found.body) <= LARGE_BODY:
-            return found
-        return _given(found)
+        return _given(found) if isinstance(found, Answer) and len(found.body) > LARGE_BODY else found
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         body, who = RequestBody(receive, waits=_waits(scope)), described(scope)

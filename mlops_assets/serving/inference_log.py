@@ -1,17 +1,16 @@
 """Keeps what was asked and answered, and the labels that come later, as Parquet files in the lake.
 
-A request only puts what it has into a bounded queue. A thread makes rows of it, and files of them, by hour: when enough
-has come, when the oldest has waited long enough, and when the server stops. Where the lake is away the files wait, also
-bounded, and then the queue fills: what does not fit is dropped, counted and said. A server that is killed loses what it
-had not stored yet, at most what came in `age_s`.
+A request only puts what it has into a bounded queue. A thread makes files of it, by hour: when enough has come, when
+the oldest has waited long enough, and when the server stops. Where the lake is away the files wait, also bounded, and
+then the queue fills: what does not fit is dropped, counted and said. A server that is killed loses what it had not
+stored yet, at most what came in `age_s`.
 
 `inference/<model>/<yyyy>/<mm>/<dd>/<hh>/<server>-<n>.parquet` has a row for each row that was asked about: request_id,
 row, time (when it was answered), version, role (champion; or canary or mirror of a candidate's, whose answer the caller
 got or did not get), latency_ms, `input:<column>` for each column, `digest:<column>` where a digest of it is kept
 alone, and `output:<name>` for each output of the graph. A text or a digest is a text, a number float32, a label the
-text of it. `labels/...`, of the
-same form, has request_id, row, label (a text), time (when it became known) and received. A label is stored before the
-server says that it took it.
+text of it. `labels/...`, of the same form, has request_id, row, label (a text), time (when it became known) and
+received. A label is stored before the server says that it took it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prometheus_client import Counter
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.serving.log_files import Answered, Label, answered_rows, labels_file, parquet
+from mlops_assets.serving.log_files import Answered, Label, answered_rows, labels_file, packed, parquet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 DROPPED = Counter("model_inference_log_dropped_total", "Requests that were answered and are not in the log", ["model"])
 STORED = Counter("model_inference_log_stored_total", "Requests whose log is stored", ["model"])
-PIECE_BYTES = 1 << 20  # of which rows are made at a time, of small requests in two milliseconds
 REQUEST_BYTES = 2_000  # what a request takes in the queue beside the bytes of its body
 log = logging.getLogger("mlops_assets.serving")
 
@@ -54,19 +52,6 @@ class File(NamedTuple):
     content: bytes
     model: str
     requests: int
-
-
-class Rows:
-    """Rows of one version and hour, of which there is no file yet."""
-
-    def __init__(self, model: Predictor) -> None:
-        self.model, self.tables, self.requests, self.size = model, list[Any](), 0, 0
-
-    def add(self, table: Any, entries: Sequence[Answered]) -> None:
-        """Keep the rows of these requests."""
-        self.tables.append(table)
-        self.requests += len(entries)
-        self.size += sum(entry.size for entry in entries)
 
 
 class InferenceLog:
@@ -86,9 +71,7 @@ class InferenceLog:
         self._queue_bytes, self._waiting_bytes = queue_bytes, waiting_bytes
         self._server = uuid.uuid4().hex[:16]
         self._files = 0
-        self._piece_bytes = min(PIECE_BYTES, batch_bytes)
         self._queue, self._queued = deque[Answered](), 0
-        self._begun = dict[tuple[int, int], Rows]()  # by version and hour
         self._waiting = deque[File]()
         self._lock, self._wake, self._stopping = threading.Lock(), threading.Event(), False
         self._said_dropped = 0.0
@@ -119,16 +102,19 @@ class InferenceLog:
         policy = model.served.log
         if policy is None or not policy.keeps(request_id):
             return
-        entry = Answered(model, request_id, role, time.time(), latency_s, inputs, outputs, size + REQUEST_BYTES)
+        columns = [packed(inputs[column.name]) for column in model.logged_columns]
+        answers = [packed(outputs[name]) for name in model.onnx.output_names]
+        rows, size = len(outputs[model.onnx.output_names[0]]), size + REQUEST_BYTES
+        entry = Answered(model, request_id, role, time.time(), latency_s, rows, columns, answers, size)
         with self._lock:
-            fits = self._queued + entry.size <= self._queue_bytes and not self._stopping
+            fits = self._queued + size <= self._queue_bytes and not self._stopping
             if fits:
                 self._queue.append(entry)
-                self._queued += entry.size
-            piece = self._queued // self._piece_bytes > (self._queued - entry.size) // self._piece_bytes
+                self._queued += size
+            batch = self._queued // self._batch_bytes > (self._queued - size) // self._batch_bytes
         if not fits:
             self._drop(model.name, 1)
-        elif piece:
+        elif batch:
             self._wake.set()
 
     def store_labels(self, labels: Sequence[Label]) -> None:
@@ -150,7 +136,6 @@ class InferenceLog:
         self._wake.set()
         self._thread.join(timeout_s + 30)
         lost = [(file.model, file.requests) for file in self._waiting]
-        lost += [(rows.model.name, rows.requests) for rows in self._begun.values()]
         lost += [(entry.model.name, 1) for entry in self._queue]
         for model, requests in lost:
             self._drop(model, requests)
@@ -166,10 +151,9 @@ class InferenceLog:
             self._wake.wait(max(0.0, (min(due, again) if self._waiting else due) - time.monotonic()))
             self._wake.clear()
             stopping, now = self._stopping, time.monotonic()
-            self._take_rows(self._piece_bytes)
+            self._make_files(self._batch_bytes)
             if now >= due or stopping:
-                self._take_rows(1)
-                self._end_files()
+                self._make_files(1)
                 due = now + self._age_s
             if self._waiting and (now >= again or stopping):
                 if self._store_waiting():
@@ -182,58 +166,39 @@ class InferenceLog:
                 time.sleep(0.2)
                 self._wake.set()
 
-    def _take_rows(self, least: int) -> None:
-        """Make rows of what was in the queue while that has `least` bytes, piece by piece: requests cannot be answered
-        while Python does so.
-        """
+    def _make_files(self, least: int) -> None:
+        """Make files of what was in the queue while that has `least` bytes, a batch at a time."""
         queued = self._queued
         while queued >= least and sum(len(file.content) for file in self._waiting) < self._waiting_bytes:
             entries = self._taken()
             queued -= sum(entry.size for entry in entries)
-            self._begin_files(entries)
-            if sum(rows.size for rows in self._begun.values()) >= self._batch_bytes:
-                self._end_files()
-            if queued >= self._piece_bytes:
-                time.sleep(0.001)
+            by_file = dict[tuple[int, int], list[Answered]]()
+            for entry in entries:
+                by_file.setdefault((id(entry.model), int(entry.time) // 3600), []).append(entry)
+            for (_, hour), found in by_file.items():
+                self._make_file(hour, found)
 
     def _taken(self) -> list[Answered]:
-        """What is in the queue, a piece of it at most."""
+        """What is in the queue, a batch of it at most."""
         entries, size = list[Answered](), 0
         with self._lock:
-            while self._queue and size < self._piece_bytes:
+            while self._queue and size < self._batch_bytes:
                 entries.append(self._queue.popleft())
                 size += entries[-1].size
             self._queued -= size
         return entries
 
-    def _begin_files(self, entries: Sequence[Answered]) -> None:
-        by_file = dict[tuple[int, int], list[Answered]]()
-        for entry in entries:
-            by_file.setdefault((id(entry.model), int(entry.time) // 3600), []).append(entry)
-        for key, found in by_file.items():
-            model = found[0].model
-            try:
-                table = answered_rows(found, self._salt)
-            except Exception:
-                self._drop_odd(model.name, len(found))
-            else:
-                self._begun.setdefault(key, Rows(model)).add(table, found)
-
-    def _end_files(self) -> None:
-        """Make files of the rows that there are."""
-        for (_, hour), rows in self._begun.items():
-            with self._lock:
-                key = self._key("inference", rows.model.name, hour_of(datetime.fromtimestamp(3600 * hour, UTC)))
-            try:
-                self._waiting.append(File(key, parquet(*rows.tables), rows.model.name, rows.requests))
-            except Exception:
-                self._drop_odd(rows.model.name, rows.requests)
-        self._begun.clear()
-
-    def _drop_odd(self, model: str, requests: int) -> None:
-        """Drop what cannot be written; other models' and hours' are kept, and so are those that come later."""
-        log.exception("%d requests of %s cannot be written to the inference log", requests, model)
-        self._drop(model, requests)
+    def _make_file(self, hour: int, entries: Sequence[Answered]) -> None:
+        model = entries[0].model.name
+        with self._lock:
+            key = self._key("inference", model, hour_of(datetime.fromtimestamp(3600 * hour, UTC)))
+        try:
+            content = parquet(answered_rows(entries, self._salt))
+        except Exception:  # other models' and hours' are kept, and so are those that come later
+            log.exception("%d requests of %s cannot be written to the inference log", len(entries), model)
+            self._drop(model, len(entries))
+        else:
+            self._waiting.append(File(key, content, model, len(entries)))
 
     def _key(self, kind: str, model: str, hour: str) -> str:
         self._files += 1

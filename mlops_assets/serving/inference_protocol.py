@@ -41,6 +41,8 @@ NUMPY_TYPES: dict[str, str] = {  # little-endian, as binary tensors are
 }
 LARGEST = float(np.finfo(np.float32).max)
 MISSING = (None,)
+ONE_ROW = ([1, 1], [1])
+FLOATS, TEXTS = ("FP32", "FP64", "FP16"), ("BYTES",)
 NUMBER, TEXT, NONE = frozenset((float, int, bool)), frozenset((str,)), frozenset((type(None),))
 REQUEST_ID = re.compile(r"[!-~]{1,128}")  # it stands in a header, in logs and in paths
 
@@ -153,6 +155,8 @@ class RequestReader:
         self._number_names = [column.name for column in self.numbers]
         self._text_names = [column.name for column in self.texts]
         self._required_texts = {column.name for column in self.texts if not column.nullable}
+        # Those whose values need not be looked at
+        self._datatypes = {column.name: TEXTS if column.dtype == "string" else FLOATS for column in columns}
         self.types = {
             column.name: (TEXT if column.dtype == "string" else NUMBER) | (NONE if column.nullable else frozenset())
             for column in columns
@@ -179,6 +183,9 @@ class RequestReader:
 
     def tensors(self, given: Iterable[Tensor]) -> Arrays:
         """The tensors of a request, each of shape [rows] or [rows, 1]."""
+        given = [*given]
+        if arrays := self._one_row_of(given):
+            return arrays
         by_name = dict[str, Tensor]()
         for tensor in given:
             if tensor.name in by_name:
@@ -239,6 +246,18 @@ class RequestReader:
                 raise BadRequest(f"column {column.name} is missing", remedy=wanted)
         if extra := sorted(set(given) - self.names):
             raise BadRequest(f"there is no column {', '.join(name[:63] for name in extra[:3])}", remedy=wanted)
+
+    def _one_row_of(self, tensors: Sequence[Tensor]) -> Arrays | None:
+        """As `_one_row`, of tensors."""
+        row = dict[str, Any]()
+        for name, datatype, shape, data in tensors:
+            types = self._datatypes.get(name, ())
+            if type(data) is not list or len(data) != 1 or type(datatype) is not str or datatype not in types:
+                return None
+            if shape not in ONE_ROW or type(shape[0]) is not int:
+                return None
+            row[name] = data[0]
+        return self._one_row(row) if len(row) == len(tensors) else None
 
     def _one_row(self, row: Any) -> Arrays | None:
         """A row that fits as it is; None where it is to be looked at again. Most requests have one, which need not

@@ -5,30 +5,36 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from mlops_assets.ml.inference.log_columns import DIGEST, INPUT
+from mlops_assets.serving.inference_protocol import NUMPY_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from mlops_assets.serving.predictor import Predictor
 
+Packed: TypeAlias = "bytes | list[str]"  # what an array has: a number's bytes each, or texts
+
 
 class Answered(NamedTuple):
-    """A request that was answered."""
+    """A request that was answered: `packed` are the columns of its rows that are logged, and all outputs."""
 
     model: Predictor
     request_id: str
     role: str
     time: float
     latency_s: float
-    inputs: dict[str, NDArray[Any]]
-    outputs: dict[str, NDArray[Any]]
+    rows: int
+    inputs: list[Packed]
+    outputs: list[Packed]
     size: int
 
 
@@ -43,15 +49,28 @@ class Label(NamedTuple):
     received: datetime
 
 
+def packed(values: NDArray[Any]) -> Packed:
+    """The values of an array as they wait to be logged. To put a thousand arrays together takes longer by far, and no
+    request is answered meanwhile.
+    """
+    return values.ravel().tolist() if values.dtype.hasobject else values.tobytes()
+
+
+def _unpacked(values: Sequence[Any], datatype: str) -> NDArray[Any]:
+    """What was packed, of all requests."""
+    if datatype == "BYTES":
+        return np.array([*chain.from_iterable(values)], dtype=object)
+    return np.frombuffer(b"".join(values), NUMPY_TYPES[datatype])
+
+
 def answered_rows(entries: Sequence[Answered], salt: bytes) -> Any:
     """The rows of requests to one version of a model, a pyarrow table."""
-    import numpy as np
     import pyarrow as pa
 
     model = entries[0].model
     policy = model.served.log
     assert policy is not None
-    counts = np.array([len(next(iter(entry.inputs.values()))) for entry in entries])
+    counts = np.array([entry.rows for entry in entries])
     index = np.repeat(np.arange(len(entries)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)  # row of each one's request
     micros = (np.array([entry.time for entry in entries]) * 1e6).astype(np.int64)
@@ -63,24 +82,22 @@ def answered_rows(entries: Sequence[Answered], salt: bytes) -> Any:
         "role": pa.array([entry.role for entry in entries]).take(index),
         "latency_ms": pa.array((1e3 * np.array([entry.latency_s for entry in entries])).astype(np.float32)).take(index),
     }
-    for column in model.signature.inputs:
-        if column.name not in policy.leave_out:
-            values = np.concatenate([entry.inputs[column.name] for entry in entries]).ravel()
-            is_text = values.dtype == object
-            missing = values == "" if is_text else np.isnan(values)
-            if column.name in policy.hash:
-                columns[f"{DIGEST}{column.name}"] = _digests(values, missing, salt)
-            else:
-                columns[f"{INPUT}{column.name}"] = pa.array(values, pa.string() if is_text else None, mask=missing)
-    for name in model.onnx.output_names:
-        values = np.concatenate([entry.outputs[name] for entry in entries])
-        if name == "label":
-            columns[f"output:{name}"] = pa.array(values).cast(pa.string())
-        elif name == "probabilities":
-            offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
-            columns[f"output:{name}"] = pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
+    for column, each in zip(model.logged_columns, zip(*(entry.inputs for entry in entries), strict=True), strict=True):
+        values = _unpacked(each, column.datatype)
+        is_text = values.dtype == object
+        missing = values == "" if is_text else np.isnan(values)
+        if column.name in policy.hash:
+            columns[f"{DIGEST}{column.name}"] = _digests(values, missing, salt)
         else:
-            columns[f"output:{name}"] = pa.array(values.ravel())
+            columns[f"{INPUT}{column.name}"] = pa.array(values, pa.string() if is_text else None, mask=missing)
+    for output, each in zip(model.outputs, zip(*(entry.outputs for entry in entries), strict=True), strict=True):
+        values = pa.array(_unpacked(each, output.datatype))
+        if output.name == "label":
+            values = values.cast(pa.string())
+        elif output.name == "probabilities":
+            offsets = np.arange(len(index) + 1, dtype=np.int32) * (len(values) // len(index))
+            values = pa.ListArray.from_arrays(offsets, values)
+        columns[f"output:{output.name}"] = values
     return pa.table(columns)
 
 
@@ -114,11 +131,10 @@ def labels_file(labels: Sequence[Label]) -> bytes:
     )
 
 
-def parquet(*tables: Any) -> bytes:
-    """Tables as a file."""
-    import pyarrow as pa
+def parquet(table: Any) -> bytes:
+    """A table as a file."""
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables), file, compression="zstd")
+    pq.write_table(table, file, compression="zstd")
     return file.getvalue()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mlops_assets.ml.inference.artifact import InputColumn
     from mlops_assets.serving.declaration import ServedVersion
 
 GRAPH_DATATYPES = {
@@ -213,6 +214,12 @@ class Predictor:
     def inputs(self) -> list[TensorDescription]:
         """The columns."""
         return [TensorDescription(column.name, column.datatype, [-1, 1]) for column in self.signature.inputs]
+
+    @cached_property
+    def logged_columns(self) -> list[InputColumn]:
+        """The columns of which the inference log keeps something."""
+        policy = self.served.log
+        return [column for column in self.signature.inputs if policy and column.name not in policy.leave_out]
 
     @cached_property
     def outputs(self) -> list[TensorDescription]:

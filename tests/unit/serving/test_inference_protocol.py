@@ -196,6 +196,45 @@ def test_texts_survive_the_way_there_and_back(texts: list[str]) -> None:
     assert texts_of(memoryview(sent), "") == [*texts, ""]
 
 
+class Patient(RequestReader):
+    """Looks at each request of one row as at others, too."""
+
+    def _one_row(self, row: Any) -> None:
+        return None
+
+    def _one_row_of(self, tensors: Any) -> None:
+        return None
+
+
+VALUES = st.sampled_from([1, 0.5, -1e39, 2**70, True, None, "", "Bern", "é", [1], ["Bern"], {}, []])
+SHAPES = st.sampled_from([[1, 1], [1], [True, 1], [1, True], [1.0], [1, 1, 1], [2, 1], [], None, "1", [[1]]])
+DATATYPES = st.sampled_from(["FP32", "FP64", "FP16", "INT8", "UINT64", "BOOL", "BYTES", "FP8", None, ["FP32"]])
+NAMES = st.sampled_from(["place", "pressure", "humidity", "altitude"])
+TENSORS = st.builds(tensor, NAMES, DATATYPES, st.lists(VALUES, max_size=2), SHAPES)
+
+
+def read(reader: RequestReader, tensors: list[dict[str, Any]]) -> dict[str, Any] | str:
+    try:
+        return {name: values.tolist() for name, values in reader.v2({"inputs": tensors}).items()}
+    except BadRequest as error:
+        return str(error)
+
+
+@given(
+    st.builds(tensor, st.just("place"), DATATYPES, st.tuples(VALUES).map(list), SHAPES),
+    st.builds(tensor, st.just("pressure"), DATATYPES, st.tuples(VALUES).map(list), SHAPES),
+    st.lists(TENSORS, max_size=2),
+)
+def test_a_request_of_one_row_is_read_as_all_are(place: Any, pressure: Any, others: list[Any]) -> None:
+    patient, tensors = Patient(COLUMNS, max_rows=1_000), [place, pressure, *others]
+    assert repr(read(READER, tensors)) == repr(read(patient, tensors))
+    fitting = [*v2()["inputs"]]
+    one = [found | {"shape": [1, 1], "data": found["data"][:1]} for found in fitting]
+    for index, odd in enumerate([place, pressure]):
+        changed = [*one[:index], odd, *one[index + 1 :]]
+        assert repr(read(READER, changed)) == repr(read(patient, changed))
+
+
 def test_numbers_survive_the_way_there_and_back() -> None:
     assert numbers_of(memoryview(binary_tensor(np.array([1, -(2**62)]))), "INT64", "") == [1, -(2**62)]
 
