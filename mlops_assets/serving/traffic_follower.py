@@ -42,7 +42,8 @@ class TrafficFollower:
 
     async def follow(self) -> None:
         """Look every few seconds, until it is cancelled."""
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        cookies = aiohttp.DummyCookieJar()  # one that a gateway sets for a caller's request is not the next one's
+        async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=cookies) as session:
             while True:
                 for model in list(self._repository.models):
                     await self._look(model, session)

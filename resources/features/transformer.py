@@ -346,7 +346,10 @@ def main(arguments: list[str]) -> None:
 async def _serve(options: argparse.Namespace, look_ups: LookUps, limits: Limits) -> None:
     timeout = aiohttp.ClientTimeout(total=options.deadline, sock_connect=1)
     connector = aiohttp.TCPConnector(limit=100, keepalive_timeout=30)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
+    cookies = aiohttp.DummyCookieJar()  # one that a gateway sets for a caller's request is not the next one's
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, auto_decompress=False, cookie_jar=cookies
+    ) as session:
         predictor = options.predictor if "://" in options.predictor else f"http://{options.predictor}"
         application = Transformer(look_ups, predictor.rstrip("/"), session, limits, options.model)
         grpc_server = None

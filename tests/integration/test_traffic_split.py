@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import grpc
 import numpy as np
@@ -309,6 +309,31 @@ def test_an_answer_that_is_no_message_is_the_champions(pair: Pair) -> None:
                 if "gRPC" in form:
                     assert asked(pair, form, "r1").version == "1"
         candidate.shutdown()
+
+
+class SetsCookies(TalksNonsense):
+    """As a gateway that keeps each caller on one server."""
+
+    seen: ClassVar = list[str | None]()
+
+    def do_POST(self) -> None:
+        self.seen.append(self.headers["cookie"])
+        super().do_POST()
+
+    def end_headers(self) -> None:
+        self.send_header("set-cookie", "server=1; Path=/")
+        super().end_headers()
+
+
+def test_no_cookie_of_a_candidates_gateway_goes_on_with_other_callers_requests(pair: Pair) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SetsCookies) as candidate:
+        threading.Thread(target=candidate.serve_forever, daemon=True).start()
+        with pair.sharing(mirrored=1.0, url=f"http://localhost:{candidate.server_port}"):
+            for caller in range(3):
+                asked(pair, "V1", f"r{caller}")
+                wait_until(lambda caller=caller: len(SetsCookies.seen) == caller + 1)
+        candidate.shutdown()
+    assert SetsCookies.seen == [None] * 3
 
 
 def test_what_a_caller_gets_wrong_is_refused_as_without_a_candidate(pair: Pair) -> None:
