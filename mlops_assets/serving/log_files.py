@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
-from itertools import chain
+from itertools import accumulate, chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.serving.predictor import Predictor
 
+PIECE_ROWS = 20_000  # of which columns are made at a time: while pyarrow makes one, no request is answered
 Packed: TypeAlias = "bytes | list[str]"  # what an array has: a number's bytes each, or texts
 
 
@@ -67,6 +68,14 @@ def answered_rows(entries: Sequence[Answered], salt: bytes) -> Any:
     """The rows of requests to one version of a model, a pyarrow table."""
     import pyarrow as pa
 
+    counted = zip(entries, accumulate(entry.rows for entry in entries), strict=True)
+    pieces = groupby(counted, key=lambda each: each[1] // PIECE_ROWS)
+    return pa.concat_tables([_rows_of([entry for entry, _ in piece], salt) for _, piece in pieces])
+
+
+def _rows_of(entries: Sequence[Answered], salt: bytes) -> Any:
+    import pyarrow as pa
+
     model = entries[0].model
     policy = model.served.log
     assert policy is not None
@@ -78,7 +87,7 @@ def answered_rows(entries: Sequence[Answered], salt: bytes) -> Any:
         "request_id": pa.array([entry.request_id for entry in entries]).take(index),
         "row": pa.array((np.arange(len(index)) - first).astype(np.int32)),
         "time": pa.array(micros).cast(pa.timestamp("us", tz="UTC")).take(index),
-        "version": pa.array([model.served.version] * len(index)),
+        "version": pa.repeat(model.served.version, len(index)),
         "role": pa.array([entry.role for entry in entries]).take(index),
         "latency_ms": pa.array((1e3 * np.array([entry.latency_s for entry in entries])).astype(np.float32)).take(index),
     }

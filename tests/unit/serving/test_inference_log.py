@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from mlops_assets.ml.errors import ArtifactError
-from mlops_assets.serving import inference_log
+from mlops_assets.serving import inference_log, log_files
 from mlops_assets.serving.declaration import ServedVersion
 from mlops_assets.serving.inference_log import InferenceLog
 from mlops_assets.serving.lake_files import LakeFolder
@@ -211,6 +211,21 @@ def test_requests_of_many_threads_while_the_server_stops_are_stored_or_counted(m
     rows = server.lake.rows()
     assert not rows["request_id"].duplicated().any()
     assert len(rows) + server.counted("dropped") == sum(sent)
+
+
+def test_requests_of_many_rows_are_whole_and_in_order_however_many_are_made_at_a_time(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "PIECE_ROWS", 3)
+    server, sizes = made(), (1, 1, 7, 2, 1, 3)
+    for index, size in enumerate(sizes):
+        server.ask(f"r{index}", *range(1, size + 1))
+    server.log.close()
+    rows = server.lake.rows()
+    wanted = [[f"r{index}", row, row + 1.0] for index, size in enumerate(sizes) for row in range(size)]
+    assert rows[["request_id", "row", "input:x"]].to_numpy().tolist() == wanted
+    assert (rows["output:prediction"] == 2 * rows["input:x"]).all()
+    assert server.counted("stored") == len(sizes)
 
 
 def test_a_version_without_a_policy_has_no_log(made: Any) -> None:
